@@ -1,0 +1,247 @@
+//! The border of this crate: what every language model can be asked.
+
+use async_trait::async_trait;
+use elenchus_trace::{Completion, Message, TokenDistribution, Usage};
+use futures::stream::BoxStream;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// How tokens are drawn. The filters apply in the order temperature, top-k, top-p, min-p.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// 0 takes the likeliest token always.
+    pub temperature: f32,
+    /// Smallest set of tokens with this probability mass; 1 keeps all.
+    pub top_p: f32,
+    /// Keep this many tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Drop tokens below this share of the likeliest one; 0 keeps all.
+    pub min_p: f32,
+    /// Most tokens to write.
+    pub max_tokens: u32,
+    /// Strings that end the text (left out of it).
+    pub stop: Vec<String>,
+    /// Seed; sample i of a request uses a seed derived from this one and i, whatever else is in the batch.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0, max_tokens: 1024, stop: Vec::new(), seed: 0 }
+    }
+}
+
+/// How much to report about each token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogprobDetail {
+    /// Nothing.
+    #[default]
+    None,
+    /// Log-probability of the chosen token.
+    Chosen,
+    /// The same and the k likeliest tokens.
+    Top(u8),
+    /// The same as `Chosen` and statistics of the full distribution.
+    Distribution,
+}
+
+/// A request for one or more samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerateRequest {
+    /// The dialogue. When the last message is the assistant's, it is a prefix that the model continues.
+    pub messages: Vec<Message>,
+    /// How many samples.
+    pub samples: usize,
+    /// How to draw them.
+    pub sampling: Sampling,
+    /// What to report about tokens.
+    pub logprobs: LogprobDetail,
+    /// Tool definitions in the OpenAI shape, passed through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Value>,
+    /// Further request fields, passed through to endpoints (`response_format`, `tool_choice`, …).
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
+}
+
+impl GenerateRequest {
+    /// One sample with default sampling.
+    pub fn new(messages: Vec<Message>) -> Self {
+        GenerateRequest {
+            messages,
+            samples: 1,
+            sampling: Sampling::default(),
+            logprobs: LogprobDetail::None,
+            tools: Vec::new(),
+            extra: Map::new(),
+        }
+    }
+}
+
+/// A request for the log-probabilities of given continuations of one prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreRequest {
+    /// The dialogue before the continuation.
+    pub messages: Vec<Message>,
+    /// The texts to score, each as the assistant's reply.
+    pub continuations: Vec<String>,
+    /// Whether statistics of the full distributions are wanted.
+    pub distributions: bool,
+    /// Whether the end-of-text token behind each continuation is scored too.
+    pub with_end: bool,
+}
+
+/// Log-probabilities of one continuation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// Natural log-probability per token, raw distribution.
+    pub logprobs: Vec<f32>,
+    /// Statistics of the full distributions, when wanted.
+    pub distributions: Vec<TokenDistribution>,
+    /// What it cost.
+    pub usage: Usage,
+}
+
+/// What a model can give. A strategy checks this before its first call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Capabilities {
+    /// Log-probabilities of chosen tokens.
+    pub logprobs: bool,
+    /// How many of the likeliest tokens it can report; 0 none.
+    pub top_logprobs: u8,
+    /// Statistics of full distributions.
+    pub distributions: bool,
+    /// Scoring of given text.
+    pub score: bool,
+    /// Continuing an assistant prefix.
+    pub prefix: bool,
+    /// Hidden states and attention (embedded model).
+    pub latent: bool,
+    /// Weights that can be trained (embedded model).
+    pub weights: bool,
+    /// Tools.
+    pub tools: bool,
+    /// Images.
+    pub images: bool,
+    /// A seed is honoured.
+    pub seeded: bool,
+}
+
+/// A piece of a streamed answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StreamEvent {
+    /// More text of sample `index`.
+    Text {
+        /// The sample.
+        index: usize,
+        /// The new text.
+        text: String,
+    },
+    /// Sample `index` is complete.
+    Done {
+        /// The sample.
+        index: usize,
+        /// All of it.
+        completion: Box<Completion>,
+    },
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
+pub enum GenerateError {
+    /// The model cannot do what the request needs.
+    #[error("model `{model}` cannot give {what}\nhint: {hint}")]
+    Capability {
+        /// The model.
+        model: String,
+        /// What is missing.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The budget does not allow the call.
+    #[error("budget exhausted: {what}\nhint: raise it with `{option}`, or ask for fewer samples")]
+    Budget {
+        /// Which bound, how much of it is spent.
+        what: String,
+        /// The option that raises it.
+        option: String,
+    },
+    /// The request is wrong and would fail again.
+    #[error("model `{model}` refused the request: {what}\nhint: {hint}")]
+    Request {
+        /// The model.
+        model: String,
+        /// Its words.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The other side failed; the call was retried as often as allowed.
+    #[error("model `{model}` failed: {what}\nhint: {hint}")]
+    Unavailable {
+        /// The model.
+        model: String,
+        /// What happened.
+        what: String,
+        /// What to do.
+        hint: String,
+        /// How long the server asks us to wait, seconds.
+        retry_after_seconds: Option<f64>,
+        /// Whether trying again can help.
+        retryable: bool,
+    },
+    /// Nothing is recorded for the request.
+    #[error("nothing recorded for {what}\nhint: {hint}")]
+    NotRecorded {
+        /// The request, shortened.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Cancelled from outside.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A language model. Dropping a returned future or stream cancels the work.
+#[async_trait]
+pub trait LanguageModel: Send + Sync {
+    /// Name for traces and messages.
+    fn name(&self) -> &str;
+
+    /// What it can give.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Draws `request.samples` samples, in order. Returns exactly that many or an error.
+    async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError>;
+
+    /// The same as a stream of pieces.
+    async fn stream(
+        &self,
+        request: &GenerateRequest,
+    ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError>;
+
+    /// Log-probabilities of given continuations.
+    async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
+        let _ = request;
+        Err(GenerateError::Capability {
+            model: self.name().into(),
+            what: "log-probabilities of given text".into(),
+            hint: "use the embedded model, or a method that needs only samples".into(),
+        })
+    }
+
+    /// One vector per text.
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let _ = texts;
+        Err(GenerateError::Capability {
+            model: self.name().into(),
+            what: "embeddings".into(),
+            hint: "use an endpoint that serves /v1/embeddings".into(),
+        })
+    }
+}

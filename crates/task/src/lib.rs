@@ -1,0 +1,78 @@
+//! Problems with exact verifiers, and environments to act in.
+//!
+//! Knows: how to make, read and verify problems. Does not know: models.
+
+use elenchus_trace::{Problem, Step, Verdict};
+
+/// Why a task could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The problem is not of this task or lacks what the task needs.
+    #[error("problem `{id}`: {problem}\nhint: {hint}")]
+    Problem {
+        /// The problem.
+        id: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A setting is out of range.
+    #[error("task setting `{field}` {problem}\nhint: {hint}")]
+    Setting {
+        /// The setting.
+        field: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
+    /// No task has this name.
+    #[error("unknown task `{name}`\nhint: {hint}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The nearest names.
+        hint: String,
+    },
+}
+
+/// The part of a task's problems: a generated task divides by a hash of the problem's content, so no problem is in two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// 80 % of the problems: for training and probing.
+    Train,
+    /// 10 %: for tuning settings.
+    Validation,
+    /// 10 %: for measuring, never for tuning.
+    Test,
+}
+
+/// A kind of problem with an exact verifier.
+pub trait Task: Send + Sync {
+    /// Name in the registry.
+    fn name(&self) -> &'static str;
+
+    /// One line for lists and help.
+    fn summary(&self) -> &'static str;
+
+    /// `count` distinct problems of a split, determined by the seed. A generated task never runs dry in practice; a
+    /// task over a file returns an error that says how many there are.
+    fn problems(&self, split: Split, count: usize, seed: u64) -> Result<Vec<Problem>, TaskError>;
+
+    /// The answer in a response, in the task's normal form; `None` when there is none.
+    fn extract(&self, problem: &Problem, response: &str) -> Option<String>;
+
+    /// Whether two extracted answers mean the same.
+    fn equivalent(&self, problem: &Problem, left: &str, right: &str) -> bool;
+
+    /// Judges a response exactly: answer and, where the task can, every step.
+    fn verify(&self, problem: &Problem, response: &str) -> Result<Verdict, TaskError>;
+
+    /// The steps of a response in order; one step when the task has no finer division.
+    fn steps(&self, problem: &Problem, response: &str) -> Vec<Step> {
+        let _ = problem;
+        vec![Step { text: response.to_string(), start: 0, end: response.len() }]
+    }
+}
