@@ -2,6 +2,8 @@
 //!
 //! Knows: how to make, read and verify problems. Does not know: models.
 
+pub mod math;
+
 use elenchus_trace::{Problem, Step, Verdict};
 
 /// Why a task could not do what was asked.
