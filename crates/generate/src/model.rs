@@ -29,7 +29,15 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0, max_tokens: 1024, stop: Vec::new(), seed: 0 }
+        Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            max_tokens: 1024,
+            stop: Vec::new(),
+            seed: 0,
+        }
     }
 }
 
@@ -202,6 +210,24 @@ pub enum GenerateError {
         /// What to do.
         hint: String,
     },
+    /// The cache or the journal could not be read or written.
+    #[error("storage failed: {what}\nhint: {hint}")]
+    Storage {
+        /// Which store, which operation, the words of the system.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A prompt template is missing or broken.
+    #[error("prompt `{name}`: {what}\nhint: {hint}")]
+    Prompt {
+        /// Voice and skill, for example `chat/judge`.
+        name: String,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// Cancelled from outside.
     #[error("cancelled")]
     Cancelled,
@@ -215,6 +241,12 @@ pub trait LanguageModel: Send + Sync {
 
     /// What it can give.
     fn capabilities(&self) -> Capabilities;
+
+    /// Name and, where known, a hash of the weights: two models with the same fingerprint give the same answers.
+    /// Part of every cache key.
+    fn fingerprint(&self) -> String {
+        self.name().to_string()
+    }
 
     /// Draws `request.samples` samples, in order. Returns exactly that many or an error.
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError>;

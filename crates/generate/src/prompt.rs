@@ -1,0 +1,378 @@
+//! Prompts by skill and voice, as minijinja templates under `prompts/`.
+//!
+//! The templates are part of the binary; a folder of the same shape (`chat/judge.txt`, …) may override any of them.
+
+use crate::GenerateError;
+use elenchus_trace::{ChoiceOption, Content, ContentPart, Message, Problem, Role};
+use minijinja::{Environment, UndefinedBehavior};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+/// How a model is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Voice {
+    /// Plain language, for instruction-tuned models.
+    #[default]
+    Chat,
+    /// Tag letter and compact notation, for the embedded model.
+    Compact,
+}
+
+impl Voice {
+    /// `chat` or `compact`, the name of the template folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Voice::Chat => "chat",
+            Voice::Compact => "compact",
+        }
+    }
+
+    /// The replies that the `judge` prompt asks for. `swapped` exchanges the two in the chat voice, so that a
+    /// preference for a letter can be averaged out; the compact voice knows one order only.
+    pub fn judge_labels(self, swapped: bool) -> JudgeLabels {
+        match (self, swapped) {
+            (Voice::Chat, false) => JudgeLabels { right: "A", wrong: "B" },
+            (Voice::Chat, true) => JudgeLabels { right: "B", wrong: "A" },
+            (Voice::Compact, _) => JudgeLabels { right: "Y", wrong: "N" },
+        }
+    }
+}
+
+/// The two replies of a judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JudgeLabels {
+    /// Says that the answer is right.
+    pub right: &'static str,
+    /// Says that it is wrong.
+    pub wrong: &'static str,
+}
+
+/// Whatever names a skill: text such as `"solve"`, or the skill type of the task crate.
+pub trait SkillName {
+    /// Name of the template, for example `solve`.
+    fn skill_name(&self) -> &str;
+}
+
+impl SkillName for &str {
+    fn skill_name(&self) -> &str {
+        self
+    }
+}
+
+impl SkillName for String {
+    fn skill_name(&self) -> &str {
+        self
+    }
+}
+
+/// What a template may use. A template that needs a slot which is not filled is an error, never an empty place.
+#[derive(Debug, Clone)]
+pub struct PromptSlots<'a> {
+    /// The problem: `{{ problem }}`, `{{ options }}`, `{{ in_history }}`; its history stands in front.
+    pub problem: &'a Problem,
+    /// `{{ solution }}`: the solution to judge, criticise, refine, or the earlier one.
+    pub solution: Option<&'a str>,
+    /// `{{ steps }}`: the same solution divided into steps, where the task can.
+    pub steps: Vec<&'a str>,
+    /// `{{ critique }}`
+    pub critique: Option<&'a str>,
+    /// `{{ drafts }}`
+    pub drafts: Vec<&'a str>,
+    /// `{{ answer }}`: the given final answer of a backward problem whose text does not hold it.
+    pub answer: Option<&'a str>,
+    /// `{{ mask }}`: the sign in the place of the hidden number of a backward problem.
+    pub mask: &'a str,
+    /// `{{ swapped }}`: whether the judge's two labels are exchanged, see [`Voice::judge_labels`].
+    pub swapped: bool,
+    /// Further slots, for templates of your own.
+    pub extra: Map<String, Value>,
+}
+
+impl<'a> PromptSlots<'a> {
+    /// Only the problem.
+    pub fn new(problem: &'a Problem) -> Self {
+        PromptSlots {
+            problem,
+            solution: None,
+            steps: Vec::new(),
+            critique: None,
+            drafts: Vec::new(),
+            answer: None,
+            mask: "_",
+            swapped: false,
+            extra: Map::new(),
+        }
+    }
+
+    /// With the solution that is worked on.
+    pub fn solution(mut self, solution: &'a str) -> Self {
+        self.solution = Some(solution);
+        self
+    }
+
+    /// With the steps of that solution.
+    pub fn steps(mut self, steps: impl IntoIterator<Item = &'a str>) -> Self {
+        self.steps = steps.into_iter().collect();
+        self
+    }
+
+    /// With a critique of that solution.
+    pub fn critique(mut self, critique: &'a str) -> Self {
+        self.critique = Some(critique);
+        self
+    }
+
+    /// With drafts to aggregate.
+    pub fn drafts(mut self, drafts: impl IntoIterator<Item = &'a str>) -> Self {
+        self.drafts = drafts.into_iter().collect();
+        self
+    }
+
+    /// With the given answer of a backward problem.
+    pub fn answer(mut self, answer: &'a str) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
+    /// With another sign for the hidden number.
+    pub fn mask(mut self, mask: &'a str) -> Self {
+        self.mask = mask;
+        self
+    }
+
+    /// With the judge's labels exchanged.
+    pub fn swapped(mut self, swapped: bool) -> Self {
+        self.swapped = swapped;
+        self
+    }
+
+    fn values(&self, voice: Voice, in_history: bool) -> Value {
+        let mut values = self.extra.clone();
+        let options: &[ChoiceOption] = &self.problem.options;
+        values.insert("problem".into(), json!(problem_text(voice, self.problem)));
+        values.insert("options".into(), json!(options));
+        values.insert("in_history".into(), json!(in_history));
+        values.insert("mask".into(), json!(self.mask));
+        values.insert("swapped".into(), json!(self.swapped));
+        values.insert("steps".into(), json!(self.steps));
+        for (name, text) in [("solution", self.solution), ("critique", self.critique)] {
+            if let Some(text) = text {
+                values.insert(name.into(), json!(text));
+            }
+        }
+        values.insert("answer".into(), json!(self.answer));
+        if !self.drafts.is_empty() {
+            values.insert("drafts".into(), json!(self.drafts));
+        }
+        Value::Object(values)
+    }
+}
+
+/// The question as the voice reads it. Compact text falls back to the question with its options behind it.
+fn problem_text(voice: Voice, problem: &Problem) -> String {
+    match (voice, &problem.compact) {
+        (Voice::Compact, Some(compact)) => compact.clone(),
+        (Voice::Compact, None) => {
+            let mut text = problem.question.clone();
+            for option in &problem.options {
+                text.push_str(&option.label);
+                text.push_str(&option.text);
+            }
+            text
+        }
+        (Voice::Chat, _) => problem.question.clone(),
+    }
+}
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../prompts/", $name, ".txt")))),*]
+    };
+}
+
+/// Every template in the binary: name and text.
+const EMBEDDED: &[(&str, &str)] = embedded![
+    "chat/solve",
+    "chat/direct",
+    "chat/judge",
+    "chat/critique",
+    "chat/refine",
+    "chat/again",
+    "chat/backward",
+    "chat/aggregate",
+    "compact/solve",
+    "compact/direct",
+    "compact/judge",
+    "compact/critique",
+    "compact/refine",
+    "compact/again",
+    "compact/backward",
+    "compact/aggregate",
+];
+
+/// A set of templates. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Prompts {
+    environment: Arc<Environment<'static>>,
+}
+
+static BUILT_IN: LazyLock<Result<Prompts, GenerateError>> = LazyLock::new(|| Prompts::from_sources(None));
+
+impl Prompts {
+    /// The templates in the binary.
+    pub fn embedded() -> Result<Self, GenerateError> {
+        BUILT_IN.clone()
+    }
+
+    /// The templates in the binary, those in `folder` (`chat/NAME.txt`, `compact/NAME.txt`) in their place; new names
+    /// are new skills. Errors when the folder cannot be read or a template does not parse.
+    pub fn with_overrides(folder: &Path) -> Result<Self, GenerateError> {
+        Self::from_sources(Some(folder))
+    }
+
+    fn from_sources(folder: Option<&Path>) -> Result<Self, GenerateError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        let mut sources: Vec<(String, String)> =
+            EMBEDDED.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        if let Some(folder) = folder {
+            for voice in [Voice::Chat, Voice::Compact] {
+                sources.extend(read_folder(folder, voice)?);
+            }
+        }
+        for (name, text) in sources {
+            environment.add_template_owned(name.clone(), text).map_err(|error| broken(&name, &error))?;
+        }
+        Ok(Prompts { environment: Arc::new(environment) })
+    }
+
+    /// The messages of a prompt: the problem's history, then what the template says as the user.
+    ///
+    /// In the chat voice the question of a problem with history is the last user message there, with its images; the
+    /// template's text is added to that message. In the compact voice that message is left out, because the prompt
+    /// holds the question whole.
+    pub fn render(
+        &self,
+        voice: Voice,
+        skill: impl SkillName,
+        slots: &PromptSlots<'_>,
+    ) -> Result<Vec<Message>, GenerateError> {
+        let name = format!("{}/{}", voice.name(), skill.skill_name());
+        let template = self.environment.get_template(&name).map_err(|_| GenerateError::Prompt {
+            name: name.clone(),
+            what: "there is no such template".into(),
+            hint: format!("skills: {}", self.skills(voice).join(", ")),
+        })?;
+        let mut history = slots.problem.history.clone();
+        let last_is_user = history.last().is_some_and(|message| message.role == Role::User);
+        let in_history = voice == Voice::Chat && last_is_user;
+        let text = template
+            .render(minijinja::value::Serde(slots.values(voice, in_history)))
+            .map_err(|error| broken(&name, &error))?;
+        let text = tidy(voice, &text);
+        match voice {
+            Voice::Chat => match history.last_mut().filter(|_| last_is_user) {
+                Some(last) => append_text(last, text),
+                None => history.push(Message::user(text)),
+            },
+            Voice::Compact => {
+                if last_is_user {
+                    history.pop();
+                }
+                history.push(Message::user(text));
+            }
+        }
+        Ok(history)
+    }
+
+    /// Names of the skills that have a template in this voice, sorted.
+    pub fn skills(&self, voice: Voice) -> Vec<String> {
+        let prefix = format!("{}/", voice.name());
+        let mut names: Vec<String> = self
+            .environment
+            .templates()
+            .filter_map(|(name, _)| name.strip_prefix(&prefix).map(str::to_string))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Renders one of the templates in the binary; see [`Prompts::render`].
+pub fn render(
+    voice: Voice,
+    skill: impl SkillName,
+    slots: &PromptSlots<'_>,
+) -> Result<Vec<Message>, GenerateError> {
+    Prompts::embedded()?.render(voice, skill, slots)
+}
+
+fn broken(name: &str, error: &minijinja::Error) -> GenerateError {
+    let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+    let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
+    GenerateError::Prompt {
+        name: name.into(),
+        what: format!("{}{detail}{line}", error.kind()),
+        hint: "a slot that the template names must be filled: give it to `PromptSlots`, or mend the template"
+            .into(),
+    }
+}
+
+fn read_folder(folder: &Path, voice: Voice) -> Result<Vec<(String, String)>, GenerateError> {
+    let folder = folder.join(voice.name());
+    let trouble = |path: &Path, error: std::io::Error| GenerateError::Prompt {
+        name: path.display().to_string(),
+        what: error.to_string(),
+        hint: "the folder holds `chat/NAME.txt` and `compact/NAME.txt`".into(),
+    };
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(|error| trouble(&folder, error))? {
+        let path = entry.map_err(|error| trouble(&folder, error))?.path();
+        let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            let text = std::fs::read_to_string(&path).map_err(|error| trouble(&path, error))?;
+            found.push((format!("{}/{stem}", voice.name()), text));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Template blocks leave empty lines; runs of them become one, so the same prompt never differs by blank space.
+fn tidy(voice: Voice, text: &str) -> String {
+    if voice == Voice::Compact {
+        return text.trim_end_matches('\n').to_string();
+    }
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.trim().lines().map(str::trim_end) {
+        if !(line.is_empty() && lines.last().is_some_and(|last| last.is_empty())) {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
+}
+
+/// Adds text behind a message without touching its images and other parts.
+fn append_text(message: &mut Message, text: String) {
+    message.content = Some(match message.content.take() {
+        None => Content::Text(text),
+        Some(Content::Text(before)) => Content::Text(format!("{before}\n\n{text}")),
+        Some(Content::Parts(mut parts)) => {
+            let mut part = Map::new();
+            part.insert("type".into(), json!("text"));
+            part.insert("text".into(), json!(text));
+            let part = serde_json::from_value::<ContentPart>(Value::Object(part.clone()))
+                .unwrap_or(ContentPart::Other(part));
+            parts.push(part);
+            Content::Parts(parts)
+        }
+    });
+}
