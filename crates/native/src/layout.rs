@@ -3,7 +3,7 @@
 //! Matrices are row-major `[out, in]` as in Hugging Face checkpoints, under the same names. q, k and v of a block
 //! are neighbours, as are gate and up, so that each group is one fused matrix for a product.
 
-use crate::ModelConfig;
+use crate::{Linear, ModelConfig};
 use std::ops::Range;
 
 /// One named tensor.
@@ -130,6 +130,21 @@ impl Layout {
     /// All parameters in order of place.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// Where a matrix of a block starts.
+    pub(crate) fn linear(&self, layer: usize, linear: Linear, config: &ModelConfig) -> usize {
+        let block = &self.blocks[layer];
+        let (d, f) = (config.hidden_size, config.intermediate_size);
+        match linear {
+            Linear::Query => block.qkv.start,
+            Linear::Key => block.qkv.start + config.query_width() * d,
+            Linear::Value => block.qkv.start + (config.query_width() + config.kv_width()) * d,
+            Linear::Output => block.output.start,
+            Linear::Gate => block.gate_up.start,
+            Linear::Up => block.gate_up.start + f * d,
+            Linear::Down => block.down.start,
+        }
     }
 
     /// How many numbers the model has.
