@@ -1,1 +1,37 @@
-//! evaluate
+//! Evaluators: what is a response worth, and how do we know?
+//!
+//! Knows: verifiers, certainty from log-probabilities, votes, judges, critics, and how to read what a judge or critic
+//! writes. Does not know: what to do next (crate `control`), or how a model is reached (crate `generate`).
+//!
+//! An evaluator that fails, or whose words cannot be read, gives an error or an abstention: never a score.
+
+mod certainty;
+mod critic;
+mod critique;
+mod evaluator;
+mod group;
+mod judge;
+mod likelihood;
+mod nearest;
+mod needs;
+mod registry;
+#[cfg(test)]
+mod testing;
+mod verifier;
+mod vote_share;
+
+pub use certainty::{
+    Certainty, CertaintyMeasure, CertaintySettings, LEAST_MISSING_MASS, LOWEST_LOGPROB, TopK, certainty,
+    distribution_statistics, top_k_statistics,
+};
+pub use critic::{Critic, CriticSettings};
+pub use critique::{Critique, parse_chat_critique, parse_compact_critique};
+pub use evaluator::{Candidate, CandidateSize, EvaluateError, EvaluateInput, Evaluator, evaluate_all};
+pub use group::{Groups, group_answers};
+pub use judge::{Judge, JudgeReading, JudgeSettings};
+pub use likelihood::{Likelihood, LikelihoodSettings, Reduction};
+pub use nearest::nearest;
+pub use needs::{Needs, RoleNeeds, Unmet};
+pub use registry::{EvaluatorEntry, evaluator, evaluators};
+pub use verifier::{Verifier, VerifierSettings};
+pub use vote_share::{VoteShare, VoteShareSettings};
