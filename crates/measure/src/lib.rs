@@ -1,1 +1,32 @@
-//! measure
+//! Metrics, statistics, plots and the HTML report.
+//!
+//! Knows: numbers about questions and samples. Does not know: models, files, prompts. Everything is a pure function of
+//! its input and, where draws are involved, of a seed.
+
+mod association;
+mod bootstrap;
+mod calibration;
+mod compare;
+mod correction;
+mod diversity;
+mod error;
+pub mod format;
+mod interval;
+mod plot;
+mod report;
+mod sampling;
+mod seeds;
+mod special;
+
+pub use association::*;
+pub use bootstrap::{Bootstrap, BootstrapMethod};
+pub use calibration::*;
+pub use compare::*;
+pub use correction::*;
+pub use diversity::*;
+pub use error::MeasureError;
+pub use interval::*;
+pub use plot::*;
+pub use report::*;
+pub use sampling::*;
+pub use seeds::*;
