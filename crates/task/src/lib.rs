@@ -2,7 +2,12 @@
 //!
 //! Knows: how to make, read and verify problems. Does not know: models.
 
+pub mod arithmetic;
 pub mod math;
+mod registry;
+mod settings;
+
+pub use registry::{TASKS, TaskEntry, task};
 
 use elenchus_trace::{Problem, Step, Verdict};
 
@@ -40,7 +45,9 @@ pub enum TaskError {
 }
 
 /// The part of a task's problems: a generated task divides by a hash of the problem's content, so no problem is in two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// 80 % of the problems: for training and probing.
@@ -49,6 +56,17 @@ pub enum Split {
     Validation,
     /// 10 %: for measuring, never for tuning.
     Test,
+}
+
+/// The split of a problem with this canonical content: 80 / 10 / 10 % by a BLAKE3 hash.
+pub(crate) fn split_of(content: &[u8]) -> Split {
+    let hash = blake3::hash(content);
+    // Two bytes give 65,536 classes; 80 and 10 % of them up to 0.001 %.
+    match u32::from(u16::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1]])) * 10 / 65_536 {
+        0..=7 => Split::Train,
+        8 => Split::Validation,
+        _ => Split::Test,
+    }
 }
 
 /// A kind of problem with an exact verifier.
@@ -71,6 +89,19 @@ pub trait Task: Send + Sync {
 
     /// Judges a response exactly: answer and, where the task can, every step.
     fn verify(&self, problem: &Problem, response: &str) -> Result<Verdict, TaskError>;
+
+    /// Whether a response reached its answer by right steps only: none wrong, none missing. Tasks that cannot check
+    /// steps say yes.
+    fn steps_right(&self, problem: &Problem, verdict: &Verdict) -> bool {
+        let _ = problem;
+        verdict.first_wrong_step().is_none()
+    }
+
+    /// A reference response in the notation of the embedded model, where the task can write one.
+    fn reference(&self, problem: &Problem) -> Option<String> {
+        let _ = problem;
+        None
+    }
 
     /// The steps of a response in order; one step when the task has no finer division.
     fn steps(&self, problem: &Problem, response: &str) -> Vec<Step> {
