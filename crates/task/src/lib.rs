@@ -6,8 +6,10 @@ pub mod arithmetic;
 pub mod math;
 mod registry;
 mod settings;
+mod skill;
 
 pub use registry::{TASKS, TaskEntry, task};
+pub use skill::{Critique, ReplyError, Skill, parse_critique, parse_judge};
 
 use elenchus_trace::{Problem, Step, Verdict};
 

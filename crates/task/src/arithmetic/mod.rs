@@ -9,6 +9,7 @@ pub mod forms;
 pub mod generate;
 pub mod parse;
 pub mod settings;
+pub mod skills;
 pub mod verify;
 pub mod words;
 
@@ -17,6 +18,7 @@ pub use corrupt::{Corrupted, gold_chat, gold_compact};
 pub use forms::{Exercise, TASK};
 pub use generate::ChainGenerator;
 pub use settings::{ArithmeticSettings, Form, Preset, Steps, Surface};
+pub use skills::{SkillGenerator, SkillMix, SkillRow};
 pub use verify::{ErrorKind, Examination};
 pub use words::vocabulary;
 
