@@ -10,6 +10,7 @@ mod compare;
 mod correction;
 mod diversity;
 mod error;
+mod escape;
 pub mod format;
 mod interval;
 mod plot;

@@ -11,6 +11,8 @@ mod canvas;
 mod distribution;
 mod xy;
 
+pub(crate) use canvas::COLOURS;
+
 use crate::{Interval, ReliabilityBin};
 use serde::{Deserialize, Serialize};
 
@@ -170,8 +172,8 @@ pub struct PlotSize {
 }
 
 impl PlotSize {
-    /// For pages and screens of at least 700 pixels.
-    pub const WIDE: PlotSize = PlotSize { width: 680, height: 360 };
+    /// For pages and larger screens.
+    pub const WIDE: PlotSize = PlotSize { width: 560, height: 340 };
     /// For phones.
     pub const NARROW: PlotSize = PlotSize { width: 350, height: 300 };
 }
@@ -198,7 +200,7 @@ impl Plot {
     /// The chart as a file of its own: with a namespace, and with colours for light and dark inside.
     pub fn svg_file(&self, size: PlotSize) -> String {
         let svg = self.svg(size);
-        let style = format!("<style>{}</style>", canvas::COLOURS);
+        let style = format!("<style>{}</style>", COLOURS);
         match svg.find('>') {
             Some(end) => format!("{}{style}{}", &svg[..=end], &svg[end + 1..]),
             None => svg,

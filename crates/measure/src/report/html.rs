@@ -1,4 +1,367 @@
-use super::Report;
-pub(super) fn page(_report: &Report) -> String {
-    "<!doctype html>".to_string()
+//! The page: sections as HTML, every text escaped.
+
+use super::{Attempt, Cell, Claim, Plots, Report, Section, Table, Text, Tone, TraceSample, Traces};
+use crate::Plot;
+use crate::PlotSize;
+use crate::escape::escape;
+use crate::format;
+use crate::plot::COLOURS;
+use std::fmt::Write;
+
+const STYLE: &str = include_str!("style.css");
+/// Colours of verdicts, beside those of charts.
+const VERDICTS: &str = ":root{--right:#00704f;--wrong:#b3361b;--doubt:#96700a}\
+@media (prefers-color-scheme:dark){:root{--right:#3ecba0;--wrong:#ff8f73;--doubt:#e3b74b}}";
+
+pub(super) fn page(report: &Report) -> String {
+    let mut out = String::with_capacity(64 * 1024);
+    // The policy is a second wall behind the escaping: even markup that slipped through could load and run nothing.
+    let _ = write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n\
+         <style>\n{COLOURS}\n{VERDICTS}\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+        escape(&report.title)
+    );
+    header(&mut out, report);
+    for (i, section) in report.sections.iter().enumerate() {
+        let _ = write!(out, "<section id=\"s{i}\">\n");
+        match section {
+            Section::Text(text) => paragraphs(&mut out, text),
+            Section::Table(t) => table(&mut out, t),
+            Section::Plots(p) => plots(&mut out, p),
+            Section::Traces(t) => traces(&mut out, t),
+            Section::Claims(c) => {
+                heading(&mut out, &c.title);
+                claims(&mut out, &c.claims);
+            }
+        }
+        out.push_str("</section>\n");
+    }
+    out.push_str(
+        "<footer>Made by elenchus. This file needs nothing from outside and runs no script.</footer>\n",
+    );
+    out.push_str("</main>\n</body>\n</html>\n");
+    out
+}
+
+fn heading(out: &mut String, title: &str) {
+    if !title.is_empty() {
+        let _ = write!(out, "<h2>{}</h2>\n", escape(title));
+    }
+}
+
+fn header(out: &mut String, report: &Report) {
+    let _ = write!(out, "<header>\n<p class=\"brand\">elenchus</p>\n<h1>{}</h1>\n", escape(&report.title));
+    if !report.headline.is_empty() {
+        let (class, sign) = match report.tone {
+            Tone::Good => ("good", "✓"),
+            Tone::Bad => ("bad", "✗"),
+            Tone::Unclear => ("unclear", "?"),
+            Tone::Plain => ("plain", "•"),
+        };
+        let _ = write!(
+            out,
+            "<p class=\"verdict {class}\"><span class=\"sign\" aria-hidden=\"true\">{sign}</span><span>{}</span></p>\n",
+            escape(&report.headline)
+        );
+    }
+    if !report.facts.is_empty() {
+        out.push_str("<dl class=\"facts\">\n");
+        for (name, value) in &report.facts {
+            // A command or a path gets a row of its own and letters that can be copied.
+            let long = value.chars().count() > 36;
+            let (class, value) = if long {
+                (" class=\"long\"", format!("<code>{}</code>", escape(value)))
+            } else {
+                ("", escape(value))
+            };
+            let _ = write!(out, "<div{class}><dt>{}</dt><dd>{value}</dd></div>\n", escape(name));
+        }
+        out.push_str("</dl>\n");
+    }
+    if let Some(configuration) = &report.configuration {
+        let _ = write!(
+            out,
+            "<details><summary>Configuration</summary><pre>{}</pre></details>\n",
+            escape(configuration)
+        );
+    }
+    let titles: Vec<(usize, &str)> = report
+        .sections
+        .iter()
+        .enumerate()
+        .map(|(i, s)| (i, section_title(s)))
+        .filter(|(_, title)| !title.is_empty())
+        .collect();
+    if titles.len() > 2 {
+        out.push_str("<nav aria-label=\"Sections\"><ul>\n");
+        for (i, title) in titles {
+            let _ = write!(out, "<li><a href=\"#s{i}\">{}</a></li>\n", escape(title));
+        }
+        out.push_str("</ul></nav>\n");
+    }
+    out.push_str("</header>\n");
+}
+
+fn section_title(section: &Section) -> &str {
+    match section {
+        Section::Text(t) => &t.title,
+        Section::Table(t) => &t.title,
+        Section::Plots(p) => &p.title,
+        Section::Traces(t) => &t.title,
+        Section::Claims(c) => &c.title,
+    }
+}
+
+fn paragraphs(out: &mut String, text: &Text) {
+    heading(out, &text.title);
+    for paragraph in text.body.replace('\r', "").split("\n\n").filter(|p| !p.trim().is_empty()) {
+        let _ = write!(out, "<p>{}</p>\n", escape(paragraph.trim()).replace('\n', "<br>"));
+    }
+}
+
+fn note(out: &mut String, text: &str) {
+    if !text.is_empty() {
+        let _ = write!(out, "<p class=\"note\">{}</p>\n", escape(text));
+    }
+}
+
+fn table(out: &mut String, table: &Table) {
+    heading(out, &table.title);
+    note(out, &table.note);
+    let width = table.rows.iter().map(Vec::len).max().unwrap_or(0).max(table.columns.len());
+    // A column is set right when it holds numbers and no words.
+    let numeric: Vec<bool> = (0..width)
+        .map(|c| {
+            let cells = || table.rows.iter().filter_map(|r| r.get(c)).filter(|cell| **cell != Cell::Missing);
+            cells().next().is_some() && cells().all(|cell| !matches!(cell, Cell::Text(_)))
+        })
+        .collect();
+    let class = |c: usize| if numeric.get(c).copied().unwrap_or(false) { " class=\"num\"" } else { "" };
+    let label = if table.title.is_empty() { "Table" } else { &table.title };
+    let _ = write!(
+        out,
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">\n<table>\n<thead><tr>",
+        escape(label)
+    );
+    for c in 0..width {
+        let name = table.columns.get(c).map_or("", String::as_str);
+        let _ = write!(out, "<th scope=\"col\"{}>{}</th>", class(c), escape(name));
+    }
+    out.push_str("</tr></thead>\n<tbody>\n");
+    for (r, row) in table.rows.iter().enumerate() {
+        out.push_str(if table.highlight == Some(r) { "<tr class=\"highlight\">" } else { "<tr>" });
+        for c in 0..width {
+            let _ = write!(out, "<td{}>{}</td>", class(c), cell(row.get(c).unwrap_or(&Cell::Missing)));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody>\n</table>\n</div>\n");
+}
+
+fn cell(cell: &Cell) -> String {
+    match cell {
+        Cell::Text(text) => escape(text),
+        Cell::Number(value, places) => format::decimals(*value, (*places).min(12)),
+        Cell::Count(count) => format::thousands(*count),
+        Cell::Percent(share) => format::percent(*share),
+        Cell::PercentInterval(i) => {
+            let end = |v: f64| format::decimals(v * 100.0, 1);
+            format!("{}<small>{} to {}</small>", format::percent(i.value), end(i.low), end(i.high))
+        }
+        Cell::Points(i) => {
+            let end = |v: f64| format::decimals(v * 100.0, 1);
+            let class = if i.low > 0.0 {
+                "up"
+            } else if i.high < 0.0 {
+                "down"
+            } else {
+                "same"
+            };
+            let value = format::points(i.value);
+            format!("<span class=\"{class}\">{value}</span><small>{} to {}</small>", end(i.low), end(i.high))
+        }
+        Cell::Seconds(s) => format::seconds(*s),
+        Cell::Missing => "<span class=\"missing\">–</span>".to_string(),
+    }
+}
+
+fn plots(out: &mut String, section: &Plots) {
+    heading(out, &section.title);
+    let one = if section.plots.len() == 1 { " one" } else { "" };
+    let _ = write!(out, "<div class=\"plots{one}\">\n");
+    for plot in &section.plots {
+        figure(out, plot);
+    }
+    out.push_str("</div>\n");
+}
+
+/// Two drawings of one chart, of which the width of the screen shows one: shrinking the wide one would make its text
+/// unreadable on a phone.
+fn figure(out: &mut String, plot: &Plot) {
+    let _ = write!(
+        out,
+        "<figure>\n<h3>{}</h3>\n<div class=\"wide\">{}</div>\n<div class=\"narrow\">{}</div>\n",
+        escape(&plot.title),
+        plot.svg(PlotSize::WIDE),
+        plot.svg(PlotSize::NARROW)
+    );
+    if !plot.caption.is_empty() {
+        let _ = write!(out, "<figcaption class=\"caption\">{}</figcaption>\n", escape(&plot.caption));
+    }
+    out.push_str("</figure>\n");
+}
+
+fn claims(out: &mut String, claims: &[Claim]) {
+    out.push_str("<ul class=\"claims\">\n");
+    for claim in claims {
+        let verdict = if claim.holds {
+            "<b class=\"right\">✓ holds</b>"
+        } else {
+            "<b class=\"wrong\">✗ does not hold</b>"
+        };
+        let size = [claim.estimate, claim.low, claim.high].iter().fold(0.0f64, |a, v| a.max(v.abs()));
+        let places = if size >= 1000.0 {
+            0
+        } else if size >= 10.0 {
+            1
+        } else if size >= 1.0 {
+            2
+        } else {
+            3
+        };
+        let written = |v: f64| format::decimals(v, places);
+        let _ = write!(
+            out,
+            "<li><span>{verdict}<span class=\"id\">{}</span></span><span class=\"what\">{}</span>\
+             <span class=\"estimate\">{} <small>({} to {})</small></span></li>\n",
+            escape(&claim.id),
+            escape(&claim.text),
+            written(claim.estimate),
+            written(claim.low),
+            written(claim.high)
+        );
+    }
+    out.push_str("</ul>\n");
+}
+
+fn traces(out: &mut String, traces: &Traces) {
+    heading(out, &traces.title);
+    note(out, &traces.note);
+    for sample in &traces.samples {
+        trace(out, sample);
+    }
+}
+
+/// Class, sign and word of an outcome.
+fn outcome(correct: Option<bool>) -> (&'static str, &'static str, &'static str) {
+    match correct {
+        Some(true) => ("right", "✓", "right"),
+        Some(false) => ("wrong", "✗", "wrong"),
+        None => ("unknown", "·", "not judged"),
+    }
+}
+
+fn trace(out: &mut String, sample: &TraceSample) {
+    let lead: String =
+        sample.problem.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(160).collect();
+    let _ = write!(
+        out,
+        "<details class=\"trace\"{}><summary><span class=\"lead\"><b>{}</b><span class=\"said\">{}</span></span><span class=\"badges\">",
+        if sample.open { " open" } else { "" },
+        escape(&sample.label),
+        escape(&lead)
+    );
+    for attempt in &sample.attempts {
+        let (class, sign, word) = outcome(attempt.correct);
+        let _ = write!(
+            out,
+            "<span>{} <b class=\"{class}\" aria-hidden=\"true\">{sign}</b><span class=\"hidden\"> {word}</span></span>",
+            escape(&attempt.label)
+        );
+    }
+    let _ = write!(
+        out,
+        "</span></summary>\n<div class=\"inside\"><p class=\"problem said mono\">{}</p>\n",
+        escape(&sample.problem)
+    );
+    if let Some(gold) = &sample.gold {
+        let _ = write!(
+            out,
+            "<p class=\"note\">Reference answer: <code class=\"said\">{}</code></p>\n",
+            escape(gold)
+        );
+    }
+    out.push_str("<div class=\"attempts\">\n");
+    let broken = sample.attempts.first().and_then(first_wrong);
+    for (i, attempt) in sample.attempts.iter().enumerate() {
+        // The step that the first attempt got wrong is marked where a later one has it right.
+        let repaired = broken.filter(|_| i > 0);
+        attempt_column(out, attempt, repaired);
+    }
+    out.push_str("</div></div></details>\n");
+}
+
+fn first_wrong(attempt: &Attempt) -> Option<usize> {
+    attempt.steps.iter().position(|s| s.correct == Some(false))
+}
+
+fn attempt_column(out: &mut String, attempt: &Attempt, repaired: Option<usize>) {
+    let (class, sign, word) = outcome(attempt.correct);
+    let _ = write!(
+        out,
+        "<div class=\"attempt is-{class}\"><h4>{}<span class=\"{class}\">{sign} {word}</span></h4>\n",
+        escape(&attempt.label)
+    );
+    if attempt.steps.is_empty() {
+        let text = if attempt.text.is_empty() { "(no text)" } else { &attempt.text };
+        let _ = write!(out, "<pre class=\"said\">{}</pre>\n", escape(text));
+    } else {
+        out.push_str("<ol class=\"steps\">\n");
+        let broken = first_wrong(attempt);
+        for (i, step) in attempt.steps.iter().enumerate() {
+            let (class, sign, word) = outcome(step.correct);
+            let (mark, aside) = if broken == Some(i) {
+                let expected = step.expected.as_ref().map(|e| {
+                    format!("<div class=\"aside\">should be <code class=\"said\">{}</code></div>", escape(e))
+                });
+                (" class=\"was-wrong\"", expected.unwrap_or_default())
+            } else if repaired == Some(i) && step.correct == Some(true) && broken.is_none_or(|b| b > i) {
+                (
+                    " class=\"repaired\"",
+                    "<div class=\"aside\">was wrong in the first attempt</div>".to_string(),
+                )
+            } else {
+                ("", String::new())
+            };
+            let _ = write!(
+                out,
+                "<li{mark}><span class=\"{class}\" aria-hidden=\"true\">{sign}</span><div><span class=\"hidden\">{word}: </span>\
+                 <code class=\"said\">{}</code>{aside}</div></li>\n",
+                escape(&step.text)
+            );
+        }
+        out.push_str("</ol>\n");
+    }
+    match &attempt.answer {
+        Some(answer) => {
+            let _ = write!(
+                out,
+                "<p class=\"answer\">Answer: <code class=\"said\">{}</code></p>\n",
+                escape(answer)
+            );
+        }
+        None => out.push_str("<p class=\"answer unknown\">No answer found.</p>\n"),
+    }
+    let mut cost = Vec::new();
+    cost.extend(attempt.confidence.map(|c| format!("confidence {}", format::percent(c))));
+    cost.extend(attempt.tokens.map(|t| format!("{} tokens", format::thousands(t))));
+    cost.extend(attempt.seconds.map(format::seconds));
+    if !cost.is_empty() {
+        let _ = write!(out, "<p class=\"cost\">{}</p>\n", escape(&cost.join(" · ")));
+    }
+    out.push_str("</div>\n");
 }
