@@ -1,2 +1,23 @@
-//! cli
-fn main() {}
+//! The `elenchus` command: reads the command line, joins the crates, prints. No logic lives here.
+
+mod arguments;
+mod commands;
+mod failure;
+mod model;
+mod output;
+mod progress;
+
+use arguments::Arguments;
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match commands::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            anstream::eprintln!("error: {failure}");
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}

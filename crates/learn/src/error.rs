@@ -30,6 +30,18 @@ pub enum LearnError {
     /// A task refused.
     #[error(transparent)]
     Task(#[from] elenchus_task::TaskError),
+    /// A measurement refused its input.
+    #[error(transparent)]
+    Measure(#[from] elenchus_measure::MeasureError),
+    /// The run folder failed.
+    #[error(transparent)]
+    Remember(#[from] elenchus_remember::RememberError),
+    /// The model failed.
+    #[error(transparent)]
+    Native(#[from] elenchus_native::NativeError),
+    /// Decoding failed.
+    #[error(transparent)]
+    Decode(#[from] elenchus_native::DecodeError),
     /// Stopped from outside; what was done is in the run.
     #[error("interrupted; everything finished so far is kept\nhint: go on with `elenchus resume RUN`")]
     Interrupted,

@@ -2,7 +2,20 @@
 //!
 //! Knows: how weights change. Does not know: HTTP, files of recipes, terminals.
 
-pub mod objective;
 mod error;
+pub mod evaluation;
+pub mod objective;
+mod native_policy;
+mod observer;
+pub mod policy;
+pub mod pretrain;
+pub mod reward;
+pub mod rollouts;
+pub mod rounds;
+mod session;
+pub mod trainer;
 
 pub use error::LearnError;
+pub use native_policy::NativePolicy;
+pub use observer::{Observer, Quiet, StopFlag};
+pub use session::Session;

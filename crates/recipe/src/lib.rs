@@ -1,1 +1,17 @@
-//! recipe
+//! Recipes: TOML files that name parts and their settings; parsed, checked, run, reproduced.
+//!
+//! Knows: how parts are composed and what a paper claims. Does not know: how any part works.
+
+mod acceptance;
+mod catalogue;
+mod error;
+mod improve;
+mod parse;
+mod recipe;
+
+pub use acceptance::{Acceptance, Claim, ClaimResult, Reproduction, Size};
+pub use catalogue::{BUILT_IN, built_in, built_in_recipes};
+pub use error::RecipeError;
+pub use improve::{ImproveConfig, Improvement, run_improve};
+pub use parse::parse;
+pub use recipe::{Kind, Recipe, State, StrategyPart, Triple};

@@ -1,0 +1,53 @@
+//! The command line.
+
+use crate::commands;
+use clap::{Args, Parser, Subcommand};
+
+/// Makes a language model better with feedback, and shows by measurement that it did.
+#[derive(Debug, Parser)]
+#[command(
+    name = "elenchus",
+    version,
+    propagate_version = true,
+    after_help = "Examples:
+  elenchus improve                          the embedded model improves itself; about 3 minutes
+  elenchus ask 'What is 12 * 7?' --recipe self-certainty --endpoint http://localhost:11434/v1 --model qwen3:4b
+  elenchus compare --strategy single --strategy self-consistency --problems 200
+  elenchus reproduce self-certainty --quick
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line,
+3 wrong input file, 4 model or endpoint failed, 5 budget, 6 disk or run folder, 130 interrupted."
+)]
+pub struct Arguments {
+    /// Options that every command has.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Seed of all randomness; the same seed gives the same result
+    #[arg(long, global = true, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// No progress display
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Let a model improve itself in rounds: solve, verify, select, train, measure
+    Improve(commands::improve::Improve),
+    /// Make the embedded model again from nothing
+    Pretrain(commands::pretrain::Pretrain),
+    /// Go on with a run that was interrupted
+    Resume(commands::resume::Resume),
+}

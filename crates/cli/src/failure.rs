@@ -1,0 +1,100 @@
+//! One table from errors to exit codes; messages and hints come from the crates that know.
+
+use std::fmt;
+
+/// Exit codes, part of the contract (`docs/reference/exit-codes.md` is generated from this).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// Anything that has no code of its own.
+    Failed = 1,
+    /// The command line is wrong (unknown option, recipe, task, model, setting).
+    Usage = 2,
+    /// A file that was fed in is wrong.
+    Input = 3,
+    /// The model or endpoint failed.
+    Model = 4,
+    /// The budget is exhausted or too small.
+    Budget = 5,
+    /// The disk, or a run folder in use.
+    Storage = 6,
+    /// Ctrl-C; everything finished is kept.
+    Interrupted = 130,
+}
+
+impl Code {
+    /// Every code with its meaning.
+    pub const ALL: &'static [(Code, &'static str)] = &[
+        (Code::Failed, "the work failed"),
+        (Code::Usage, "the command line or a setting is wrong"),
+        (Code::Input, "a file that was fed in is wrong"),
+        (Code::Model, "the model or endpoint failed"),
+        (Code::Budget, "the budget is exhausted or too small"),
+        (Code::Storage, "the disk failed, or the run folder is in use"),
+        (Code::Interrupted, "interrupted; everything finished is kept"),
+    ];
+}
+
+/// An error on its way to the person.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code.
+    pub code: Code,
+    /// What, where, and a `hint:` line.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a message and a hint.
+    pub fn new(code: Code, message: impl fmt::Display, hint: impl fmt::Display) -> Self {
+        Failure { code, message: format!("{message}\nhint: {hint}") }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+macro_rules! failures {
+    ($($error:ty => $code:expr),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let code: fn(&$error) -> Code = $code;
+                Failure { code: code(&error), message: error.to_string() }
+            }
+        })*
+    };
+}
+
+failures! {
+    elenchus_recipe::RecipeError => |_| Code::Usage,
+    elenchus_task::TaskError => |_| Code::Usage,
+    elenchus_trace::TraceError => |_| Code::Input,
+    elenchus_measure::MeasureError => |_| Code::Input,
+    elenchus_native::NativeError => |_| Code::Model,
+    elenchus_remember::RememberError => |error| storage(error),
+    elenchus_generate::GenerateError => |error| generate(error),
+    elenchus_learn::LearnError => |error| match error {
+        elenchus_learn::LearnError::Interrupted => Code::Interrupted,
+        elenchus_learn::LearnError::Setting { .. } | elenchus_learn::LearnError::Task(_) => Code::Usage,
+        elenchus_learn::LearnError::Remember(error) => storage(error),
+        _ => Code::Failed,
+    },
+    std::io::Error => |_| Code::Storage,
+}
+
+fn storage(error: &elenchus_remember::RememberError) -> Code {
+    if error.is_input() { Code::Input } else { Code::Storage }
+}
+
+fn generate(error: &elenchus_generate::GenerateError) -> Code {
+    use elenchus_generate::GenerateError as E;
+    match error {
+        E::Budget { .. } => Code::Budget,
+        E::Cancelled => Code::Interrupted,
+        E::Capability { .. } => Code::Usage,
+        _ => Code::Model,
+    }
+}

@@ -1,0 +1,363 @@
+//! Making the embedded model from nothing: first the skills on gold and corrupted solutions, then again with the
+//! model's own samples, so that judge, critique, refine, again and aggregate see the errors that it really makes.
+
+use crate::objective::{Sft, TrainingRow};
+use crate::policy::{Policy, RolloutRequest, text_row};
+use crate::rollouts::mix;
+use crate::trainer::{BatchSource, Epochs, TrainSettings, train};
+use crate::{LearnError, Session};
+use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Surface, skills};
+use elenchus_task::arithmetic::skills::{SkillGenerator, SkillMix, SkillRow};
+use elenchus_task::{Skill, Split, Task, arithmetic::Arithmetic};
+use elenchus_trace::Problem;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+
+/// Shares of the kinds of rows in a batch; they need not add up to 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mixture {
+    /// Chains in the symbol notation.
+    pub solve: f64,
+    /// Chains in the word notation.
+    pub words: f64,
+    /// Four-option problems.
+    pub choice: f64,
+    /// Countdown with a search trace.
+    pub countdown: f64,
+    /// Answer at once.
+    pub direct: f64,
+    /// Find the masked number.
+    pub backward: f64,
+    /// Is this answer right?
+    pub judge: f64,
+    /// Check step by step.
+    pub critique: f64,
+    /// Solve again, given a critique.
+    pub refine: f64,
+    /// Solve again, given an earlier solution.
+    pub again: f64,
+    /// Solve, given drafts.
+    pub aggregate: f64,
+}
+
+impl Default for Mixture {
+    fn default() -> Self {
+        Mixture {
+            solve: 0.55,
+            words: 0.08,
+            choice: 0.05,
+            countdown: 0.04,
+            direct: 0.03,
+            backward: 0.07,
+            judge: 0.03,
+            critique: 0.05,
+            refine: 0.04,
+            again: 0.04,
+            aggregate: 0.02,
+        }
+    }
+}
+
+/// The kinds of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Solve,
+    Words,
+    Choice,
+    Countdown,
+    Skill(Skill),
+}
+
+impl Mixture {
+    fn weights(&self) -> [(Kind, f64); 11] {
+        [
+            (Kind::Solve, self.solve),
+            (Kind::Words, self.words),
+            (Kind::Choice, self.choice),
+            (Kind::Countdown, self.countdown),
+            (Kind::Skill(Skill::Direct), self.direct),
+            (Kind::Skill(Skill::Backward), self.backward),
+            (Kind::Skill(Skill::Judge), self.judge),
+            (Kind::Skill(Skill::Critique), self.critique),
+            (Kind::Skill(Skill::Refine), self.refine),
+            (Kind::Skill(Skill::Again), self.again),
+            (Kind::Skill(Skill::Aggregate), self.aggregate),
+        ]
+    }
+
+    fn draw(&self, random: &mut ChaCha8Rng) -> Kind {
+        let weights = self.weights();
+        let mut at = random.random::<f64>() * weights.iter().map(|w| w.1).sum::<f64>();
+        for (kind, weight) in weights {
+            at -= weight;
+            if at < 0.0 {
+                return kind;
+            }
+        }
+        Kind::Solve
+    }
+}
+
+/// Own samples for the second phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnSamples {
+    /// Training problems that are sampled.
+    pub problems: usize,
+    /// Samples per problem.
+    pub samples: usize,
+    /// Share of rows made of own samples in the second phase; the rest is the first phase's mixture.
+    pub share: f64,
+}
+
+impl Default for OwnSamples {
+    fn default() -> Self {
+        OwnSamples { problems: 4000, samples: 4, share: 0.4 }
+    }
+}
+
+/// How the embedded model is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainSettings {
+    /// First phase: generated rows.
+    pub base: TrainSettings,
+    /// Its mixture.
+    pub mixture: Mixture,
+    /// Second phase: generated rows and rows of own samples.
+    pub skills: TrainSettings,
+    /// Its own samples.
+    pub own: OwnSamples,
+    /// Optimiser steps between checkpoints of the first phase.
+    pub checkpoint_every: usize,
+}
+
+impl Default for PretrainSettings {
+    fn default() -> Self {
+        let train = TrainSettings {
+            batch: 16,
+            learning_rate: 2e-3,
+            warmup_steps: 100,
+            hold: 0.2,
+            decay: crate::trainer::Decay::Cosine,
+            floor: 0.02,
+            weight_decay: 0.05,
+            ..Default::default()
+        };
+        PretrainSettings {
+            base: TrainSettings { steps: 20_000, ..train.clone() },
+            mixture: Mixture::default(),
+            skills: TrainSettings { steps: 2_500, batch: 32, learning_rate: 5e-4, hold: 0.0, ..train },
+            own: OwnSamples::default(),
+            checkpoint_every: 2_000,
+        }
+    }
+}
+
+/// Rows of the first phase: a function of seed and step.
+struct Generated<'a> {
+    policy_rows: &'a dyn Fn(&SkillRow) -> Result<TrainingRow, LearnError>,
+    mixture: &'a Mixture,
+    batch: usize,
+    seed: u64,
+}
+
+fn settings(form: Form, surface: Surface) -> ArithmeticSettings {
+    ArithmeticSettings { form, surface, ..ArithmeticSettings::preset(Preset::Pretraining) }
+}
+
+fn generated_row(kind: Kind, seed: u64) -> Result<SkillRow, LearnError> {
+    let make = |form, surface, skill| -> Result<SkillRow, LearnError> {
+        let settings = settings(form, surface);
+        Ok(SkillGenerator::new(&settings, SkillMix::default(), Split::Train, seed)?.next_row(skill)?)
+    };
+    match kind {
+        Kind::Solve => make(Form::Chain, Surface::Symbols, Skill::Solve),
+        Kind::Words => make(Form::Chain, Surface::Words, Skill::Solve),
+        Kind::Choice => make(Form::Choice, Surface::Symbols, Skill::Solve),
+        Kind::Countdown => Ok(elenchus_task::countdown::skill_row(seed)?),
+        Kind::Skill(Skill::Direct) => make(Form::Direct, Surface::Symbols, Skill::Direct),
+        Kind::Skill(skill) => make(Form::Chain, Surface::Symbols, skill),
+    }
+}
+
+impl BatchSource for Generated<'_> {
+    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
+        (0..self.batch)
+            .map(|i| {
+                let seed = mix(self.seed, (step * self.batch + i) as u64);
+                let kind = self.mixture.draw(&mut ChaCha8Rng::seed_from_u64(seed));
+                Ok(vec![(self.policy_rows)(&generated_row(kind, mix(seed, 1))?)?])
+            })
+            .collect()
+    }
+}
+
+/// Both kinds of rows in a fixed proportion per batch.
+struct Blend<'a, 'b> {
+    generated: Generated<'a>,
+    own: Epochs<'b>,
+}
+
+impl BatchSource for Blend<'_, '_> {
+    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
+        let mut batch = self.own.batch(step)?;
+        batch.extend(self.generated.batch(step)?);
+        Ok(batch)
+    }
+}
+
+/// Trains `policy` (fresh weights) through both phases. Interrupted runs go on from the last checkpoint.
+pub fn pretrain(
+    policy: &mut dyn Policy,
+    settings: &PretrainSettings,
+    seed: u64,
+    session: &Session<'_>,
+) -> Result<(), LearnError> {
+    base_phase(policy, settings, seed, session)?;
+    let rows = own_rows(policy, &settings.own, mix(seed, 2), session)?;
+    skills_phase(policy, settings, &rows, mix(seed, 3), session)
+}
+
+fn base_phase(
+    policy: &mut dyn Policy,
+    settings: &PretrainSettings,
+    seed: u64,
+    session: &Session<'_>,
+) -> Result<(), LearnError> {
+    let every = settings.checkpoint_every.max(1);
+    let steps = settings.base.steps;
+    session.observer.phase(0, "first phase", steps);
+    let encoder = policy.copy();
+    let row = |row: &SkillRow| text_row(encoder.as_ref(), &row.prompt, &row.target);
+    let mut source =
+        Generated { policy_rows: &row, mixture: &settings.mixture, batch: settings.base.batch, seed: mix(seed, 1) };
+    let mut first = 0;
+    for end in (0..steps).step_by(every).map(|start| (start + every).min(steps)) {
+        let name = format!("base-{end}");
+        if session.checkpoint(&name)?.is_some() {
+            session.observer.advance(end - first, 0, true);
+            first = end;
+            continue;
+        }
+        if first > 0 && let Some(folder) = session.checkpoint(&format!("base-{first}"))? {
+            policy.load(&folder)?;
+        }
+        train(policy, &Sft::default(), &settings.base, &mut source, first..end, &mut |_, step| {
+            session.observer.advance(1, step.tokens, false);
+            if session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        session.save_checkpoint(&name, |folder| policy.save(folder, true))?;
+        first = end;
+    }
+    if let Some(folder) = session.checkpoint(&format!("base-{first}"))? {
+        policy.load(&folder)?;
+    }
+    Ok(())
+}
+
+/// Supervised rows for the skills that look at solutions, from the policy's own samples on training problems. Labels
+/// come from the exact verifier.
+pub fn own_rows(
+    policy: &mut dyn Policy,
+    own: &OwnSamples,
+    seed: u64,
+    session: &Session<'_>,
+) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
+    let task = Arithmetic::new(ArithmeticSettings::preset(Preset::Mixed))?;
+    let problems = task.problems(Split::Train, own.problems, mix(seed, 1))?;
+    session.observer.phase(0, "own samples", problems.len());
+    let mut rows = Vec::new();
+    for (unit, chunk) in problems.chunks(128).enumerate() {
+        let (texts, replayed) = session.once(&format!("own/{unit}"), || {
+            let requests: Vec<RolloutRequest> = chunk
+                .iter()
+                .enumerate()
+                .map(|(i, problem)| RolloutRequest {
+                    prompt: Skill::Solve.prompt(problem, &[]),
+                    samples: own.samples,
+                    seed: mix(seed, 2 + (unit * 128 + i) as u64),
+                    temperature: 1.0,
+                    max_new_tokens: 160,
+                    distributions: false,
+                })
+                .collect();
+            let rollouts = policy.sample(&requests)?;
+            Ok(rollouts
+                .into_iter()
+                .map(|samples| samples.into_iter().filter(|s| s.finished).map(|s| s.text).collect())
+                .collect::<Vec<Vec<String>>>())
+        })?;
+        session.observer.advance(chunk.len(), texts.iter().flatten().map(String::len).sum(), replayed);
+        for (problem, samples) in chunk.iter().zip(&texts) {
+            for row in rows_of_problem(problem, samples)? {
+                rows.push(vec![text_row(policy, &row.prompt, &row.target)?]);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Rows of one problem. Judge rows are balanced by taking one right and one wrong sample where both exist; a refine
+/// row is made of a wrong sample, an again row of any.
+fn rows_of_problem(problem: &Problem, samples: &[String]) -> Result<Vec<SkillRow>, LearnError> {
+    let mut rows = Vec::new();
+    let examined = samples
+        .iter()
+        .map(|text| Ok((text, Arithmetic::examine(problem, text)?)))
+        .collect::<Result<Vec<_>, LearnError>>()?;
+    let right = examined.iter().find(|(_, e)| e.outcome == elenchus_trace::Outcome::Correct);
+    let wrong = examined.iter().find(|(_, e)| e.outcome == elenchus_trace::Outcome::Wrong);
+    for (text, _) in right.into_iter().chain(wrong) {
+        rows.push(skills::judge_row(problem, text)?);
+        // A response without steps has no critique to learn.
+        rows.extend(skills::critique_row(problem, text));
+    }
+    if let Some((text, _)) = wrong
+        && let Ok(critique) = skills::true_critique(problem, text)
+    {
+        rows.push(skills::refine_row(problem, text, &critique.compact())?);
+    }
+    if let Some(first) = samples.first() {
+        rows.push(skills::again_row(problem, first)?);
+    }
+    if samples.len() >= 3 {
+        let drafts: Vec<&str> = samples.iter().take(3).map(String::as_str).collect();
+        rows.push(skills::aggregate_row(problem, &drafts)?);
+    }
+    Ok(rows)
+}
+
+fn skills_phase(
+    policy: &mut dyn Policy,
+    settings: &PretrainSettings,
+    rows: &[Vec<TrainingRow>],
+    seed: u64,
+    session: &Session<'_>,
+) -> Result<(), LearnError> {
+    if let Some(folder) = session.checkpoint("skills")? {
+        return policy.load(&folder);
+    }
+    session.observer.phase(0, "second phase", settings.skills.steps);
+    let own_batch = (settings.own.share * settings.skills.batch as f64).round() as usize;
+    let encoder = policy.copy();
+    let row = |row: &SkillRow| text_row(encoder.as_ref(), &row.prompt, &row.target);
+    let mut source = Blend {
+        generated: Generated {
+            policy_rows: &row,
+            mixture: &settings.mixture,
+            batch: settings.skills.batch - own_batch.min(settings.skills.batch),
+            seed: mix(seed, 1),
+        },
+        own: Epochs::new(rows, own_batch, mix(seed, 2))?,
+    };
+    policy.reset_optimiser();
+    train(policy, &Sft::default(), &settings.skills, &mut source, 0..settings.skills.steps, &mut |_, step| {
+        session.observer.advance(1, step.tokens, false);
+        if session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    session.save_checkpoint("skills", |folder| policy.save(folder, false))
+}

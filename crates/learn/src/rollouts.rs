@@ -1,0 +1,95 @@
+//! Sampling many problems and judging every response exactly.
+
+use crate::policy::{Policy, Rollout, RolloutRequest};
+use crate::{LearnError, Session};
+use elenchus_task::{Skill, Task};
+use elenchus_trace::{Problem, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// Problems whose samples are drawn and journalled together: large enough to fill the batch, small enough to lose
+/// little when the process dies.
+const PROBLEMS_PER_UNIT: usize = 128;
+
+/// How to draw samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutSettings {
+    /// Samples per problem.
+    pub samples: usize,
+    /// Softmax temperature.
+    pub temperature: f32,
+    /// Most new tokens.
+    pub max_new_tokens: usize,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// Whether statistics of full distributions are kept.
+    pub distributions: bool,
+}
+
+/// A response with its verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The response.
+    pub rollout: Rollout,
+    /// What the task's verifier says of it.
+    pub verdict: Verdict,
+    /// Whether every needed step is there and right.
+    pub steps_right: bool,
+}
+
+/// Samples every problem and verifies every sample, unit by unit through the journal. `label` names the work, for
+/// example `round/2/main`.
+pub fn judged_rollouts(
+    policy: &mut dyn Policy,
+    task: &dyn Task,
+    problems: &[Problem],
+    settings: &RolloutSettings,
+    label: &str,
+    session: &Session<'_>,
+) -> Result<Vec<Vec<Judged>>, LearnError> {
+    let mut all = Vec::with_capacity(problems.len());
+    for (unit, chunk) in problems.chunks(PROBLEMS_PER_UNIT).enumerate() {
+        let (judged, replayed) = session.once(&format!("{label}/{unit}"), || {
+            let requests: Vec<RolloutRequest> = chunk
+                .iter()
+                .enumerate()
+                .map(|(i, problem)| RolloutRequest {
+                    prompt: Skill::Solve.prompt(problem, &[]),
+                    samples: settings.samples,
+                    seed: mix(settings.seed, (unit * PROBLEMS_PER_UNIT + i) as u64),
+                    temperature: settings.temperature,
+                    max_new_tokens: settings.max_new_tokens,
+                    distributions: settings.distributions,
+                })
+                .collect();
+            let rollouts = policy.sample(&requests)?;
+            chunk.iter().zip(rollouts).map(|(problem, rollouts)| judge(task, problem, rollouts)).collect::<Result<
+                Vec<Vec<Judged>>,
+                LearnError,
+            >>()
+        })?;
+        let tokens = judged.iter().flatten().map(|j| j.rollout.tokens.len()).sum();
+        session.observer.advance(chunk.len(), tokens, replayed);
+        all.extend(judged);
+    }
+    Ok(all)
+}
+
+/// Verifies the responses to one problem; a cut response has no answer, whatever its text ends with.
+pub fn judge(task: &dyn Task, problem: &Problem, rollouts: Vec<Rollout>) -> Result<Vec<Judged>, LearnError> {
+    rollouts
+        .into_iter()
+        .map(|rollout| {
+            let verdict = task.verify(problem, &rollout.text)?;
+            let steps_right = task.steps_right(problem, &verdict);
+            Ok(Judged { rollout, verdict, steps_right })
+        })
+        .collect()
+}
+
+/// A seed from a seed and an index (splitmix64 finaliser).
+pub fn mix(seed: u64, index: u64) -> u64 {
+    let mut z = seed ^ index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

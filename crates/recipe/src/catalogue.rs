@@ -1,0 +1,33 @@
+//! The recipes that come with the program.
+
+use crate::{Recipe, RecipeError, parse};
+use elenchus_trace::nearest;
+
+macro_rules! recipes {
+    ($($name:literal),* $(,)?) => {
+        /// File name and text of every recipe.
+        pub const BUILT_IN: &[(&str, &str)] = &[$((
+            concat!("recipes/", $name, ".toml"),
+            include_str!(concat!("../../../recipes/", $name, ".toml")),
+        )),*];
+    };
+}
+
+recipes!["b-star", "confidence-vs-critique", "self-certainty"];
+
+/// All recipes, checked.
+pub fn built_in_recipes() -> Result<Vec<Recipe>, RecipeError> {
+    BUILT_IN.iter().map(|(file, text)| parse(file, text)).collect()
+}
+
+/// The recipe with this name.
+pub fn built_in(name: &str) -> Result<Recipe, RecipeError> {
+    let recipes = built_in_recipes()?;
+    match recipes.iter().find(|r| r.name == name) {
+        Some(recipe) => Ok(recipe.clone()),
+        None => Err(RecipeError::Unknown {
+            name: name.into(),
+            hint: nearest(name, recipes.iter().map(|r| r.name.as_str())),
+        }),
+    }
+}
