@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 /// Of how many skipped lines the details are kept; the others are only counted.
-const MOST_DETAILS: usize = 1_000;
+pub(super) const MOST_DETAILS: usize = 1_000;
 /// First bytes of a gzip stream.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -437,5 +437,135 @@ impl JsonlWriter {
             Sink::Gzip(file) => file.finish().map_err(fail)?,
         };
         file.into_inner().map_err(|error| fail(error.into_error()))?.commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elenchus_trace::{PairRow, SampleRow};
+    use serde_json::{Value, json};
+    use std::io::Cursor;
+
+    fn read_bytes<T: DeserializeOwned>(bytes: &[u8], options: &JsonlOptions) -> Result<JsonlRows<T>> {
+        JsonlReader::new(Cursor::new(bytes.to_vec()), "rows.jsonl", options)?.read_all()
+    }
+
+    fn message(text: &str) -> String {
+        read_bytes::<SampleRow>(text.as_bytes(), &JsonlOptions::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn files_as_people_have_them_are_read() {
+        let text = "\u{feff}{\"id\": 1, \"gold\": \"2\", \"pred\": 2}\r\n\r\n  \n{\"id\": \"b\", \"gold\": \"3\", \"pred\": \"4\"}";
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        packed.write_all(text.as_bytes()).unwrap();
+        for bytes in [text.as_bytes().to_vec(), packed.finish().unwrap()] {
+            let read: JsonlRows<PairRow> = read_bytes(&bytes, &JsonlOptions::default()).unwrap();
+            assert_eq!(read.line_numbers, [1, 4]);
+            assert_eq!(read.rows[0].id, "1");
+            assert_eq!(read.rows[1].pred, "4");
+        }
+    }
+
+    #[test]
+    fn broken_lines_name_line_column_field_and_hint() {
+        let good = r#"{"id":"a","samples":[{"text":"x"}]}"#;
+        let error = message(&format!("{good}\n{{\"id\":\"b\",\"samples\":[{{\"text\":5}}]}}\n"));
+        assert!(error.contains("`rows.jsonl` line 2, column 30, field `samples[0].text`"), "{error}");
+        assert!(
+            error.contains("invalid type: integer `5`") && error.contains("hint: see docs/formats.md"),
+            "{error}"
+        );
+        let error = message(&format!("{good}\n{{\"id\":\"b\"}}"));
+        assert!(error.contains("line 2") && error.contains("missing field `samples`"), "{error}");
+        let error = message(&format!("{good}\n\n{{\"id\":\"b\", oops}}"));
+        assert!(error.contains("line 3, column 12") && error.contains("hint: every line"), "{error}");
+        let error = message(&format!("{good}\n{}", &good[..20]));
+        assert!(error.contains("line 2") && error.contains("hint: the line ends too early"), "{error}");
+        let error = message("[\n{\"id\": 1}\n]");
+        assert!(error.contains("looks like one JSON array"), "{error}");
+        let error = message("{\"id\":\"b\",\"samples\":[]} trailing");
+        assert!(error.contains("line 1") && error.contains("trailing characters"), "{error}");
+    }
+
+    #[test]
+    fn skipping_counts_and_reports() {
+        let options = JsonlOptions { skip_bad_lines: true, ..JsonlOptions::default() };
+        let text = b"{\"a\":1}\nnonsense\n\xff\xfe\xfd\n{\"a\":2}\n[1\n";
+        let read: JsonlRows<Value> = read_bytes(text, &options).unwrap();
+        assert_eq!(read.rows, [json!({"a": 1}), json!({"a": 2})]);
+        assert_eq!(read.skipped_count, 3);
+        assert_eq!(read.skipped.iter().map(|bad| bad.line).collect::<Vec<_>>(), [2, 3, 5]);
+        let error = read_bytes::<Value>(b"x\ny\n", &options).unwrap_err().to_string();
+        assert!(error.contains("has no rows (2 broken lines were left out)"), "{error}");
+        let many = "x\n".repeat(MOST_DETAILS + 10) + "1";
+        let read: JsonlRows<Value> = read_bytes(many.as_bytes(), &options).unwrap();
+        assert_eq!((read.skipped_count, read.skipped.len()), (MOST_DETAILS + 10, MOST_DETAILS));
+    }
+
+    #[test]
+    fn empty_data_is_an_error_unless_allowed() {
+        let error = message("\n \n").to_string();
+        assert!(error.contains("`rows.jsonl` has no rows\nhint:"), "{error}");
+        let allowed = JsonlOptions { allow_empty: true, ..JsonlOptions::default() };
+        assert!(read_bytes::<Value>(b"", &allowed).unwrap().rows.is_empty());
+    }
+
+    #[test]
+    fn hostile_sizes_are_bounded() {
+        let mut options = JsonlOptions { max_line_bytes: 10, ..JsonlOptions::default() };
+        let exactly: JsonlRows<Value> = read_bytes(b"\"12345678\"\n\"12345678\"", &options).unwrap();
+        assert_eq!(exactly.rows.len(), 2, "a line of the limit is fine");
+        let long = format!("1\n\"{}\"\n2\n\"123456789\"\n3", "x".repeat(200_000));
+        let error = read_bytes::<Value>(long.as_bytes(), &options).unwrap_err().to_string();
+        assert!(error.contains("line 2 exceeds 10 bytes"), "{error}");
+        options.skip_bad_lines = true;
+        let read: JsonlRows<Value> = read_bytes(long.as_bytes(), &options).unwrap();
+        assert_eq!(read.line_numbers, [1, 3, 5], "lines behind a long one keep their numbers");
+        let bomb = {
+            let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+            packed.write_all(&vec![b' '; 4 << 20]).unwrap();
+            packed.finish().unwrap()
+        };
+        let small = JsonlOptions { max_total_bytes: 1 << 20, ..JsonlOptions::default() };
+        let error = read_bytes::<Value>(&bomb, &small).unwrap_err().to_string();
+        assert!(bomb.len() < 10_000 && error.contains("the unpacked file exceeds 1048576 bytes"), "{error}");
+        let deep = "[".repeat(100_000);
+        assert!(read_bytes::<Value>(deep.as_bytes(), &JsonlOptions::default()).is_err(), "deep nesting");
+    }
+
+    #[test]
+    fn cut_gzip_and_utf16_are_named() {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        for i in 0..10_000 {
+            writeln!(packed, "{{\"i\":{}}}", i * 7_919 % 10_007).unwrap();
+        }
+        let packed = packed.finish().unwrap();
+        let error = read_bytes::<Value>(&packed[..packed.len() / 2], &JsonlOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("gzip stream breaks off behind line"), "{error}");
+        let utf16: Vec<u8> = "\u{feff}{\"a\":1}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let error = read_bytes::<Value>(&utf16, &JsonlOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("it is UTF-16\nhint: save it as UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn written_files_are_whole_or_absent_and_repeatable() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = [json!({"a": 1.0e-7}), json!({"b": "ü\n"})];
+        for name in ["rows.jsonl", "rows.jsonl.gz"] {
+            let path = folder.path().join(name);
+            write_jsonl(&path, &rows).unwrap();
+            let first = fs::read(&path).unwrap();
+            write_jsonl(&path, &rows).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), first, "the same rows give the same bytes");
+            assert_eq!(read_jsonl::<Value>(&path, &JsonlOptions::default()).unwrap().rows, rows);
+        }
+        let mut unfinished = JsonlWriter::create(folder.path().join("never.jsonl")).unwrap();
+        unfinished.write(&1).unwrap();
+        drop(unfinished);
+        assert_eq!(fs::list(folder.path()).unwrap().len(), 2);
+        let error = read_jsonl::<Value>(folder.path(), &JsonlOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("a file is expected here, not a folder"), "{error}");
     }
 }
