@@ -64,7 +64,11 @@ impl ModelConfig {
         ];
         for (field, value) in positive {
             if value == 0 {
-                return Err(ConfigError { field, problem: "is 0".into(), hint: "give a positive whole number" });
+                return Err(ConfigError {
+                    field,
+                    problem: "is 0".into(),
+                    hint: "give a positive whole number",
+                });
             }
         }
         if !self.heads.is_multiple_of(self.kv_heads) {

@@ -3,6 +3,7 @@
 //! Knows: weights, forward, backward, optimisers, batched decoding, checkpoints in the Hugging Face directory
 //! format. Does not know: prompts, tasks, HTTP, what a loss is for. Nothing outside this crate knows how it computes.
 
+mod adamw;
 mod adapter;
 mod config;
 mod decode;
@@ -19,7 +20,9 @@ mod scalar_head;
 mod schedule;
 mod sequence;
 mod tokenizer;
+mod train;
 
+pub use adamw::{AdamW, AdamWConfig, StepReport};
 pub use adapter::{Linear, LoraAdapter, LoraConfig};
 pub use config::{ConfigError, ModelConfig};
 pub use decode::{
