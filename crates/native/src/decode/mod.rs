@@ -7,142 +7,135 @@
 //! fused multiply-adds over k in order, attention sums run over absolute positions, and random numbers depend on
 //! (seed, sample, position). So results have the same bits in every batch, on every number of threads.
 
+mod cache;
+mod check;
+mod forward;
+mod kernel;
+mod packed;
 mod request;
+mod sampler;
+mod scheduler;
+mod score;
+mod service;
+mod simd;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod workers;
 
 use crate::Model;
+use kernel::Kernels;
+use packed::PackedModel;
 pub use request::{
     DecodeCounters, DecodeError, DecodeFinish, DecodeRequest, Decoded, DecoderOptions, Detail, ScoreRequest, Scored,
     TokenEvent, TokenTexts,
 };
+use scheduler::{Report, Scheduler};
+pub use service::{DecodeEvent, DecodeHandle, DecodeService};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-/// Decodes batches on this thread and its workers.
-pub struct Decoder {}
+/// Decodes batches on the calling thread and its workers.
+///
+/// Its packed copy of the weights takes as much memory as the model. Pages of keys and values are kept for the next
+/// call.
+pub struct Decoder {
+    scheduler: Scheduler,
+}
+
+/// An engine for a model.
+fn start(model: &Model, options: &DecoderOptions) -> Result<Scheduler, DecodeError> {
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let packed = Arc::new(PackedModel::new(model, Kernels::best()));
+    Scheduler::new(packed, threads, options.max_batch_rows, options.token_texts.clone())
+}
 
 impl Decoder {
     /// Packs the weights and starts the worker threads.
+    ///
+    /// # Errors
+    /// [`DecodeError::Thread`] when a thread cannot be started.
     pub fn new(model: &Model, options: DecoderOptions) -> Result<Self, DecodeError> {
-        let _ = (model, options);
-        Err(DecodeError::Stopped)
+        Ok(Decoder { scheduler: start(model, &options)? })
     }
 
     /// Replaces the weights by those of a model of the same shape.
+    ///
+    /// # Errors
+    /// [`DecodeError::OtherShape`].
     pub fn swap(&mut self, model: &Model) -> Result<(), DecodeError> {
-        let _ = model;
-        Err(DecodeError::Stopped)
+        if *model.config() != self.scheduler.model.config {
+            return Err(DecodeError::OtherShape);
+        }
+        self.scheduler.swap(Arc::new(PackedModel::new(model, self.scheduler.model.kernels)));
+        Ok(())
     }
 
     /// All samples of all requests: one vector per request, in order of the samples.
+    ///
+    /// # Errors
+    /// The first request that cannot be served; nothing is computed then.
     pub fn decode(&mut self, requests: &[DecodeRequest]) -> Result<Vec<Vec<Decoded>>, DecodeError> {
         self.decode_with(requests, &mut |_| ControlFlow::Continue(()))
     }
 
     /// As [`Decoder::decode`], calling back with every token; `Break` ends that sample as `Cancelled`.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
     pub fn decode_with(
         &mut self,
         requests: &[DecodeRequest],
         on_token: &mut dyn FnMut(TokenEvent) -> ControlFlow<()>,
     ) -> Result<Vec<Vec<Decoded>>, DecodeError> {
-        let _ = (requests, on_token);
-        Err(DecodeError::Stopped)
+        for (index, request) in requests.iter().enumerate() {
+            check::decode(&self.scheduler.model.config, self.scheduler.texts(), index, request)?;
+        }
+        let mut results: Vec<Vec<Option<Decoded>>> =
+            requests.iter().map(|request| vec![None; request.samples]).collect();
+        for (index, request) in requests.iter().enumerate() {
+            self.scheduler.submit(index, request.clone());
+        }
+        while !self.scheduler.idle() {
+            self.scheduler.step(&mut |report| match report {
+                Report::Token(event) => on_token(event),
+                Report::Finished { request, sample, decoded } => {
+                    results[request][sample] = Some(decoded);
+                    ControlFlow::Continue(())
+                }
+                Report::Done { .. } => ControlFlow::Continue(()),
+            });
+        }
+        // Every sample has ended, so every place is filled.
+        Ok(results.into_iter().map(|samples| samples.into_iter().flatten().collect()).collect())
     }
 
-    /// The log-probabilities of given continuations: one vector per request, in order of the continuations.
+    /// The log-probabilities of given continuations: one vector per request, in order of the continuations. Each prefix
+    /// is computed once. [`Detail::None`] is read as [`Detail::Chosen`].
+    ///
+    /// # Errors
+    /// The first request that cannot be served; nothing is computed then.
     pub fn score(&mut self, requests: &[ScoreRequest]) -> Result<Vec<Vec<Scored>>, DecodeError> {
-        let _ = requests;
-        Err(DecodeError::Stopped)
+        for (index, request) in requests.iter().enumerate() {
+            check::score(&self.scheduler.model.config, index, request)?;
+        }
+        Ok(self.scheduler.score(requests))
     }
 
     /// log p of each label as the next token of each prompt: `[prompts][labels]`, nats.
+    ///
+    /// # Errors
+    /// The first prompt that cannot be served (`request` is its index), or a label outside the vocabulary.
     pub fn label_logprobs(&mut self, prompts: &[Vec<u32>], labels: &[u32]) -> Result<Vec<Vec<f32>>, DecodeError> {
-        let _ = (prompts, labels);
-        Err(DecodeError::Stopped)
+        check::labels(&self.scheduler.model.config, prompts, labels)?;
+        Ok(self.scheduler.label_logprobs(prompts, labels))
     }
 
     /// What was computed so far.
     pub fn counters(&self) -> DecodeCounters {
-        DecodeCounters::default()
+        self.scheduler.counters
     }
-}
-
-/// What a running request of a [`DecodeService`] reports.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DecodeEvent {
-    /// A sample has one token more.
-    Token(TokenEvent),
-    /// A sample has ended.
-    Finished {
-        /// Index of the sample within the request.
-        sample: usize,
-        /// The whole of it.
-        decoded: Decoded,
-    },
-}
-
-/// A thread that serves concurrent callers with one model by continuous batching: new requests enter while others run.
-///
-/// Cheap to clone; the thread ends with the last clone.
-#[derive(Clone)]
-pub struct DecodeService {}
-
-impl DecodeService {
-    /// Packs the weights and starts the thread.
-    pub fn new(model: &Model, options: DecoderOptions) -> Result<Self, DecodeError> {
-        let _ = (model, options);
-        Err(DecodeError::Stopped)
-    }
-
-    /// Starts a request; its events come through the handle, and dropping the handle cancels it.
-    pub fn submit(&self, request: DecodeRequest) -> Result<DecodeHandle, DecodeError> {
-        let _ = request;
-        Err(DecodeError::Stopped)
-    }
-
-    /// Starts a request whose events go to `sink` on the service's thread, so it must be quick (send into a channel);
-    /// `Break` cancels the request. The sink is dropped when nothing more will come.
-    pub fn submit_with(
-        &self,
-        request: DecodeRequest,
-        sink: impl FnMut(DecodeEvent) -> ControlFlow<()> + Send + 'static,
-    ) -> Result<(), DecodeError> {
-        let _ = (request, sink);
-        Err(DecodeError::Stopped)
-    }
-
-    /// As [`Decoder::score`]; blocks until done.
-    pub fn score(&self, requests: Vec<ScoreRequest>) -> Result<Vec<Vec<Scored>>, DecodeError> {
-        let _ = requests;
-        Err(DecodeError::Stopped)
-    }
-
-    /// As [`Decoder::label_logprobs`]; blocks until done.
-    pub fn label_logprobs(&self, prompts: Vec<Vec<u32>>, labels: Vec<u32>) -> Result<Vec<Vec<f32>>, DecodeError> {
-        let _ = (prompts, labels);
-        Err(DecodeError::Stopped)
-    }
-
-    /// Replaces the weights by those of a model of the same shape: requests submitted before run to their end with the
-    /// old weights, those after begin with the new ones. Packs here and does not wait for the running requests.
-    pub fn swap(&self, model: &Model) -> Result<(), DecodeError> {
-        let _ = model;
-        Err(DecodeError::Stopped)
-    }
-}
-
-/// A running request. Dropping it cancels what is not finished.
-pub struct DecodeHandle {}
-
-impl DecodeHandle {
-    /// The next event; blocks. `None` when the request is done or the service has stopped.
-    pub fn next_event(&mut self) -> Option<DecodeEvent> {
-        None
-    }
-
-    /// Waits for all samples.
-    pub fn wait(self) -> Result<Vec<Decoded>, DecodeError> {
-        Err(DecodeError::Stopped)
-    }
-
-    /// Asks the samples to end; each still reports what it has, as `Cancelled`.
-    pub fn cancel(&self) {}
 }
