@@ -1,1 +1,42 @@
-//! control
+//! Strategies: what to do next at test time.
+//!
+//! Knows: how to spend model calls on a problem and when to stop, how answers are voted on and chosen, also among
+//! recorded samples. Does not know: how a response is judged (crate `evaluate`), how a model is reached (crate
+//! `generate`), or weights.
+
+mod ballot;
+mod best_of_n;
+mod borda;
+mod critique_and_refine;
+mod draw;
+mod ranked;
+mod recorded;
+mod registry;
+mod self_consistency;
+mod single;
+mod strategy;
+mod taxonomy;
+#[cfg(test)]
+mod testing;
+mod trail;
+mod universal_self_consistency;
+mod vote;
+
+pub use ballot::{Choice, Power, Rule, borda_weights, choose, rule_of_thumb};
+pub use best_of_n::{BestOfN, BestOfNSettings};
+pub use borda::{Borda, BordaRule, BordaSettings};
+pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings, Transitions};
+pub use draw::{Draw, Sampled};
+pub use recorded::{
+    RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
+};
+pub use registry::{StrategyEntry, strategies, strategy};
+pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
+pub use single::{Single, SingleSettings};
+pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};
+pub use taxonomy::{ControlKind, EvaluateKind, FeedbackLine, GenerateKind, Triple};
+pub use trail::Trail;
+pub use universal_self_consistency::{
+    UniversalSelfConsistency, UniversalSelfConsistencySettings, parse_response_number,
+};
+pub use vote::{VoteResult, fewest_to_decide, heaviest, is_decided, majority, tally, vote};

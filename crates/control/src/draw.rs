@@ -1,0 +1,170 @@
+//! Drawing responses from the actor; shared by all strategies.
+
+use crate::{ControlError, Trail};
+use elenchus_evaluate::{Candidate, nearest};
+use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Sampling};
+use elenchus_task::Task;
+use elenchus_trace::{Message, NodeId, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the actor's responses are drawn. Part of the settings of every strategy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Draw {
+    /// Skill that the actor is asked for: `solve` (with a chain of steps) or `direct`.
+    pub skill: String,
+    /// Temperature; absent, 0 for strategies that draw one response and 0.6 for those that draw several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// Smallest set of tokens with this probability mass; absent, 1 for one response and 0.9 for several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    /// Keep this many of the likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Drop tokens below this share of the likeliest one; 0 keeps all.
+    pub min_p: f32,
+    /// Most tokens of one response.
+    pub max_tokens: u32,
+    /// Strings that end a response.
+    pub stop: Vec<String>,
+    /// Another seed draws other responses under the same seed of the run.
+    pub seed: u64,
+}
+
+impl Default for Draw {
+    fn default() -> Self {
+        Draw {
+            skill: "solve".into(),
+            temperature: None,
+            top_p: None,
+            top_k: 0,
+            min_p: 0.0,
+            max_tokens: 1024,
+            stop: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+/// Skills whose prompt needs nothing but the problem.
+const SKILLS: [&str; 3] = ["solve", "direct", "backward"];
+
+/// Responses with their place in the trace.
+#[derive(Debug, Clone, Default)]
+pub struct Sampled {
+    /// The responses and their answers.
+    pub candidates: Vec<Candidate>,
+    /// Their nodes.
+    pub nodes: Vec<NodeId>,
+}
+
+impl Sampled {
+    /// The answers, in order.
+    pub fn answers(&self) -> Vec<Option<&str>> {
+        self.candidates.iter().map(|candidate| candidate.answer.as_deref()).collect()
+    }
+
+    /// More responses behind these.
+    pub fn extend(&mut self, more: Sampled) {
+        self.candidates.extend(more.candidates);
+        self.nodes.extend(more.nodes);
+    }
+}
+
+impl Draw {
+    /// Errors: [`ControlError::Setting`] for a value out of its range, or a skill that needs more than the problem.
+    pub fn check(&self, strategy: &str) -> Result<(), ControlError> {
+        let wrong = |field: &str, value: f32, hint: &str| {
+            Err(ControlError::setting(strategy, field, format!("{value} is out of range"), hint))
+        };
+        if let Some(temperature) = self.temperature
+            && !(0.0..=10.0).contains(&temperature)
+        {
+            return wrong(
+                "temperature",
+                temperature,
+                "0 takes the likeliest token always, 1 samples as trained",
+            );
+        }
+        if let Some(top_p) = self.top_p
+            && !(top_p > 0.0 && top_p <= 1.0)
+        {
+            return wrong("top_p", top_p, "above 0 and up to 1");
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return wrong("min_p", self.min_p, "between 0 and 1");
+        }
+        if self.max_tokens == 0 {
+            return wrong("max_tokens", 0.0, "at least 1");
+        }
+        if !SKILLS.contains(&self.skill.as_str()) {
+            let problem = format!("`{}` is no skill that needs only the problem", self.skill);
+            return Err(ControlError::setting(strategy, "skill", problem, nearest(&self.skill, SKILLS)));
+        }
+        Ok(())
+    }
+
+    /// The request for `samples` responses. `offset` counts the responses of this problem that were drawn before.
+    ///
+    /// Seeds depend on the run, the problem and the setting `seed`, and not on the strategy: strategies that draw the
+    /// same number at once draw the same responses, and can be compared on them.
+    pub fn request(
+        &self,
+        context: &Context,
+        problem: &Problem,
+        samples: usize,
+        several: bool,
+        detail: LogprobDetail,
+        offset: usize,
+    ) -> Result<GenerateRequest, ControlError> {
+        let (temperature, top_p) = if several { (0.6, 0.9) } else { (0.0, 1.0) };
+        let label = format!("draw\0{}\0{}\0{}\0{offset}", problem.task, problem.id, self.skill);
+        Ok(GenerateRequest {
+            samples,
+            sampling: Sampling {
+                temperature: self.temperature.unwrap_or(temperature),
+                top_p: self.top_p.unwrap_or(top_p),
+                top_k: self.top_k,
+                min_p: self.min_p,
+                max_tokens: self.max_tokens,
+                stop: self.stop.clone(),
+                seed: context.seed_for(&label, self.seed),
+            },
+            logprobs: detail,
+            ..GenerateRequest::new(context.prompt(ACTOR, self.skill.as_str(), &PromptSlots::new(problem))?)
+        })
+    }
+}
+
+/// Asks a role and writes the responses into the trace.
+pub(crate) async fn ask(
+    trail: &mut Trail,
+    context: &Context,
+    task: &dyn Task,
+    problem: &Problem,
+    role: &str,
+    parent: Option<NodeId>,
+    request: &GenerateRequest,
+) -> Result<Sampled, ControlError> {
+    let started = trail.now();
+    let completions = context.generate(role, request).await?;
+    let model = context.model(role).name().to_string();
+    let mut sampled = Sampled::default();
+    for (index, completion) in completions.into_iter().enumerate() {
+        // Further samples of one request share its prompt.
+        let prompt: Vec<Message> = if index == 0 { request.messages.clone() } else { Vec::new() };
+        sampled.nodes.push(trail.generated(parent, role, &model, prompt, &completion, started));
+        sampled.candidates.push(Candidate::extract(task, problem, completion));
+    }
+    Ok(sampled)
+}
+
+/// Checks a number of samples.
+pub(crate) fn check_samples(strategy: &str, samples: usize) -> Result<(), ControlError> {
+    if (1..=100_000).contains(&samples) {
+        return Ok(());
+    }
+    let problem = format!("{samples} is out of range");
+    Err(ControlError::setting(strategy, "samples", problem, "between 1 and 100000 samples"))
+}

@@ -1,0 +1,100 @@
+//! Writing a trace while a strategy runs.
+
+use elenchus_generate::Context;
+use elenchus_trace::{
+    Answer, Completion, Feedback, Message, Node, NodeId, NodeKind, Problem, Trace, Usage, Votes,
+};
+use serde_json::Value;
+use std::time::Instant;
+
+/// A trace that is being written, with its clock.
+#[derive(Debug)]
+pub struct Trail {
+    trace: Trace,
+    start: Instant,
+}
+
+impl Trail {
+    /// An empty trace; its clock starts now.
+    pub fn new(context: &Context, strategy: &str, problem: &Problem) -> Self {
+        Trail { trace: context.new_trace(strategy, problem), start: Instant::now() }
+    }
+
+    /// Milliseconds since the start.
+    pub fn now(&self) -> f64 {
+        self.start.elapsed().as_secs_f64() * 1e3
+    }
+
+    fn push(&mut self, parent: Option<NodeId>, kind: NodeKind, started: f64, usage: Usage) -> NodeId {
+        let elapsed_ms = self.now() - started;
+        self.trace.push(Node { parent, kind, started_ms: started, elapsed_ms, usage })
+    }
+
+    /// A model wrote something; `started` is the time at which it was asked.
+    pub fn generated(
+        &mut self,
+        parent: Option<NodeId>,
+        role: &str,
+        model: &str,
+        prompt: Vec<Message>,
+        completion: &Completion,
+        started: f64,
+    ) -> NodeId {
+        let usage = completion.usage;
+        let kind = NodeKind::Generated {
+            role: role.into(),
+            model: model.into(),
+            prompt,
+            completion: Box::new(completion.clone()),
+        };
+        self.push(parent, kind, started, usage)
+    }
+
+    /// An evaluator judged a node.
+    pub fn evaluated(&mut self, of: NodeId, feedback: &Feedback, started: f64) -> NodeId {
+        let kind = NodeKind::Evaluated { of, feedback: Box::new(feedback.clone()) };
+        self.push(Some(of), kind, started, feedback.usage)
+    }
+
+    /// The strategy decided something.
+    pub fn decided(
+        &mut self,
+        parent: Option<NodeId>,
+        decision: impl Into<String>,
+        chosen: Option<NodeId>,
+        data: Value,
+    ) -> NodeId {
+        let started = self.now();
+        self.push(
+            parent,
+            NodeKind::Decided { decision: decision.into(), chosen, data },
+            started,
+            Usage::default(),
+        )
+    }
+
+    /// Something failed and the strategy goes on without it.
+    pub fn failed(&mut self, parent: Option<NodeId>, error: impl Into<String>) -> NodeId {
+        let started = self.now();
+        self.push(parent, NodeKind::Failed { error: error.into() }, started, Usage::default())
+    }
+
+    /// A stage that groups nodes.
+    pub fn stage(&mut self, parent: Option<NodeId>, name: impl Into<String>) -> NodeId {
+        let started = self.now();
+        self.push(parent, NodeKind::Stage { name: name.into() }, started, Usage::default())
+    }
+
+    /// The answer with this trace; its usage is that of the trace until the strategy's scope is known.
+    pub fn answer(
+        self,
+        text: impl Into<String>,
+        answer: Option<String>,
+        confidence: Option<f64>,
+        votes: Vec<Votes>,
+        abstained: Option<String>,
+    ) -> Answer {
+        let usage = self.trace.usage();
+        Answer { text: text.into(), answer, confidence, votes, abstained, usage, trace: self.trace }
+    }
+}
