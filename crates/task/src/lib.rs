@@ -3,6 +3,7 @@
 //! Knows: how to make, read and verify problems. Does not know: models.
 
 pub mod arithmetic;
+pub mod countdown;
 pub mod math;
 mod registry;
 mod settings;

@@ -1,6 +1,7 @@
 //! The list of all tasks, and how to make one from its name and settings.
 
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
+use crate::countdown::{self, Countdown, CountdownSettings};
 use crate::{Task, TaskError};
 use serde_json::Value;
 
@@ -26,12 +27,20 @@ fn schema<T: schemars::JsonSchema>() -> Value {
 }
 
 /// All tasks, by name.
-pub static TASKS: &[TaskEntry] = &[TaskEntry {
-    name: arithmetic::TASK,
-    summary: arithmetic::SUMMARY,
-    schema: schema::<ArithmeticSettings>,
-    make: |settings| Ok(Box::new(Arithmetic::new(ArithmeticSettings::from_value(settings)?)?)),
-}];
+pub static TASKS: &[TaskEntry] = &[
+    TaskEntry {
+        name: arithmetic::TASK,
+        summary: arithmetic::SUMMARY,
+        schema: schema::<ArithmeticSettings>,
+        make: |settings| Ok(Box::new(Arithmetic::new(ArithmeticSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: countdown::TASK,
+        summary: countdown::SUMMARY,
+        schema: schema::<CountdownSettings>,
+        make: |settings| Ok(Box::new(Countdown::new(CountdownSettings::from_value(settings)?)?)),
+    },
+];
 
 /// The task of this name with these settings (null: the defaults).
 ///
