@@ -228,6 +228,10 @@ impl LanguageModel for BudgetLayer {
         self.inner.fingerprint()
     }
 
+    fn host(&self) -> Option<String> {
+        self.inner.host()
+    }
+
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let cost = |completions: &Vec<Completion>| completions.iter().map(|c| c.usage).sum();
         self.run(self.inner.generate(request), cost).await

@@ -11,8 +11,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Hash of a request to a model: blake3 over the model's fingerprint, the operation and the canonical request.
@@ -180,64 +178,21 @@ impl CacheStore for MemoryCache {
     }
 }
 
-/// A store of one file per answer; survives kills and may be shared by processes.
-#[derive(Debug)]
-pub struct FileCache {
-    folder: PathBuf,
-}
-
-impl FileCache {
-    /// Opens or makes the folder.
-    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, GenerateError> {
-        let folder = folder.into();
-        std::fs::create_dir_all(&folder).map_err(|error| file_trouble("cannot make", &folder, &error))?;
-        Ok(FileCache { folder })
-    }
-
-    fn path(&self, key: &CacheKey) -> PathBuf {
-        let name = key.to_string();
-        let (shard, rest) = name.split_at(2);
-        self.folder.join(shard).join(rest)
-    }
-}
-
-fn file_trouble(verb: &str, path: &Path, error: &std::io::Error) -> GenerateError {
-    GenerateError::Storage {
-        what: format!("{verb} `{}`: {error}", path.display()),
-        hint: "check the free space and the permissions of the cache folder, or run without a cache".into(),
-    }
-}
-
-impl CacheStore for FileCache {
+/// The SQLite store of the remember crate: survives kills, bounded in size, shared by processes.
+impl CacheStore for elenchus_remember::Cache {
     fn get(&self, key: &CacheKey) -> Result<Option<Vec<u8>>, GenerateError> {
-        let path = self.path(key);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(file_trouble("cannot read", &path, &error)),
-        }
+        self.get(&key.to_string()).map_err(|error| storage(&error))
     }
 
     fn put(&self, key: &CacheKey, value: &[u8]) -> Result<(), GenerateError> {
-        static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let path = self.path(key);
-        let unique = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let partial = path.with_extension(format!("{}-{unique}.partial", std::process::id()));
-        let write = || -> std::io::Result<()> {
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            let mut file = std::fs::File::create(&partial)?;
-            file.write_all(value)?;
-            drop(file);
-            // The rename is atomic: a reader sees the whole value or none.
-            std::fs::rename(&partial, &path)
-        };
-        write().map_err(|error| {
-            let _ = std::fs::remove_file(&partial);
-            file_trouble("cannot write", &path, &error)
-        })
+        // A value beyond the limit is not kept, which is no failure.
+        self.put(&key.to_string(), value).map(|_| ()).map_err(|error| storage(&error))
     }
+}
+
+fn storage(error: &elenchus_remember::RememberError) -> GenerateError {
+    let (what, hint) = crate::model::split_hint(&error.to_string());
+    GenerateError::Storage { what, hint: hint.unwrap_or_else(|| "run without a cache".into()) }
 }
 
 /// A model whose answers are kept.
@@ -317,6 +272,10 @@ impl LanguageModel for CacheLayer {
 
     fn fingerprint(&self) -> String {
         self.inner.fingerprint()
+    }
+
+    fn host(&self) -> Option<String> {
+        self.inner.host()
     }
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {

@@ -176,6 +176,10 @@ impl LanguageModel for JournalLayer {
         self.inner.fingerprint()
     }
 
+    fn host(&self) -> Option<String> {
+        self.inner.host()
+    }
+
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let key = CacheKey::of_generate(&self.fingerprint(), request);
         let pending = self.pending(Operation::Generate, &key, request.samples);

@@ -8,20 +8,37 @@ mod cache;
 mod cancel;
 mod context;
 mod journal;
+mod limit;
 mod model;
+mod native;
+mod openai;
 mod price;
 mod prompt;
+mod replay;
+mod retry;
 mod scripted;
+mod stack;
+mod timeout;
 
 pub use budget::{BudgetLayer, Ledger, Permit};
-pub use cache::{CacheKey, CacheLayer, CacheStore, FileCache, MemoryCache};
+pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache};
 pub use cancel::CancelToken;
 pub use context::{ACTOR, Context, ContextBuilder};
 pub use journal::{CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
+pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};
 pub use model::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Sampling, ScoreRequest,
     Scored, StreamEvent,
 };
+pub use native::{NativeModel, NativeOptions};
+pub use openai::{
+    MaxTokensField, OpenAi, OpenAiConfig, PrefixStyle, SampleStyle, ServerAbilities, SseError, SseEvent,
+    SseParser,
+};
 pub use price::PriceLayer;
 pub use prompt::{JudgeLabels, PromptSlots, Prompts, SkillName, Voice, render};
+pub use replay::Replay;
+pub use retry::{RetryLayer, RetrySettings};
 pub use scripted::Scripted;
+pub use stack::{LayerSettings, stack};
+pub use timeout::{TimeoutLayer, Timeouts};

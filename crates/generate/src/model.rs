@@ -233,6 +233,17 @@ pub enum GenerateError {
     Cancelled,
 }
 
+/// Divides a message of another crate into what happened and its hint line.
+pub(crate) fn split_hint(message: &str) -> (String, Option<String>) {
+    match message.split_once("\nhint: ") {
+        Some((what, hint)) => (what.to_string(), Some(hint.to_string())),
+        None => (message.to_string(), None),
+    }
+}
+
+/// A language model or why it could not be had.
+pub type SharedModel = Result<std::sync::Arc<dyn LanguageModel>, GenerateError>;
+
 /// A language model. Dropping a returned future or stream cancels the work.
 #[async_trait]
 pub trait LanguageModel: Send + Sync {
@@ -246,6 +257,21 @@ pub trait LanguageModel: Send + Sync {
     /// Part of every cache key.
     fn fingerprint(&self) -> String {
         self.name().to_string()
+    }
+
+    /// The machine that answers, where it is another one: calls to one host share a limit.
+    fn host(&self) -> Option<String> {
+        None
+    }
+
+    /// Puts layers around each request when the model divides a call into several; `None` when it does not, and the
+    /// layers belong around the whole. See [`crate::stack`].
+    fn with_layers(
+        &self,
+        wrap: &dyn Fn(std::sync::Arc<dyn LanguageModel>) -> SharedModel,
+    ) -> Option<SharedModel> {
+        let _ = wrap;
+        None
     }
 
     /// Draws `request.samples` samples, in order. Returns exactly that many or an error.

@@ -34,6 +34,10 @@ impl LanguageModel for PriceLayer {
         self.inner.fingerprint()
     }
 
+    fn host(&self) -> Option<String> {
+        self.inner.host()
+    }
+
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let mut completions = self.inner.generate(request).await?;
         completions

@@ -69,6 +69,12 @@ impl SkillName for String {
     }
 }
 
+impl SkillName for elenchus_task::Skill {
+    fn skill_name(&self) -> &str {
+        self.name()
+    }
+}
+
 /// What a template may use. A template that needs a slot which is not filled is an error, never an empty place.
 #[derive(Debug, Clone)]
 pub struct PromptSlots<'a> {

@@ -1,0 +1,352 @@
+//! How many calls to one host run at once; found out by watching it.
+
+use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use async_trait::async_trait;
+use elenchus_trace::Completion;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bounds and speed of the adaptation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitSettings {
+    /// Calls at once in the beginning.
+    pub start: usize,
+    /// Never fewer.
+    pub least: usize,
+    /// Never more.
+    pub most: usize,
+    /// What is left of the limit after the server said that it is too much (429, 503), in (0, 1).
+    pub shrink: f64,
+    /// Calls may become this many times slower than usual before the limit shrinks; above 1.
+    pub tolerated_slowdown: f64,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        LimitSettings { start: 16, least: 1, most: 256, shrink: 0.5, tolerated_slowdown: 2.0 }
+    }
+}
+
+impl LimitSettings {
+    fn check(&self) -> Result<(), GenerateError> {
+        let wrong = |what: &str| {
+            Err(GenerateError::Request {
+                model: "limit".into(),
+                what: what.into(),
+                hint:
+                    "the defaults are start = 16, least = 1, most = 256, shrink = 0.5, tolerated_slowdown = 2"
+                        .into(),
+            })
+        };
+        if self.least == 0 || self.least > self.start || self.start > self.most {
+            return wrong("it must hold that 1 ≤ least ≤ start ≤ most");
+        }
+        if self.most > Semaphore::MAX_PERMITS {
+            return wrong("`most` is beyond what can be counted");
+        }
+        if !(self.shrink > 0.0 && self.shrink < 1.0) {
+            return wrong("`shrink` must lie between 0 and 1");
+        }
+        if !(self.tolerated_slowdown > 1.0 && self.tolerated_slowdown.is_finite()) {
+            return wrong("`tolerated_slowdown` must be above 1");
+        }
+        Ok(())
+    }
+}
+
+/// How a call ended, as far as the limit is concerned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ending {
+    /// It succeeded; seconds per unit of work.
+    Done { pace: f64 },
+    /// The server said that it is too much; how long it wants to be left alone.
+    Overload { retry_after_seconds: Option<f64> },
+    /// It failed for another reason or was dropped.
+    Other,
+}
+
+/// The limit of one host. Waiting calls go first come, first served.
+///
+/// Additive increase: a full round of successes at a full limit raises it by 1. Multiplicative decrease: a 429 or 503
+/// takes `shrink` of it, once per generation of calls, since those that were in flight together fail together. Latency:
+/// when the short-term pace (seconds per generated token) is more than `tolerated_slowdown` times the long-term one,
+/// the limit shrinks by their ratio, at most to 0.8 at a time, before the server has to refuse.
+#[derive(Debug)]
+pub struct HostLimit {
+    settings: LimitSettings,
+    semaphore: Arc<Semaphore>,
+    state: Mutex<LimitState>,
+}
+
+#[derive(Debug)]
+struct LimitState {
+    limit: f64,
+    /// Permits that exist, taken or free.
+    issued: usize,
+    running: usize,
+    /// The limit does not shrink again for calls that began before this.
+    shrunk_at: Option<Instant>,
+    /// The host asked to be left alone until then.
+    paused_until: Option<Instant>,
+    short_pace: Option<f64>,
+    long_pace: Option<f64>,
+}
+
+impl HostLimit {
+    /// A limit at its start.
+    pub fn new(settings: LimitSettings) -> Result<Self, GenerateError> {
+        settings.check()?;
+        Ok(HostLimit {
+            settings,
+            semaphore: Arc::new(Semaphore::new(settings.start)),
+            state: Mutex::new(LimitState {
+                limit: settings.start as f64,
+                issued: settings.start,
+                running: 0,
+                shrunk_at: None,
+                paused_until: None,
+                short_pace: None,
+                long_pace: None,
+            }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, LimitState> {
+        // Plain numbers, valid after any panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls that may run at once now.
+    pub fn current(&self) -> usize {
+        self.state().limit as usize
+    }
+
+    async fn acquire(self: &Arc<Self>) -> Result<Slot, GenerateError> {
+        let Ok(permit) = Arc::clone(&self.semaphore).acquire_owned().await else {
+            return Err(GenerateError::Cancelled);
+        };
+        loop {
+            let pause =
+                self.state().paused_until.map(|until| until.saturating_duration_since(Instant::now()));
+            match pause.filter(|pause| !pause.is_zero()) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => break,
+            }
+        }
+        self.state().running += 1;
+        Ok(Slot {
+            limit: Arc::clone(self),
+            permit: Some(permit),
+            started: Instant::now(),
+            ending: Ending::Other,
+        })
+    }
+
+    fn release(&self, permit: OwnedSemaphorePermit, started: Instant, ending: Ending) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let was_full = state.running >= state.limit as usize;
+        state.running = state.running.saturating_sub(1);
+        let fresh = state.shrunk_at.is_none_or(|at| started > at);
+        match ending {
+            Ending::Other => {}
+            Ending::Overload { retry_after_seconds } => {
+                let pause = retry_after_seconds
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                    .and_then(|pause| Instant::now().checked_add(pause));
+                state.paused_until = state.paused_until.max(pause);
+                if fresh {
+                    state.limit *= self.settings.shrink;
+                    state.shrunk_at = Some(Instant::now());
+                }
+            }
+            Ending::Done { pace } => {
+                let short = blend(&mut state.short_pace, pace, 0.2);
+                let long = blend(&mut state.long_pace, pace, 0.01);
+                let slowdown = short / long.max(f64::MIN_POSITIVE);
+                if slowdown > self.settings.tolerated_slowdown {
+                    if fresh {
+                        state.limit *= (self.settings.tolerated_slowdown / slowdown).max(0.8);
+                        state.shrunk_at = Some(Instant::now());
+                    }
+                } else if was_full {
+                    state.limit += 1.0 / state.limit;
+                }
+            }
+        }
+        state.limit = state.limit.clamp(self.settings.least as f64, self.settings.most as f64);
+        let target = state.limit as usize;
+        if state.issued > target {
+            // One permit too many: this one is not given back. Further ones go as further calls end.
+            permit.forget();
+            state.issued -= 1;
+        } else {
+            drop(permit);
+            self.semaphore.add_permits(target - state.issued);
+            state.issued = target;
+        }
+        let surplus = state.issued.saturating_sub(target);
+        state.issued -= self.semaphore.forget_permits(surplus);
+    }
+}
+
+fn blend(average: &mut Option<f64>, value: f64, weight: f64) -> f64 {
+    let next = average.map_or(value, |average| average + weight * (value - average));
+    *average = Some(next);
+    next
+}
+
+/// One running call.
+#[derive(Debug)]
+struct Slot {
+    limit: Arc<HostLimit>,
+    permit: Option<OwnedSemaphorePermit>,
+    started: Instant,
+    ending: Ending,
+}
+
+impl Slot {
+    /// Seconds of the call per token of its longest sample; a call without tokens counts as one.
+    fn done(&mut self, longest: u64) {
+        self.ending = Ending::Done { pace: self.started.elapsed().as_secs_f64() / longest.max(1) as f64 };
+    }
+
+    fn failed(&mut self, error: &GenerateError) {
+        if let GenerateError::Unavailable { retry_after_seconds, what, .. } = error
+            && (retry_after_seconds.is_some() || what.contains("429") || what.contains("503"))
+        {
+            self.ending = Ending::Overload { retry_after_seconds: *retry_after_seconds };
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.limit.release(permit, self.started, self.ending);
+        }
+    }
+}
+
+/// The limits of all hosts. Clones share them, so that two models of one host do.
+#[derive(Debug, Clone, Default)]
+pub struct HostLimits {
+    hosts: Arc<Mutex<HashMap<String, Arc<HostLimit>>>>,
+}
+
+impl HostLimits {
+    /// The limit of a host, made with `settings` when it is the first time.
+    pub fn of(&self, host: &str, settings: LimitSettings) -> Result<Arc<HostLimit>, GenerateError> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(limit) = hosts.get(host) {
+            return Ok(Arc::clone(limit));
+        }
+        let limit = Arc::new(HostLimit::new(settings)?);
+        hosts.insert(host.into(), Arc::clone(&limit));
+        Ok(limit)
+    }
+}
+
+/// A model whose calls wait for a place at their host.
+pub struct LimitLayer {
+    inner: Arc<dyn LanguageModel>,
+    limit: Arc<HostLimit>,
+}
+
+impl LimitLayer {
+    /// Calls of `inner` take places of `limit`.
+    pub fn new(inner: Arc<dyn LanguageModel>, limit: Arc<HostLimit>) -> Self {
+        LimitLayer { inner, limit }
+    }
+
+    async fn run<T>(
+        &self,
+        call: impl Future<Output = Result<T, GenerateError>>,
+        longest: impl Fn(&T) -> u64,
+    ) -> Result<T, GenerateError> {
+        let mut slot = self.limit.acquire().await?;
+        let result = call.await;
+        match &result {
+            Ok(value) => slot.done(longest(value)),
+            Err(error) => slot.failed(error),
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl LanguageModel for LimitLayer {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.inner.fingerprint()
+    }
+
+    fn host(&self) -> Option<String> {
+        self.inner.host()
+    }
+
+    async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
+        let longest = |completions: &Vec<Completion>| {
+            completions.iter().map(|completion| completion.usage.completion_tokens).max().unwrap_or(0)
+        };
+        self.run(self.inner.generate(request), longest).await
+    }
+
+    async fn stream(
+        &self,
+        request: &GenerateRequest,
+    ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
+        let mut slot = self.limit.acquire().await?;
+        let inner = match self.inner.stream(request).await {
+            Ok(inner) => inner,
+            Err(error) => {
+                slot.failed(&error);
+                return Err(error);
+            }
+        };
+        // The place is held until the stream ends or is dropped.
+        let state = Some((inner, slot, 0u64));
+        let stream = futures::stream::unfold(state, |state| async move {
+            let (mut inner, mut slot, mut longest) = state?;
+            match inner.next().await {
+                None => {
+                    slot.done(longest);
+                    None
+                }
+                Some(Ok(event)) => {
+                    if let StreamEvent::Done { completion, .. } = &event {
+                        longest = longest.max(completion.usage.completion_tokens);
+                    }
+                    Some((Ok(event), Some((inner, slot, longest))))
+                }
+                Some(Err(error)) => {
+                    slot.failed(&error);
+                    Some((Err(error), None))
+                }
+            }
+        });
+        Ok(stream.boxed())
+    }
+
+    async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
+        self.run(self.inner.score(request), |_| 1).await
+    }
+
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        self.run(self.inner.embed(texts), |_| 1).await
+    }
+}

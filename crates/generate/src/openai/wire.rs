@@ -1,0 +1,379 @@
+//! Requests and responses of `/v1/chat/completions` as JSON, without any network.
+
+use crate::{GenerateError, GenerateRequest, LogprobDetail};
+use elenchus_trace::{Completion, FinishReason, Message, Role, TopToken, Usage};
+use serde_json::{Map, Value, json};
+
+/// What of a body depends on the server and not on the request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyStyle<'a> {
+    pub model: &'a str,
+    /// Fields that every body carries unless the request gives them.
+    pub base: &'a Map<String, Value>,
+    /// `max_tokens` or `max_completion_tokens`.
+    pub max_tokens_field: &'a str,
+    pub send_seed: bool,
+    pub continue_final_message: bool,
+    pub stream: bool,
+    pub stream_usage: bool,
+}
+
+/// Servers keep the seed in anything from 31 bits upwards.
+pub(crate) fn wire_seed(seed: u64) -> u64 {
+    seed & 0x7fff_ffff
+}
+
+/// The body of a request. Fields of `request.extra` win over ours.
+pub(crate) fn chat_body(style: &BodyStyle<'_>, request: &GenerateRequest) -> Value {
+    let sampling = &request.sampling;
+    let mut body = style.base.clone();
+    body.insert("model".into(), json!(style.model));
+    body.insert("messages".into(), json!(request.messages));
+    body.insert("temperature".into(), number(sampling.temperature));
+    body.insert(style.max_tokens_field.into(), json!(sampling.max_tokens));
+    if request.samples > 1 {
+        body.insert("n".into(), json!(request.samples));
+    }
+    if sampling.top_p < 1.0 {
+        body.insert("top_p".into(), number(sampling.top_p));
+    }
+    // Not in the OpenAI contract; sent only when wanted, for the servers that know them.
+    if sampling.top_k > 0 {
+        body.insert("top_k".into(), json!(sampling.top_k));
+    }
+    if sampling.min_p > 0.0 {
+        body.insert("min_p".into(), number(sampling.min_p));
+    }
+    if !sampling.stop.is_empty() {
+        body.insert("stop".into(), json!(sampling.stop));
+    }
+    if style.send_seed {
+        body.insert("seed".into(), json!(wire_seed(sampling.seed)));
+    }
+    match request.logprobs {
+        LogprobDetail::None => {}
+        LogprobDetail::Chosen | LogprobDetail::Distribution => {
+            body.insert("logprobs".into(), json!(true));
+        }
+        LogprobDetail::Top(count) => {
+            body.insert("logprobs".into(), json!(true));
+            body.insert("top_logprobs".into(), json!(count));
+        }
+    }
+    if !request.tools.is_empty() {
+        body.insert("tools".into(), json!(request.tools));
+    }
+    if style.continue_final_message && request.messages.last().is_some_and(|m| m.role == Role::Assistant) {
+        body.insert("continue_final_message".into(), json!(true));
+        body.insert("add_generation_prompt".into(), json!(false));
+    }
+    if style.stream {
+        body.insert("stream".into(), json!(true));
+        if style.stream_usage {
+            body.insert("stream_options".into(), json!({"include_usage": true}));
+        }
+    }
+    for (name, value) in &request.extra {
+        body.insert(name.clone(), value.clone());
+    }
+    Value::Object(body)
+}
+
+/// The shortest decimal of an `f32`: 0.7 is sent as 0.7 and not as 0.699999988079071.
+fn number(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
+}
+
+/// What is wrong with a response whose status was fine.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum WireFault {
+    /// The error object of the server.
+    Server { message: String, code: Option<String> },
+    /// Not the shape of a chat completion.
+    Shape(String),
+    /// Nothing in `choices`.
+    NoChoices,
+    /// Log-probabilities were asked for and are not there.
+    NoLogprobs,
+}
+
+/// The words and the code of an error body, in the shapes that servers use.
+pub(crate) fn error_message(body: &Value) -> Option<(String, Option<String>)> {
+    let error = body.get("error").filter(|error| !error.is_null());
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Null => None,
+        other => Some(other.to_string()),
+    };
+    let code = |value: &Value| {
+        ["code", "type"].iter().find_map(|name| match value.get(name) {
+            Some(Value::String(code)) => Some(code.clone()),
+            Some(Value::Number(code)) => Some(code.to_string()),
+            _ => None,
+        })
+    };
+    match error {
+        Some(object @ Value::Object(_)) => {
+            let message = object.get("message").and_then(text).unwrap_or_else(|| object.to_string());
+            Some((message, code(object)))
+        }
+        Some(other) => text(other).map(|message| (message, code(body))),
+        None if body.get("choices").is_some() => None,
+        None => ["message", "detail"]
+            .iter()
+            .find_map(|name| body.get(name).and_then(text))
+            .map(|m| (m, code(body))),
+    }
+}
+
+/// The completions of a whole response, in the order of their `index`.
+///
+/// The usage of the request is divided: prompt tokens and the call belong to the first completion, completion tokens
+/// to each by its tokens or, where those are unknown, by its length. So the sum over completions is the server's sum.
+pub(crate) fn parse_response(body: Value, request: &GenerateRequest) -> Result<Vec<Completion>, WireFault> {
+    if let Some((message, code)) = error_message(&body) {
+        return Err(WireFault::Server { message, code });
+    }
+    let Value::Object(mut body) = body else {
+        return Err(WireFault::Shape("the response is not a JSON object".into()));
+    };
+    let choices = match body.remove("choices") {
+        Some(Value::Array(choices)) => choices,
+        Some(Value::Null) => return Err(WireFault::NoChoices),
+        None => return Err(WireFault::Shape("the response has no `choices`".into())),
+        Some(_) => return Err(WireFault::Shape("`choices` is not a list".into())),
+    };
+    if choices.is_empty() {
+        return Err(WireFault::NoChoices);
+    }
+    let mut completions = Vec::with_capacity(choices.len());
+    for (position, choice) in choices.into_iter().enumerate() {
+        let Value::Object(mut choice) = choice else {
+            return Err(WireFault::Shape(format!("`choices[{position}]` is not an object")));
+        };
+        let index = choice.remove("index").and_then(|index| index.as_u64()).unwrap_or(position as u64);
+        let mut completion = parse_message(choice.remove("message"), position)?;
+        completion.finish = finish_reason(choice.remove("finish_reason"), &completion);
+        read_logprobs(choice.remove("logprobs"), &mut completion);
+        check_logprobs(&completion, request)?;
+        completion.extra = without_nulls(choice);
+        completions.push((index, completion));
+    }
+    completions.sort_by_key(|(index, _)| *index);
+    let mut completions: Vec<Completion> =
+        completions.into_iter().map(|(_, completion)| completion).collect();
+    share_usage(body.get("usage"), request, &mut completions);
+    attach_response(body, &mut completions);
+    Ok(completions)
+}
+
+pub(crate) fn check_logprobs(completion: &Completion, request: &GenerateRequest) -> Result<(), WireFault> {
+    let wanted = request.logprobs != LogprobDetail::None;
+    // A pure tool call or an empty text has no content tokens to report.
+    if wanted && completion.logprobs.is_empty() && !completion.text.is_empty() {
+        return Err(WireFault::NoLogprobs);
+    }
+    Ok(())
+}
+
+/// Keeps the fields of the response beside its choices under `response`.
+pub(crate) fn attach_response(body: Map<String, Value>, completions: &mut [Completion]) {
+    let rest = without_nulls(body);
+    if !rest.is_empty() {
+        for completion in completions {
+            completion.extra.insert("response".into(), Value::Object(rest.clone()));
+        }
+    }
+}
+
+fn without_nulls(fields: Map<String, Value>) -> Map<String, Value> {
+    fields.into_iter().filter(|(_, value)| !value.is_null()).collect()
+}
+
+fn parse_message(message: Option<Value>, position: usize) -> Result<Completion, WireFault> {
+    let Some(Value::Object(fields)) = message else {
+        return Err(WireFault::Shape(format!("`choices[{position}].message` is missing")));
+    };
+    let mut fields = without_nulls(fields);
+    fields.entry("role").or_insert_with(|| json!("assistant"));
+    completion_of(fields).map_err(|what| WireFault::Shape(format!("`choices[{position}].message`: {what}")))
+}
+
+/// A completion from the fields of an assistant message; the message itself is kept when it holds more than text.
+pub(crate) fn completion_of(fields: Map<String, Value>) -> Result<Completion, String> {
+    let message: Message =
+        serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+    let mut completion = Completion::text(message.text());
+    let says_more = !message.tool_calls.is_empty()
+        || message.content.as_ref().is_some_and(|content| content.has_other_than_text())
+        || message.extra.values().any(|value| *value != json!([]));
+    if says_more {
+        completion.message = Some(message);
+    }
+    Ok(completion)
+}
+
+/// Our reason from the server's word.
+pub(crate) fn finish_reason(word: Option<Value>, completion: &Completion) -> FinishReason {
+    let calls_tools = completion.message.as_ref().is_some_and(|message| !message.tool_calls.is_empty());
+    match word.as_ref().and_then(Value::as_str) {
+        // Some servers say `stop`, or nothing, after tool calls.
+        None | Some("stop" | "") if calls_tools => FinishReason::ToolCalls,
+        None | Some("stop" | "" | "eos" | "eos_token" | "end_turn" | "stop_sequence") => FinishReason::Stop,
+        Some("length" | "max_tokens") => FinishReason::Length,
+        Some("tool_calls" | "function_call") => FinishReason::ToolCalls,
+        Some("content_filter") => FinishReason::ContentFilter,
+        Some("cancelled") => FinishReason::Cancelled,
+        Some("interrupted") => FinishReason::Interrupted,
+        Some(other) => FinishReason::Other(other.into()),
+    }
+}
+
+/// Adds the entries of a `logprobs` object.
+pub(crate) fn read_logprobs(logprobs: Option<Value>, completion: &mut Completion) {
+    let Some(entries) = logprobs.as_ref().and_then(|value| value.get("content")).and_then(Value::as_array)
+    else {
+        return;
+    };
+    for entry in entries {
+        let Some(logprob) = entry.get("logprob").and_then(Value::as_f64) else { continue };
+        completion.logprobs.push(logprob as f32);
+        let token = entry.get("token").and_then(Value::as_str).unwrap_or_default();
+        completion.token_texts.push(token.into());
+        let top = entry.get("top_logprobs").and_then(Value::as_array);
+        let top: Vec<TopToken> = top
+            .into_iter()
+            .flatten()
+            .filter_map(|item| {
+                Some(TopToken {
+                    token: item.get("token")?.as_str()?.into(),
+                    logprob: item.get("logprob")?.as_f64()? as f32,
+                })
+            })
+            .collect();
+        completion.top.push(top);
+    }
+    if completion.top.iter().all(Vec::is_empty) {
+        completion.top.clear();
+    }
+}
+
+/// Divides the usage of a request among its completions.
+pub(crate) fn share_usage(usage: Option<&Value>, request: &GenerateRequest, completions: &mut [Completion]) {
+    let field = |name| usage.and_then(|usage| usage.get(name)).and_then(Value::as_u64);
+    let total = field("completion_tokens");
+    let known: Vec<u64> = completions.iter().map(|c| c.logprobs.len() as u64).collect();
+    let shares: Vec<u64> = match total {
+        Some(total) if completions.len() == 1 => vec![total],
+        Some(total) if known.iter().sum::<u64>() == total => known,
+        Some(total) => {
+            let lengths: Vec<u64> = completions.iter().map(|c| c.text.len() as u64 + 1).collect();
+            let all: u64 = lengths.iter().sum();
+            let mut shares: Vec<u64> = lengths.iter().map(|length| total * length / all).collect();
+            let rest = total - shares.iter().sum::<u64>();
+            if let Some(first) = shares.first_mut() {
+                *first += rest;
+            }
+            shares
+        }
+        None => known
+            .iter()
+            .zip(completions.iter())
+            .map(|(&known, c)| if known > 0 { known } else { estimated_tokens(c.text.len()) })
+            .collect(),
+    };
+    for (index, (completion, tokens)) in completions.iter_mut().zip(shares).enumerate() {
+        completion.usage = Usage { completion_tokens: tokens, ..Usage::default() };
+        if index == 0 {
+            completion.usage.calls = 1;
+            completion.usage.prompt_tokens = field("prompt_tokens").unwrap_or_else(|| {
+                request.messages.iter().map(|message| estimated_tokens(message.text().len())).sum()
+            });
+        }
+        if total.is_none() {
+            completion.extra.insert("usage_estimated".into(), json!(true));
+        }
+    }
+}
+
+/// Four bytes per token is the usual rule of thumb for English text.
+fn estimated_tokens(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4)
+}
+
+/// Marks long samples that are all the same although they were drawn at a temperature above 0: the server draws them
+/// with one seed or answers from a cache, and a vote over them says nothing.
+pub(crate) fn note_identical(request: &GenerateRequest, completions: &mut [Completion]) {
+    const LEAST_BYTES: usize = 40;
+    let [first, rest @ ..] = &*completions else { return };
+    let identical = !rest.is_empty()
+        && request.sampling.temperature > 0.0
+        && first.text.len() >= LEAST_BYTES
+        && rest.iter().all(|other| other.text == first.text);
+    if identical {
+        let note = format!(
+            "all {} samples are the same text at temperature {}: the server repeats itself",
+            completions.len(),
+            request.sampling.temperature
+        );
+        for completion in completions {
+            completion.extra.insert("note".into(), json!(note));
+        }
+    }
+}
+
+/// The error for a fault, in the words of the person who has to mend it.
+pub(crate) fn fault_error(model: &str, place: &str, fault: WireFault) -> GenerateError {
+    let unavailable = |what: String, hint: &str, retryable| GenerateError::Unavailable {
+        model: model.into(),
+        what,
+        hint: hint.into(),
+        retry_after_seconds: None,
+        retryable,
+    };
+    match fault {
+        WireFault::Server { message, code } => {
+            let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+            unavailable(format!("{place} answers: {message}{code}"), "these are the words of the server", true)
+        }
+        WireFault::Shape(what) => unavailable(
+            format!("{place} answers with something else than a chat completion: {what}"),
+            "check that the base URL names an OpenAI-compatible API; it usually ends in `/v1`",
+            false,
+        ),
+        WireFault::NoChoices => unavailable(
+            format!("{place} answers without any choice"),
+            "the server produced nothing; its log may say why",
+            true,
+        ),
+        WireFault::NoLogprobs => GenerateError::Capability {
+            model: model.into(),
+            what: format!("log-probabilities: {place} left them out though they were asked for"),
+            hint: "use a server that reports `logprobs` (vLLM, llama.cpp, OpenAI), or a method that needs only text"
+                .into(),
+        },
+    }
+}
+
+/// The vectors of an embeddings response, in the order of the texts.
+pub(crate) fn parse_embeddings(body: Value, texts: usize) -> Result<Vec<Vec<f32>>, WireFault> {
+    if let Some((message, code)) = error_message(&body).filter(|_| body.get("data").is_none()) {
+        return Err(WireFault::Server { message, code });
+    }
+    let shape = |what: &str| WireFault::Shape(what.into());
+    let items =
+        body.get("data").and_then(Value::as_array).ok_or_else(|| shape("the response has no `data`"))?;
+    let mut vectors: Vec<Option<Vec<f32>>> = vec![None; texts];
+    for (position, item) in items.iter().enumerate() {
+        let index = item.get("index").and_then(Value::as_u64).unwrap_or(position as u64) as usize;
+        let numbers = item.get("embedding").and_then(Value::as_array);
+        let numbers = numbers.ok_or_else(|| shape("an item has no `embedding` list"))?;
+        let vector: Option<Vec<f32>> = numbers.iter().map(|n| n.as_f64().map(|n| n as f32)).collect();
+        let vector = vector.ok_or_else(|| shape("an `embedding` holds something else than numbers"))?;
+        if let Some(place) = vectors.get_mut(index) {
+            *place = Some(vector);
+        }
+    }
+    let vectors: Option<Vec<Vec<f32>>> = vectors.into_iter().collect();
+    vectors.ok_or_else(|| shape("there are fewer vectors than texts"))
+}
