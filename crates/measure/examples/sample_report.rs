@@ -40,7 +40,7 @@ fn main() -> Result<(), MeasureError> {
             "right answers by wrong steps".into(),
             Cell::Percent(0.031),
             Cell::Percent(0.018),
-            Cell::Points(Interval { value: -0.013, low: -0.025, high: -0.002 }),
+            Cell::PointsDown(Interval { value: -0.013, low: -0.025, high: -0.002 }),
             Cell::Percent(0.027),
         ])
         .row([

@@ -195,10 +195,10 @@ impl Frame {
         let last = x.ticks.last().map_or(0.0, |(_, label)| text_width(label) / 2.0);
         let right = canvas.width - last.max(10.0) - 2.0;
         let y_label = wrapped(&y_axis.label, canvas.width - 8.0);
-        let top = top + y_label.len() as f64 * LINE + 10.0;
+        let top = top + y_label.len() as f64 * LINE + 14.0;
         canvas.lines(
             4.0,
-            top - 10.0 - (y_label.len() as f64 - 1.0) * LINE,
+            top - 14.0 - (y_label.len() as f64 - 1.0) * LINE,
             Anchor::Start,
             Ink::Muted,
             &y_label,

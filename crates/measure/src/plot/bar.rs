@@ -122,12 +122,12 @@ fn on_side(
     let (left, right) = (8.0, canvas.width - widest - 14.0);
     let at = |value: f64| left + ruler.place(ruler.clamped(value)).clamp(0.0, 1.0) * (right - left);
     let zero = at(0.0);
-    let top = y;
     for (c, category) in categories.iter().enumerate() {
         let lines = wrapped(category, canvas.width - 12.0);
         y += 8.0;
         canvas.lines(left, y + LINE - 3.0, Anchor::Start, Ink::Text, &lines);
         y += lines.len() as f64 * LINE + 2.0;
+        let top = y;
         for (i, s) in series.iter().enumerate() {
             if let Some(value) = value_of(s, c) {
                 let end = at(value.value);
@@ -152,8 +152,8 @@ fn on_side(
             }
             y += THICK;
         }
+        canvas.line((zero, top - 1.0), (zero, y + 1.0), Ink::Muted, 1.0, "");
     }
-    canvas.line((zero, top + 4.0), (zero, y + 4.0), Ink::Muted, 1.0, "");
     canvas.height = y + 10.0;
     canvas
 }

@@ -156,7 +156,7 @@ impl Canvas {
         }
         let _ = write!(
             self.body,
-            "<path d=\"{path}\" fill=\"none\" stroke-width=\"4\" stroke-linecap=\"round\" stroke-opacity=\"0.45\" style=\"stroke:{}\"/>",
+            "<path d=\"{path}\" fill=\"none\" stroke-width=\"4\" stroke-linecap=\"round\" stroke-opacity=\"0.6\" style=\"stroke:{}\"/>",
             Ink::Series(series).css()
         );
     }

@@ -11,6 +11,7 @@ const STRIP: f64 = 44.0;
 
 pub(super) fn reliability(size: PlotSize, bins: &[ReliabilityBin]) -> Canvas {
     let mut canvas = Canvas::new(size.width, size.height);
+    canvas.height += STRIP + 16.0;
     let total: usize = bins.iter().map(|b| b.count).sum();
     let x_axis = Axis::new("confidence", Scale::Percent).range(0.0, 1.0);
     let y_axis = Axis::new("accuracy", Scale::Percent).range(0.0, 1.0);

@@ -9,6 +9,8 @@ mod axis;
 mod bar;
 mod canvas;
 mod distribution;
+#[cfg(test)]
+pub(crate) mod tests;
 mod xy;
 
 pub(crate) use canvas::COLOURS;

@@ -1,11 +1,10 @@
 //! The page: sections as HTML, every text escaped.
 
 use super::{Attempt, Cell, Claim, Plots, Report, Section, Table, Text, Tone, TraceSample, Traces};
-use crate::Plot;
-use crate::PlotSize;
 use crate::escape::escape;
 use crate::format;
 use crate::plot::COLOURS;
+use crate::{Interval, Plot, PlotSize};
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("style.css");
@@ -172,21 +171,24 @@ fn cell(cell: &Cell) -> String {
             let end = |v: f64| format::decimals(v * 100.0, 1);
             format!("{}<small>{} to {}</small>", format::percent(i.value), end(i.low), end(i.high))
         }
-        Cell::Points(i) => {
-            let end = |v: f64| format::decimals(v * 100.0, 1);
-            let class = if i.low > 0.0 {
-                "up"
-            } else if i.high < 0.0 {
-                "down"
-            } else {
-                "same"
-            };
-            let value = format::points(i.value);
-            format!("<span class=\"{class}\">{value}</span><small>{} to {}</small>", end(i.low), end(i.high))
-        }
+        Cell::Points(i) => points(i, i.low > 0.0, i.high < 0.0),
+        Cell::PointsDown(i) => points(i, i.high < 0.0, i.low > 0.0),
         Cell::Seconds(s) => format::seconds(*s),
         Cell::Missing => "<span class=\"missing\">–</span>".to_string(),
     }
+}
+
+fn points(i: &Interval, good: bool, bad: bool) -> String {
+    let end = |v: f64| format::decimals(v * 100.0, 1);
+    let class = if good {
+        "up"
+    } else if bad {
+        "down"
+    } else {
+        "same"
+    };
+    let value = format::points(i.value);
+    format!("<span class=\"{class}\">{value}</span><small>{} to {}</small>", end(i.low), end(i.high))
 }
 
 fn plots(out: &mut String, section: &Plots) {
@@ -364,4 +366,184 @@ fn attempt_column(out: &mut String, attempt: &Attempt, repaired: Option<usize>) 
         let _ = write!(out, "<p class=\"cost\">{}</p>\n", escape(&cost.join(" · ")));
     }
     out.push_str("</div>\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plot::tests::well_formed;
+    use crate::{
+        Axis, Chart, Claims, Judgement, Judgements, RoundRecord, Scale, Series, calibration_sections,
+    };
+    use crate::{TraceStep, rounds_plots, rounds_table};
+    use elenchus_trace::{Outcome, Step, StepVerdict, Verdict};
+    use proptest::prelude::*;
+
+    /// A report with `text` in every place that takes text.
+    fn everywhere(text: &str) -> Report {
+        let t = || text.to_string();
+        let i = Interval { value: 0.5, low: 0.4, high: 0.6 };
+        let attempt = |steps: Vec<TraceStep>| Attempt {
+            label: t(),
+            steps,
+            text: t(),
+            answer: Some(t()),
+            correct: Some(false),
+            confidence: Some(0.5),
+            tokens: Some(3),
+            seconds: Some(0.1),
+        };
+        let step = TraceStep { text: t(), correct: Some(false), expected: Some(t()) };
+        let chart = Chart::Line {
+            x: Axis::new(text, Scale::Number),
+            y: Axis::new(text, Scale::Percent),
+            series: vec![Series::exact(text, [(0.0, 0.5)]), Series::exact(text, [(1.0, 0.5)])],
+        };
+        Report::new(text)
+            .headline(Tone::Unclear, text)
+            .fact(text, text)
+            .configuration(text)
+            .section(Section::text(text, text))
+            .section(
+                Table::new(text, [text]).note(text).row([Cell::from(text), Cell::PercentInterval(i)]).into(),
+            )
+            .section(Section::plots(text, vec![Plot::new(text, text, chart)]))
+            .section(Section::Claims(Claims {
+                title: t(),
+                claims: vec![Claim { id: t(), text: t(), holds: false, estimate: 0.1, low: 0.0, high: 0.2 }],
+            }))
+            .section(Section::traces(
+                text,
+                text,
+                vec![TraceSample {
+                    label: t(),
+                    problem: t(),
+                    gold: Some(t()),
+                    attempts: vec![attempt(vec![step.clone(), step]), attempt(vec![])],
+                    open: true,
+                }],
+            ))
+    }
+
+    #[test]
+    fn hostile_text_is_only_shown() {
+        for attack in [
+            "<script>alert(1)</script>",
+            "\"><img src=x onerror=alert(1)>",
+            "' onmouseover='alert(1)",
+            "</style></title></pre></svg><svg onload=alert(1)>",
+            "]]><!--",
+            "javascript:alert(1)",
+        ] {
+            let html = everywhere(attack).to_html();
+            for active in ["<script", "<img", "<svg onload", "<!--", "<iframe"] {
+                assert!(!html.contains(active), "{attack}: {active}");
+            }
+            // No attribute but our own: every tag that has one of these would have to come from the text.
+            for tag in html.split('<').map(|t| t.split('>').next().unwrap_or("")) {
+                let outside = tag.split('"').step_by(2).collect::<String>();
+                assert!(
+                    !outside.contains("onerror") && !outside.contains("onmouseover"),
+                    "{attack}: <{tag}>"
+                );
+                assert!(!tag.contains("href=\"javascript"), "{attack}: <{tag}>");
+            }
+            well_formed(&html).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_outside() {
+        let html = everywhere("plain").to_html();
+        let without_namespace = html.replace("http://www.w3.org/2000/svg", "");
+        for outside in ["http:", "https:", "src=", "@import", "url(", "<link", "<script"] {
+            assert!(!without_namespace.contains(outside), "{outside}");
+        }
+        for needed in
+            ["name=\"viewport\"", "prefers-color-scheme:dark", "<html lang=\"en\">", "max-width:560px"]
+        {
+            assert!(html.contains(needed), "{needed}");
+        }
+    }
+
+    #[test]
+    fn what_was_wrong_and_is_right_is_marked() {
+        let verdict = |last: bool| Verdict {
+            outcome: if last { Outcome::Correct } else { Outcome::Wrong },
+            answer: Some(if last { "130" } else { "120" }.to_string()),
+            steps: [("e=50-1=49", true), (if last { "d=49+81=130" } else { "d=49+81=120" }, last)]
+                .map(|(text, correct)| StepVerdict {
+                    step: Step { text: text.to_string(), start: 0, end: text.len() },
+                    correct,
+                    expected: (!correct).then(|| "d=49+81=130".to_string()),
+                })
+                .to_vec(),
+            reason: None,
+        };
+        let sample = TraceSample {
+            problem: "g=50;e=g-1;d=e+81;d?".to_string(),
+            attempts: vec![
+                Attempt::from_verdict("before", "…", &verdict(false)),
+                Attempt::from_verdict("after", "…", &verdict(true)),
+            ],
+            ..TraceSample::default()
+        };
+        let html = Report::new("r").section(Section::traces("t", "", vec![sample])).to_html();
+        assert_eq!(html.matches("<li class=\"was-wrong\">").count(), 1);
+        assert_eq!(html.matches("<li class=\"repaired\">").count(), 1);
+        assert!(html.contains("should be <code class=\"said\">d=49+81=130</code>"), "{html}");
+        assert_eq!(html.matches("<svg").count(), 0);
+    }
+
+    #[test]
+    fn cells_are_written() {
+        let i = Interval { value: -0.013, low: -0.025, high: -0.002 };
+        assert!(cell(&Cell::Points(i)).contains("class=\"down\">-1.3<"));
+        assert!(cell(&Cell::PointsDown(i)).contains("class=\"up\">-1.3<"));
+        assert_eq!(cell(&Cell::Count(12_345)), "12,345");
+        assert_eq!(cell(&Cell::Number(0.12345, 3)), "0.123");
+        assert_eq!(cell(&Cell::Seconds(61.0)), "1 min 1 s");
+        let short_row = Table::new("t", ["a", "b"]).row([Cell::Count(1)]);
+        let html = Report::new("r").section(short_row.into()).to_html();
+        assert_eq!(html.matches("<td").count(), 2);
+    }
+
+    #[test]
+    fn rounds_and_calibration_make_sections() {
+        let i = Interval { value: 0.5, low: 0.4, high: 0.6 };
+        let round = |round, balance| RoundRecord {
+            round,
+            greedy: i,
+            sampled: i,
+            vote: i,
+            pass: i,
+            wrong_steps: 0.02,
+            temperature: balance,
+            threshold: None,
+            balance,
+            rows: 10,
+            tokens: 1000,
+            seconds: 1.0,
+        };
+        let rounds = [round(0, None), round(1, Some(0.5)), round(2, Some(0.6))];
+        let table = rounds_table(&rounds, 8);
+        assert_eq!((table.rows.len(), table.columns.len(), table.highlight), (3, 12, Some(2)));
+        assert_eq!(rounds_plots(&rounds, 8, Some(("control", &[(0.0, i), (2.0, i)]))).len(), 3);
+        assert_eq!(rounds_plots(&rounds[..1], 8, None).len(), 2);
+        let j = Judgements::new(
+            [(0.2, false), (0.7, true)].map(|(confidence, correct)| Judgement { confidence, correct }),
+        );
+        let sections = calibration_sections("the judge", &j.unwrap()).unwrap();
+        let html = Report::new("r").sections(sections).section(table.into()).to_html();
+        assert!(html.contains("Calibration of the judge") && html.contains("pass@8"));
+        well_formed(&html).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn any_text_keeps_the_page_whole(text in "\\PC{0,30}|[<>&\"'/a-z \n]{0,30}") {
+            prop_assert_eq!(well_formed(&everywhere(&text).to_html()), Ok(()));
+        }
+    }
 }

@@ -177,6 +177,8 @@ pub enum Cell {
     PercentInterval(Interval),
     /// A difference of shares with its interval, in points with a sign; coloured when the interval excludes 0.
     Points(Interval),
+    /// As [`Cell::Points`] for what should shrink: coloured as good when the interval lies below 0.
+    PointsDown(Interval),
     /// Seconds.
     Seconds(f64),
     /// Nothing to show.

@@ -51,7 +51,7 @@ pub fn rounds_table(rounds: &[RoundRecord], k: usize) -> Table {
             "time".to_string(),
         ],
     )
-    .note("Held-out problems; 95 % intervals in brackets. Round 0 is the model before any training.");
+    .note("Held-out problems; 95 % intervals below the values. Round 0 is the model before any training.");
     let optional = |value: Option<f64>, places| value.map_or(Cell::Missing, |v| Cell::Number(v, places));
     for r in rounds {
         table = table.row([
@@ -73,8 +73,8 @@ pub fn rounds_table(rounds: &[RoundRecord], k: usize) -> Table {
     table
 }
 
-/// Two charts: accuracies over the rounds, with the control arm where there is one (as (round, accuracy) points named
-/// by its label); and what is watched beside them, balance score and right answers reached by wrong steps.
+/// Charts over the rounds: accuracies, with the control arm where there is one (its name and its (round, accuracy)
+/// points); right answers reached by wrong steps; and the balance score, when a round has one.
 pub fn rounds_plots(
     rounds: &[RoundRecord],
     k: usize,
@@ -98,17 +98,33 @@ pub fn rounds_plots(
         "Shaded: 95 % intervals. One sample and greedy should rise; pass@k falling would mean that variety is lost.",
         Chart::Line { x: round_axis.clone(), y: Axis::new("accuracy", Scale::Percent), series },
     );
+    // From 0, so that a small share does not look like a large change.
+    let most = rounds.iter().map(|r| r.wrong_steps).fold(0.04, f64::max) * 1.25;
+    let wrong_steps = Plot::new(
+        "Right answers reached by wrong steps",
+        "Should not grow: right answers must not be bought with wrong reasoning.",
+        Chart::Line {
+            x: round_axis.clone(),
+            y: Axis::new("share of right answers", Scale::Percent).range(0.0, most.min(1.0)),
+            series: vec![Series::exact(
+                "right by wrong steps",
+                rounds.iter().map(|r| (r.round as f64, r.wrong_steps)),
+            )],
+        },
+    );
     let balance: Vec<(f64, f64)> =
         rounds.iter().filter_map(|r| r.balance.map(|b| (r.round as f64, b))).collect();
-    let wrong = Series::exact("right by wrong steps", rounds.iter().map(|r| (r.round as f64, r.wrong_steps)));
-    let mut watched = vec![wrong];
+    let mut plots = vec![accuracy, wrong_steps];
     if !balance.is_empty() {
-        watched.insert(0, Series::exact("balance score", balance));
+        plots.push(Plot::new(
+            "Balance score",
+            "Enough different right answers, and few wrong ones, among the rows selected for training; should not fall.",
+            Chart::Line {
+                x: round_axis,
+                y: Axis::new("balance score", Scale::Number),
+                series: vec![Series::exact("balance score", balance)],
+            },
+        ));
     }
-    let watched = Plot::new(
-        "What is watched",
-        "The balance score should not fall; right answers reached by wrong steps should not grow.",
-        Chart::Line { x: round_axis, y: Axis::new("share", Scale::Percent), series: watched },
-    );
-    vec![accuracy, watched]
+    plots
 }
