@@ -83,7 +83,7 @@ fn extra() -> impl Strategy<Value = Map<String, Value>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
 
     #[test]
     fn json_lines_round_trip(rows in prop::collection::vec(value(), 1..10), packed: bool) {
@@ -104,30 +104,6 @@ proptest! {
             rows.iter().map(|row| normal(&Value::Object(row.clone()))).collect()
         };
         prop_assert_eq!(normal_rows(&read), normal_rows(&rows));
-    }
-
-    #[test]
-    fn training_rows_round_trip(made in prop::collection::vec((turns(), any::<bool>(), extra()), 1..6)) {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["rows.jsonl", "rows.jsonl.gz", "rows.parquet"] {
-            let path = folder.path().join(name);
-            let supervised: Vec<PromptCompletionRow> = made.iter().cloned().map(|((prompt, completion, _), _, extra)| {
-                PromptCompletionRow { prompt, completion, extra }
-            }).collect();
-            check_rows(&supervised).unwrap();
-            write_rows(&path, &supervised).unwrap();
-            prop_assert_eq!(read_rows::<PromptCompletionRow>(&path, &JsonlOptions::default()).unwrap().rows, supervised);
-            let pairs: Vec<PreferenceRow> = made.iter().cloned().map(|((prompt, chosen, rejected), explicit, extra)| {
-                PreferenceRow { prompt: explicit.then_some(prompt), chosen, rejected, extra }
-            }).collect();
-            write_rows(&path, &pairs).unwrap();
-            prop_assert_eq!(read_rows::<PreferenceRow>(&path, &JsonlOptions::default()).unwrap().rows, pairs);
-            let marked: Vec<UnpairedPreferenceRow> = made.iter().cloned().map(|((prompt, completion, _), label, extra)| {
-                UnpairedPreferenceRow { prompt, completion, label, extra }
-            }).collect();
-            write_rows(&path, &marked).unwrap();
-            prop_assert_eq!(read_rows::<UnpairedPreferenceRow>(&path, &JsonlOptions::default()).unwrap().rows, marked);
-        }
     }
 
     #[test]
@@ -170,6 +146,35 @@ proptest! {
         let limited = ParquetOptions { max_total_bytes: 1 << 20 };
         if let Err(error) = read_parquet(&path, &limited) {
             prop_assert!(error.to_string().contains("hint:"), "{}", error);
+        }
+    }
+}
+
+proptest! {
+    // Nine files per case, each with its fsyncs.
+    #![proptest_config(ProptestConfig { cases: 25, ..ProptestConfig::default() })]
+
+    #[test]
+    fn training_rows_round_trip(made in prop::collection::vec((turns(), any::<bool>(), extra()), 1..6)) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["rows.jsonl", "rows.jsonl.gz", "rows.parquet"] {
+            let path = folder.path().join(name);
+            let supervised: Vec<PromptCompletionRow> = made.iter().cloned().map(|((prompt, completion, _), _, extra)| {
+                PromptCompletionRow { prompt, completion, extra }
+            }).collect();
+            check_rows(&supervised).unwrap();
+            write_rows(&path, &supervised).unwrap();
+            prop_assert_eq!(read_rows::<PromptCompletionRow>(&path, &JsonlOptions::default()).unwrap().rows, supervised);
+            let pairs: Vec<PreferenceRow> = made.iter().cloned().map(|((prompt, chosen, rejected), explicit, extra)| {
+                PreferenceRow { prompt: explicit.then_some(prompt), chosen, rejected, extra }
+            }).collect();
+            write_rows(&path, &pairs).unwrap();
+            prop_assert_eq!(read_rows::<PreferenceRow>(&path, &JsonlOptions::default()).unwrap().rows, pairs);
+            let marked: Vec<UnpairedPreferenceRow> = made.iter().cloned().map(|((prompt, completion, _), label, extra)| {
+                UnpairedPreferenceRow { prompt, completion, label, extra }
+            }).collect();
+            write_rows(&path, &marked).unwrap();
+            prop_assert_eq!(read_rows::<UnpairedPreferenceRow>(&path, &JsonlOptions::default()).unwrap().rows, marked);
         }
     }
 }
