@@ -15,7 +15,16 @@ struct Size {
     batch: usize,
 }
 
-fn size(name: &'static str, d: usize, layers: usize, heads: usize, f: usize, v: usize, t: usize, b: usize) -> Size {
+fn size(
+    name: &'static str,
+    d: usize,
+    layers: usize,
+    heads: usize,
+    f: usize,
+    v: usize,
+    t: usize,
+    b: usize,
+) -> Size {
     let config = ModelConfig {
         vocab_size: v,
         hidden_size: d,
@@ -50,8 +59,25 @@ fn gemm_peak(config: &ModelConfig, rows: usize, threads: usize, time: Duration) 
                 // SAFETY: the assertion holds the three matrices within their vectors; a and b are only read.
                 unsafe {
                     gemm::gemm(
-                        m, n, k, c.as_mut_ptr(), 1, n as isize, false, a.as_ptr(), 1, k as isize, b.as_ptr(),
-                        k as isize, 1, 0.0, 1.0, false, false, false, gemm::Parallelism::None,
+                        m,
+                        n,
+                        k,
+                        c.as_mut_ptr(),
+                        1,
+                        n as isize,
+                        false,
+                        a.as_ptr(),
+                        1,
+                        k as isize,
+                        b.as_ptr(),
+                        k as isize,
+                        1,
+                        0.0,
+                        1.0,
+                        false,
+                        false,
+                        false,
+                        gemm::Parallelism::None,
                     );
                 }
                 flops += 2.0 * (m * n * k) as f64;

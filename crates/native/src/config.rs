@@ -63,6 +63,14 @@ impl ModelConfig {
             ("max_positions", self.max_positions),
         ];
         for (field, value) in positive {
+            // Far above any model; keeps products of sizes from overflowing before a file is even opened.
+            if value > 1 << 24 || (field == "layers" && value > 1 << 12) {
+                return Err(ConfigError {
+                    field,
+                    problem: format!("is {value}"),
+                    hint: "the number is implausibly large",
+                });
+            }
             if value == 0 {
                 return Err(ConfigError {
                     field,
@@ -77,6 +85,15 @@ impl ModelConfig {
                 problem: format!("is {}, which does not divide heads = {}", self.kv_heads, self.heads),
                 hint: "each key/value head serves the same number of query heads",
             });
+        }
+        for (field, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(ConfigError {
+                    field,
+                    problem: format!("is {value}"),
+                    hint: "give a positive number",
+                });
+            }
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(ConfigError {

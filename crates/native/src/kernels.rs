@@ -145,13 +145,6 @@ pub(crate) fn max_inline(a: &[f32]) -> f32 {
 }
 
 multiversion! {
-    /// Σ a b
-    pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-        dot_inline::<FMA>(a, b)
-    }
-}
-
-multiversion! {
     /// `target += source`
     pub(crate) fn add(target: &mut [f32], source: &[f32]) {
         for (t, s) in target.iter_mut().zip(source) {
@@ -450,7 +443,7 @@ mod tests {
         for n in 0..70 {
             let a: Vec<f32> = (0..n).map(|i| ((i * 37 % 11) as f32 - 5.0) * 0.3).collect();
             let wanted: f64 = a.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-            assert!((f64::from(dot(&a, &a)) - wanted).abs() < 1e-4, "dot of {n}");
+            assert!((f64::from(dot_inline::<false>(&a, &a)) - wanted).abs() < 1e-4, "dot of {n}");
             assert!((sum_of_squares(&a) - wanted).abs() < 1e-4, "squares of {n}");
             let max = a.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(max_inline(&a), max, "max of {n}");

@@ -5,6 +5,7 @@
 
 mod adamw;
 mod adapter;
+mod checkpoint;
 mod config;
 mod decode;
 mod engine;
@@ -19,11 +20,13 @@ mod random;
 mod scalar_head;
 mod schedule;
 mod sequence;
+mod taps;
 mod tokenizer;
 mod train;
 
 pub use adamw::{AdamW, AdamWConfig, StepReport};
 pub use adapter::{Linear, LoraAdapter, LoraConfig};
+pub use checkpoint::{Checkpoint, Precision};
 pub use config::{ConfigError, ModelConfig};
 pub use decode::{
     DecodeCounters, DecodeError, DecodeEvent, DecodeFinish, DecodeHandle, DecodeRequest, DecodeService, Decoded, Decoder,
@@ -37,4 +40,5 @@ pub use model::Model;
 pub use scalar_head::ScalarHead;
 pub use schedule::{Decay, Schedule};
 pub use sequence::{ForwardOptions, Sequence, SequenceGradient, SequenceOutput};
+pub use taps::Taps;
 pub use tokenizer::{EOS_TOKEN, PAD_TOKEN, Tokenizer, UNKNOWN_TOKEN};

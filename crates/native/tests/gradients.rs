@@ -89,13 +89,12 @@ fn sequences(model: &Model, lengths: &[(usize, usize)]) -> Vec<Sequence> {
 }
 
 /// A loss with a random coefficient on every output: its gradient is the coefficients.
-fn coefficients(output: &SequenceOutput, group: usize, index: usize, detached: bool) -> SequenceGradient {
+fn coefficients(output: &SequenceOutput, group: usize, index: usize) -> SequenceGradient {
     let mut numbers = Numbers((group * 31 + index) as u64 + 1);
     let mut draw = |n: usize| (0..n).map(|_| numbers.next() as f32).collect::<Vec<f32>>();
     let logprobs = draw(output.logprobs.len());
     let entropies = draw(output.logprobs.len());
     let heads = output.heads.iter().map(|head| draw(head.len())).collect();
-    let _ = detached;
     SequenceGradient { logprobs, entropies, heads }
 }
 
@@ -108,11 +107,11 @@ fn weighted(output: &SequenceOutput, g: &SequenceGradient) -> f64 {
 
 fn objective(group: usize, outputs: &[SequenceOutput]) -> (f64, Vec<SequenceGradient>) {
     let gradients: Vec<_> =
-        outputs.iter().enumerate().map(|(index, o)| coefficients(o, group, index, false)).collect();
+        outputs.iter().enumerate().map(|(index, o)| coefficients(o, group, index)).collect();
     (outputs.iter().zip(&gradients).map(|(o, g)| weighted(o, g)).sum(), gradients)
 }
 
-/// The same loss from the reference. With `trunk_only` set, heads that are detached do not count.
+/// The same loss from the reference, without the heads in `skip_heads`.
 fn reference_loss(reference: &Reference, groups: &[Vec<Sequence>], skip_heads: &[usize]) -> f64 {
     let mut loss = 0.0;
     for (g, group) in groups.iter().enumerate() {
@@ -123,7 +122,7 @@ fn reference_loss(reference: &Reference, groups: &[Vec<Sequence>], skip_heads: &
                 entropies: Vec::new(),
                 heads: said.heads.iter().map(|h| vec![0.0; h.len()]).collect(),
             };
-            let c = coefficients(&shape, g, i, false);
+            let c = coefficients(&shape, g, i);
             let dot = |a: &[f64], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * f64::from(*b)).sum::<f64>();
             loss += dot(&said.logprobs, &c.logprobs) + dot(&said.entropies, &c.entropies);
             for (h, (a, b)) in said.heads.iter().zip(&c.heads).enumerate() {
@@ -243,6 +242,38 @@ fn outputs_equal_the_reference() {
         let plain = model.logprobs(&sequences, &ForwardOptions { threads: 2, ..Default::default() }).unwrap();
         assert!(plain.iter().all(|o| o.entropies.is_empty()), "entropies only when asked");
         assert_eq!(plain[0].logprobs, outputs[0].logprobs, "asking for entropies changes nothing else");
+    }
+}
+
+#[test]
+fn taps_show_hidden_states_and_attention() {
+    for variant in VARIANTS {
+        let model = model(variant, 7);
+        let sequence = sequences(&model, &[(70, 1)]).remove(0);
+        let taps = model.tap(&sequence).unwrap();
+        let said = Reference::of(&model).say(&sequence.tokens, 1);
+        let close = |a: f32, b: f64, what: &str| {
+            assert!((f64::from(a) - b).abs() < 3e-5 * (1.0 + b.abs()), "{what}: {a}, {b}")
+        };
+        assert_eq!((taps.hidden.len(), taps.attention.len()), (4, 3));
+        for (layer, states) in said.hidden.iter().enumerate() {
+            for (position, state) in states.iter().enumerate() {
+                for (a, b) in taps.state(layer, position).unwrap().iter().zip(state) {
+                    close(*a, *b, "hidden state");
+                }
+            }
+        }
+        for (ours, theirs) in taps.attention.iter().zip(&said.attention) {
+            for (a, b) in ours.iter().zip(theirs.iter().flatten().flatten()) {
+                close(*a, *b, "attention");
+            }
+        }
+        let logits = model.read_out(&taps.hidden[3]).unwrap();
+        let output = model.logprobs(&[sequence.clone()], &ForwardOptions::default()).unwrap();
+        let row = &logits[..23];
+        let total: f32 = row.iter().map(|z| z.exp()).sum();
+        close(row[sequence.tokens[1] as usize] - total.ln(), f64::from(output[0].logprobs[0]), "read out");
+        assert!(taps.state(4, 0).is_none() && taps.state(0, 70).is_none());
     }
 }
 

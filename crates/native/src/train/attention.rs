@@ -69,6 +69,21 @@ pub(crate) fn forward(
     }
 }
 
+/// The probabilities of [`forward`] themselves, `[T, T]`.
+pub(crate) fn probabilities(shape: HeadShape, q: &[f32], k: &[f32], scores: &mut [f32], out: &mut [f32]) {
+    let (width, stride, s) = (shape.width, shape.stride, shape.score_stride());
+    let mut normaliser = [0.0; BLOCK];
+    for (from, to) in shape.blocks() {
+        let q_block = Matrix::rows(&q[from * stride..], stride);
+        let keys = Matrix::rows(k, stride).transposed();
+        product((to - from, to, width), q_block, keys, scores, s, shape.scale(), Into::Replace);
+        soften(&mut scores[..(to - from) * s], s, from, &mut normaliser[..to - from]);
+        for (row, scores) in (from..to).zip(scores.chunks_exact(s)) {
+            out[row * shape.rows..(row + 1) * shape.rows].copy_from_slice(&scores[..shape.rows]);
+        }
+    }
+}
+
 /// Gradients of [`forward`]; adds to `d_k` and `d_v`, replaces `d_q`.
 #[allow(clippy::too_many_arguments, reason = "each is a different matrix of the same formula")]
 pub(crate) fn backward(

@@ -12,6 +12,6 @@ mod pack;
 mod vocabulary;
 mod worker;
 
-pub(crate) use forward::Pass;
+pub(crate) use forward::{Pass, tap};
 pub(crate) use pack::Keep;
 pub(crate) use worker::{Batch, PACK_ROWS, Place, Share, Worker, gather_batches};
