@@ -19,7 +19,9 @@ pub enum MathError {
         hint: String,
     },
     /// A problem file cannot be opened or read.
-    #[error("cannot read `{file}`, line {line}: {source}\nhint: check the path and that the file is UTF-8 text, one JSON object a line")]
+    #[error(
+        "cannot read `{file}`, line {line}: {source}\nhint: check the path and that the file is UTF-8 text, one JSON object a line"
+    )]
     Read {
         /// The file.
         file: String,
