@@ -3,9 +3,9 @@
 mod arguments;
 mod commands;
 mod failure;
-mod model;
 mod output;
 mod progress;
+mod settings;
 
 use arguments::Arguments;
 use clap::Parser;

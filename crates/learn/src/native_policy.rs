@@ -5,7 +5,7 @@ use crate::objective::{BatchScale, Objective, RowGradient, RowOutput, TrainingRo
 use crate::policy::{OptimiserSettings, Policy, Rollout, RolloutRequest};
 use elenchus_native::{
     AdamW, AdamWConfig, DecodeFinish, DecodeRequest, Decoder, DecoderOptions, Detail, Engine, ForwardOptions, Gradient,
-    Model, Sequence, SequenceGradient, SequenceOutput, Tokenizer, Trainable,
+    Model, Precision, Sequence, SequenceGradient, SequenceOutput, Tokenizer, Trainable,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -246,7 +246,7 @@ impl Policy for NativePolicy {
     }
 
     fn save(&self, folder: &Path, with_optimiser: bool) -> Result<(), LearnError> {
-        self.model.save(folder)?;
+        self.model.save(folder, Precision::F32)?;
         self.tokenizer.save(folder)?;
         if with_optimiser && let Some(training) = &self.training {
             training.optimiser.save(folder)?;
@@ -259,7 +259,8 @@ impl Policy for NativePolicy {
         self.stale = true;
         self.training = None;
         if folder.join("optimizer.safetensors").exists() {
-            self.training()?.optimiser = AdamW::load(folder, &self.model, self.trainable)?;
+            let training = self.training()?;
+            training.optimiser = AdamW::load(folder, training.optimiser.config, &training.gradient)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::trainer::{BatchSource, Epochs, TrainSettings, train};
 use crate::{LearnError, Session};
 use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Surface, skills};
 use elenchus_task::arithmetic::skills::{SkillGenerator, SkillMix, SkillRow};
+use elenchus_task::countdown::{Countdown, CountdownSettings};
 use elenchus_task::{Skill, Split, Task, arithmetic::Arithmetic};
 use elenchus_trace::Problem;
 use rand::{RngExt, SeedableRng};
@@ -46,16 +47,16 @@ pub struct Mixture {
 impl Default for Mixture {
     fn default() -> Self {
         Mixture {
-            solve: 0.55,
+            solve: 0.58,
             words: 0.08,
             choice: 0.05,
             countdown: 0.04,
             direct: 0.03,
-            backward: 0.07,
+            backward: 0.06,
             judge: 0.03,
             critique: 0.05,
-            refine: 0.04,
-            again: 0.04,
+            refine: 0.03,
+            again: 0.03,
             aggregate: 0.02,
         }
     }
@@ -119,10 +120,36 @@ impl Default for OwnSamples {
     }
 }
 
+/// Shape of the model to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelShape {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the SwiGLU layer.
+    pub intermediate_size: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Longest sequence.
+    pub max_positions: usize,
+}
+
+impl Default for ModelShape {
+    fn default() -> Self {
+        ModelShape { hidden_size: 128, intermediate_size: 384, layers: 4, heads: 4, kv_heads: 4, max_positions: 512 }
+    }
+}
+
 /// How the embedded model is made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PretrainSettings {
+    /// Its shape.
+    pub model: ModelShape,
     /// First phase: generated rows.
     pub base: TrainSettings,
     /// Its mixture.
@@ -148,11 +175,12 @@ impl Default for PretrainSettings {
             ..Default::default()
         };
         PretrainSettings {
-            base: TrainSettings { steps: 20_000, ..train.clone() },
+            model: ModelShape::default(),
+            base: TrainSettings { steps: 12_000, ..train.clone() },
             mixture: Mixture::default(),
-            skills: TrainSettings { steps: 2_500, batch: 32, learning_rate: 5e-4, hold: 0.0, ..train },
+            skills: TrainSettings { steps: 1_500, batch: 32, learning_rate: 5e-4, hold: 0.0, ..train },
             own: OwnSamples::default(),
-            checkpoint_every: 2_000,
+            checkpoint_every: 1_000,
         }
     }
 }
@@ -178,10 +206,22 @@ fn generated_row(kind: Kind, seed: u64) -> Result<SkillRow, LearnError> {
         Kind::Solve => make(Form::Chain, Surface::Symbols, Skill::Solve),
         Kind::Words => make(Form::Chain, Surface::Words, Skill::Solve),
         Kind::Choice => make(Form::Choice, Surface::Symbols, Skill::Solve),
-        Kind::Countdown => Ok(elenchus_task::countdown::skill_row(seed)?),
+        Kind::Countdown => countdown_row(seed),
         Kind::Skill(Skill::Direct) => make(Form::Direct, Surface::Symbols, Skill::Direct),
         Kind::Skill(skill) => make(Form::Chain, Surface::Symbols, skill),
     }
+}
+
+fn countdown_row(seed: u64) -> Result<SkillRow, LearnError> {
+    let task = Countdown::new(CountdownSettings::default())?;
+    let made = task.problems(Split::Train, 1, seed)?.into_iter().next().and_then(|problem| {
+        let target = task.reference(&problem)?;
+        Some(SkillRow { skill: Skill::Solve, prompt: Skill::Solve.prompt(&problem, &[]), target })
+    });
+    made.ok_or_else(|| LearnError::Data {
+        what: "the countdown task gave no problem".into(),
+        hint: "set `mixture.countdown = 0`".into(),
+    })
 }
 
 impl BatchSource for Generated<'_> {

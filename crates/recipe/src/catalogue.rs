@@ -26,8 +26,18 @@ pub fn built_in(name: &str) -> Result<Recipe, RecipeError> {
     match recipes.iter().find(|r| r.name == name) {
         Some(recipe) => Ok(recipe.clone()),
         None => Err(RecipeError::Unknown {
+            what: "recipe",
             name: name.into(),
             hint: nearest(name, recipes.iter().map(|r| r.name.as_str())),
         }),
     }
+}
+
+/// A built-in recipe by name, or a recipe file by path (anything that ends in `.toml`).
+pub fn built_in_or_file(name: &str) -> Result<Recipe, RecipeError> {
+    if name.ends_with(".toml") {
+        let text = elenchus_remember::fs::read_to_string(name)?;
+        return parse(name, &text);
+    }
+    built_in(name)
 }

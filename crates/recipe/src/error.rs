@@ -23,9 +23,26 @@ pub enum RecipeError {
         /// What to do.
         hint: String,
     },
-    /// No recipe has this name.
-    #[error("unknown recipe `{name}`\nhint: {hint}")]
+    /// The file cannot be read.
+    #[error(transparent)]
+    Remember(#[from] elenchus_remember::RememberError),
+    /// Learning or measuring failed.
+    #[error(transparent)]
+    Learn(#[from] elenchus_learn::LearnError),
+    /// A model cannot be loaded.
+    #[error(transparent)]
+    Native(#[from] elenchus_native::NativeError),
+    /// A task refused.
+    #[error(transparent)]
+    Task(#[from] elenchus_task::TaskError),
+    /// A measurement refused its input.
+    #[error(transparent)]
+    Measure(#[from] elenchus_measure::MeasureError),
+    /// No recipe, or no model, has this name.
+    #[error("unknown {what} `{name}`\nhint: {hint}")]
     Unknown {
+        /// `recipe` or `model`.
+        what: &'static str,
         /// The name.
         name: String,
         /// The nearest names.

@@ -138,7 +138,7 @@ fn report(
     let tone = match (gained(0), gained(1)) {
         (greedy, sampled) if greedy.low > 0.0 && sampled.low > 0.0 => Tone::Good,
         (greedy, sampled) if greedy.high < 0.0 || sampled.high < 0.0 => Tone::Bad,
-        _ => Tone::Neutral,
+        _ => Tone::Unclear,
     };
     let points = |i: &Interval| format!("{:+.1} points (95 % {:+.1} to {:+.1})", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high);
     let rounds = records.len().saturating_sub(1);

@@ -6,11 +6,13 @@ mod acceptance;
 mod catalogue;
 mod error;
 mod improve;
+pub mod models;
 mod parse;
 mod recipe;
+pub mod reproduce;
 
 pub use acceptance::{Acceptance, Claim, ClaimResult, Reproduction, Size};
-pub use catalogue::{BUILT_IN, built_in, built_in_recipes};
+pub use catalogue::{BUILT_IN, built_in, built_in_or_file, built_in_recipes};
 pub use error::RecipeError;
 pub use improve::{ImproveConfig, Improvement, run_improve};
 pub use parse::parse;

@@ -1,0 +1,139 @@
+//! Running a paper's acceptance: arms at equal budget, several seeds, paired intervals, a verdict per claim.
+
+mod b_star;
+mod confidence_vs_critique;
+mod self_certainty;
+
+use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};
+use elenchus_learn::Session;
+use elenchus_measure::{Cell, Interval, Report, Section, SeedSummary, Table, Tone};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What a reproduction is given.
+pub struct Reproduce<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// Its size.
+    pub size: Size,
+    /// Seed of all sampling and training.
+    pub seed: u64,
+    /// Model folders, one per model seed, or `embedded`.
+    pub models: &'a [String],
+    /// Journal, observer, stop flag.
+    pub session: &'a Session<'a>,
+}
+
+/// What an experiment found: estimates by claim id, and what a person should see.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Estimate and interval per claim id. A claim without an entry could not be told at this size.
+    pub estimates: BTreeMap<String, Interval>,
+    /// Arms with budgets and results: printed on the terminal and in the report.
+    pub tables: Vec<Table>,
+    /// Further sections of the report.
+    pub sections: Vec<Section>,
+    /// Sentences worth reading beside the verdict (what differs from the paper, what was not run).
+    pub notes: Vec<String>,
+}
+
+/// A reproduction with its page.
+pub struct Reproduced {
+    /// The verdict.
+    pub reproduction: Reproduction,
+    /// What was found.
+    pub findings: Findings,
+    /// The page.
+    pub report: Report,
+}
+
+impl Reproduce<'_> {
+    /// The settings of the experiment at this size.
+    fn settings<T: DeserializeOwned>(&self) -> Result<T, RecipeError> {
+        let experiment = self.recipe.reproduce.as_ref().ok_or_else(|| self.refuse("has no [reproduce] table"))?;
+        let value = match self.size {
+            Size::Quick => &experiment.quick,
+            Size::Full => &experiment.full,
+        };
+        serde_json::from_value(value.clone()).map_err(|error| self.refuse(&format!("[reproduce]: {error}")))
+    }
+
+    fn acceptance(&self) -> Result<&Acceptance, RecipeError> {
+        self.recipe.acceptance.as_ref().ok_or_else(|| self.refuse("has no [acceptance] table"))
+    }
+
+    fn refuse(&self, problem: &str) -> RecipeError {
+        RecipeError::Check {
+            recipe: self.recipe.name.clone(),
+            problem: problem.into(),
+            hint: "docs/reference/recipes.md lists every field".into(),
+        }
+    }
+}
+
+/// Runs the acceptance of a recipe.
+pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
+    let begun = Instant::now();
+    let acceptance = input.acceptance()?;
+    let findings = match input.recipe.name.as_str() {
+        "b-star" => b_star::run(input)?,
+        "confidence-vs-critique" => confidence_vs_critique::run(input)?,
+        "self-certainty" => self_certainty::run(input)?,
+        _ => return Err(input.refuse("has no experiment")),
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    let find = |id: &str| findings.estimates.get(id).copied();
+    let reproduction = Reproduction::judge(&input.recipe.name, input.size, acceptance, find, seconds);
+    let report = report(input, &reproduction, &findings);
+    Ok(Reproduced { reproduction, findings, report })
+}
+
+fn report(input: &Reproduce<'_>, reproduction: &Reproduction, findings: &Findings) -> Report {
+    let verdict = if reproduction.holds { "holds" } else { "does not hold" };
+    let size = match input.size {
+        Size::Quick => "quick",
+        Size::Full => "full",
+    };
+    let tone = if reproduction.holds { Tone::Good } else { Tone::Bad };
+    let mut claims = Table::new("Claims", ["claim", "estimate", "95 % interval", "verdict"])
+        .note("A claim is required unless it says observation. Estimates are in the unit of the claim.");
+    for claim in &reproduction.claims {
+        let number = |v: Option<f64>| v.map_or("–".to_string(), |v| format!("{v:+.3}"));
+        let role = if claim.required { "" } else { " (observation)" };
+        claims = claims.row([
+            Cell::Text(format!("{} {}{role}", claim.id, claim.text)),
+            Cell::Text(number(claim.estimate)),
+            Cell::Text(format!("{} to {}", number(claim.low), number(claim.high))),
+            Cell::Text(match claim.holds {
+                Some(true) => "holds".into(),
+                Some(false) => "does not hold".into(),
+                None => "not told at this size".into(),
+            }),
+        ]);
+    }
+    let mut report = Report::new(format!("reproduce {}", input.recipe.name))
+        .headline(tone, format!("{}: {verdict} ({size} size)", input.recipe.title))
+        .fact("paper", &input.recipe.paper)
+        .fact("models", input.models.join(", "))
+        .fact("seed", input.seed.to_string())
+        .fact("seconds", format!("{:.0}", reproduction.seconds))
+        .configuration(serde_json::to_string_pretty(input.recipe).unwrap_or_default())
+        .section(Section::Table(claims));
+    for table in &findings.tables {
+        report = report.section(Section::Table(table.clone()));
+    }
+    report = report.sections(findings.sections.iter().cloned());
+    if !findings.notes.is_empty() {
+        report = report.section(Section::text("Notes", findings.notes.join("\n\n")));
+    }
+    report
+}
+
+/// The wider of the two intervals over seeds: the one a verdict is read off.
+fn wider(summary: &SeedSummary) -> Interval {
+    match summary.over_seeds {
+        Some(seeds) if seeds.high - seeds.low > summary.over_both.high - summary.over_both.low => seeds,
+        _ => summary.over_both,
+    }
+}
