@@ -39,4 +39,4 @@ pub use trail::Trail;
 pub use universal_self_consistency::{
     UniversalSelfConsistency, UniversalSelfConsistencySettings, parse_response_number,
 };
-pub use vote::{VoteResult, fewest_to_decide, heaviest, is_decided, majority, tally, vote};
+pub use vote::{VoteResult, heaviest, is_decided, majority, tally, vote};

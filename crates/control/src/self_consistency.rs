@@ -1,7 +1,7 @@
 //! Self-consistency: many samples, one vote (arXiv 2203.11171).
 
 use crate::draw::{ask, check_samples};
-use crate::vote::{fewest_to_decide, majority};
+use crate::vote::{is_decided, majority};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Minimum, Sampled, Strategy, Trail, Triple,
@@ -21,8 +21,8 @@ use serde_json::json;
 pub struct SelfConsistencySettings {
     /// Number of responses n.
     pub samples: usize,
-    /// Stop as soon as the leading answer cannot be overtaken. The responses are then drawn in waves, each the smallest
-    /// after which the vote can be over: cheaper, in up to log₂ n + 1 turns instead of one.
+    /// Stop when the leading answer cannot be overtaken. The responses are then drawn in waves, each half of what is
+    /// left: the vote cannot be over before half of them agree. Cheaper, in up to log₂ n + 1 turns instead of one.
     pub early_stop: bool,
     /// How the responses are drawn.
     #[serde(flatten)]
@@ -120,7 +120,8 @@ impl Strategy for SelfConsistency {
             let so_far = drawn.nodes.len();
             let remaining = total - so_far;
             let wave = match self.settings.early_stop {
-                true => fewest_to_decide(&majority(&drawn.answers(), equivalent).counts, remaining),
+                true if is_decided(&majority(&drawn.answers(), equivalent).counts, remaining) => 0,
+                true => remaining.div_ceil(2),
                 false => remaining,
             };
             if wave == 0 {

@@ -124,25 +124,6 @@ pub fn is_decided(counts: &[usize], remaining: usize) -> bool {
         && counts[leader] >= remaining
 }
 
-/// The fewest further samples after which the vote can be over, when all of them fall on one answer; 0 when it is.
-pub fn fewest_to_decide(counts: &[usize], remaining: usize) -> usize {
-    if is_decided(counts, remaining) {
-        return 0;
-    }
-    // All of the next `drawn` samples on one group (or on a new one): is the vote then over?
-    let possible = |drawn: usize| {
-        (0..=counts.len()).any(|group| {
-            let mut after = counts.to_vec();
-            if group == counts.len() {
-                after.push(0);
-            }
-            after[group] += drawn;
-            is_decided(&after, remaining - drawn)
-        })
-    };
-    (1..=remaining).find(|&drawn| possible(drawn)).unwrap_or(remaining)
-}
-
 fn leader(counts: &[usize]) -> Option<usize> {
     let largest = counts.iter().max()?;
     counts.iter().position(|count| count == largest)
@@ -212,10 +193,6 @@ mod tests {
         assert!(is_decided(&[3, 2], 1));
         assert!(!is_decided(&[], 1));
         assert!(is_decided(&[], 0) && is_decided(&[1, 1], 0));
-        assert_eq!(fewest_to_decide(&[], 8), 4);
-        assert_eq!(fewest_to_decide(&[], 5), 3);
-        assert_eq!(fewest_to_decide(&[2, 2], 4), 2);
-        assert_eq!(fewest_to_decide(&[3, 1], 4), 1);
     }
 
     #[test]
@@ -298,13 +275,6 @@ mod tests {
                 }
                 prop_assert_eq!(is_decided(&seen.counts, remaining), kept);
             }
-        }
-
-        #[test]
-        fn no_wave_is_too_small_to_decide_and_none_could_be_smaller(counts in prop::collection::vec(1usize..5, 0..4), remaining in 1usize..9) {
-            let few = fewest_to_decide(&counts, remaining);
-            prop_assert!(few <= remaining);
-            prop_assert_eq!(few == 0, is_decided(&counts, remaining));
         }
     }
 }

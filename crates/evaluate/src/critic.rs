@@ -103,7 +103,12 @@ impl Critic {
             (Voice::Chat, _) => parse_chat_critique(&text, divided.then_some(steps.len())),
         };
         Ok(match read {
-            Ok(critique) => self.feedback(candidate, &critique, steps, text, completion.usage),
+            Ok(critique) => {
+                // Steps that the critic made up itself have no place in the response.
+                let known = voice == Voice::Compact || divided || critique.steps.len() == steps.len();
+                let steps = if known { steps } else { Vec::new() };
+                self.feedback(candidate, &critique, steps, text, completion.usage)
+            }
             Err(reason) => Feedback {
                 text: Some(text),
                 usage: completion.usage,
@@ -127,9 +132,12 @@ impl Critic {
             (None, Some(_)) => Outcome::Correct,
             (None, None) => Outcome::NoAnswer,
         };
-        // Steps that the critic made up itself have no place in the response.
-        let verdicts = if steps.len() >= critique.steps.len() { steps } else { Vec::new() };
-        let verdicts = verdicts
+        let missing_end = critique.first_wrong.filter(|&first| first >= steps.len() && !steps.is_empty());
+        let reason = match (missing_end, &critique.correction) {
+            (Some(_), Some(end)) => Some(format!("the end is missing: {end}")),
+            _ => critique.advice.clone(),
+        };
+        let verdicts = steps
             .into_iter()
             .zip(&critique.steps)
             .enumerate()
@@ -140,12 +148,7 @@ impl Critic {
             })
             .collect();
         Feedback {
-            verdict: Some(Verdict {
-                outcome,
-                answer: candidate.answer.clone(),
-                steps: verdicts,
-                reason: critique.advice.clone(),
-            }),
+            verdict: Some(Verdict { outcome, answer: candidate.answer.clone(), steps: verdicts, reason }),
             step_scores: critique.steps.iter().map(|&correct| f64::from(u8::from(correct))).collect(),
             text: Some(text),
             usage,
@@ -220,6 +223,20 @@ mod tests {
             (found[1].score, found[1].verdict.as_ref().unwrap().outcome),
             (Some(1.0), Outcome::Correct)
         );
+    }
+
+    #[test]
+    fn right_steps_with_a_missing_end_are_wrong_as_a_whole() {
+        let samples = candidates(&[("a=1+1=2;b=2+5=7", None)]);
+        let found =
+            testing::evaluate_with(Scripted::always(["YYN#7"]), Voice::Compact, &critic(), &samples).unwrap();
+        let verdict = found[0].verdict.as_ref().unwrap();
+        assert_eq!(
+            (verdict.outcome, verdict.steps.len(), verdict.first_wrong_step()),
+            (Outcome::Wrong, 2, None)
+        );
+        assert!(verdict.reason.as_deref().unwrap().contains("#7"));
+        assert_eq!(found[0].score, Some(2.0 / 3.0));
     }
 
     #[test]

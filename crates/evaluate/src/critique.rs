@@ -22,37 +22,23 @@ impl Critique {
     }
 }
 
-/// Reads a critique in the compact voice: one `Y` per right step; at the first wrong step `N` with the corrected step
-/// behind it, and the end: `YYNd=49+81=130`. `steps` is the number of steps of the solution.
+/// Reads a critique in the compact voice with the parser of the skill, [`elenchus_task::parse_critique`]: one `Y` per
+/// right step; at the first wrong step `N` with the corrected step behind it, and the end: `YYNd=49+81=130`. White space
+/// does not count. `steps` is the number of steps of the solution.
 ///
-/// Errors, in words: other letters, more or fewer verdicts than steps, a correction that is no equation.
+/// Errors, in words: other letters, more or fewer verdicts than steps, `N` without a correction, no step to judge.
 pub fn parse_compact_critique(text: &str, steps: usize) -> Result<Critique, String> {
+    if steps == 0 {
+        return Err("the response has no steps".into());
+    }
     let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let right = text.chars().take_while(|&c| c == 'Y').count();
-    let rest = &text[right..];
-    if rest.is_empty() {
-        if right != steps || steps == 0 {
-            return Err(format!("{right} verdicts for {steps} steps"));
-        }
-        let reasons = vec![String::new(); right];
-        return Ok(Critique { steps: vec![true; right], reasons, ..Default::default() });
-    }
-    let Some(correction) = rest.strip_prefix('N') else {
-        return Err(format!("verdict {} is neither `Y` nor `N`", right + 1));
-    };
-    if right >= steps {
-        return Err(format!("step {} is called wrong, and there are {steps} steps", right + 1));
-    }
-    if !correction.is_empty() && !correction.contains('=') {
-        return Err(format!("the correction of step {} is no equation", right + 1));
-    }
-    let mut verdicts = vec![true; right];
-    verdicts.push(false);
+    let read =
+        elenchus_task::parse_critique(&text, steps).map_err(|error| format!("it {}", error.problem))?;
     Ok(Critique {
-        reasons: vec![String::new(); verdicts.len()],
-        steps: verdicts,
-        first_wrong: Some(right),
-        correction: (!correction.is_empty()).then(|| correction.to_string()),
+        reasons: vec![String::new(); read.verdicts.len()],
+        steps: read.verdicts,
+        first_wrong: read.first_wrong,
+        correction: read.correction,
         advice: None,
     })
 }
@@ -210,7 +196,8 @@ mod tests {
         assert_eq!((wrong.first_wrong, wrong.correction.as_deref()), (Some(2), Some("d=49+81=130")));
         assert_eq!(wrong.steps, [true, true, false]);
         assert!(parse_compact_critique("YYY", 3).unwrap().finds_no_error());
-        assert_eq!(parse_compact_critique("N", 3).unwrap().correction, None);
+        let missing = parse_compact_critique("YYYN#130", 3).unwrap();
+        assert_eq!(missing.first_wrong, Some(3), "all steps are right and the end is missing");
         // Word form: names that begin with the verdict letters.
         let named = parse_compact_critique("Y N Nora = 5 + 1 = 6", 4).unwrap();
         assert_eq!((named.first_wrong, named.correction.as_deref()), (Some(1), Some("Nora=5+1=6")));
@@ -223,6 +210,7 @@ mod tests {
             ("YY", 3),
             ("YYYY", 3),
             ("YYYN", 3),
+            ("N", 3),
             ("YXN", 3),
             ("YNhello", 3),
             ("#130", 3),
