@@ -538,6 +538,29 @@ mod tests {
         assert!(json["ece"]["equal_width"].is_f64() && json["ece"]["equal_mass"].is_f64());
     }
 
+    #[test]
+    fn a_million_judgements_take_about_a_second() {
+        let mut draws = crate::bootstrap::Draws::new(3);
+        let list: Vec<Judgement> = (0..1_000_000)
+            .map(|_| {
+                let bits = draws.bits();
+                let confidence = (bits >> 40) as f64 / (1u64 << 24) as f64;
+                Judgement { confidence, correct: ((bits & 0xffff) as f64 / 65536.0) < confidence }
+            })
+            .collect();
+        let start = std::time::Instant::now();
+        let summary = Judgements::new(list).unwrap().summary(BINS).unwrap();
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("all metrics of 1,000,000 judgements: {:.0} ms", seconds * 1e3);
+        // Perfectly calibrated by construction; AUROC of a uniform confidence is 5/6.
+        assert!(
+            summary.ece.equal_mass < 0.005 && (summary.auroc.unwrap() - 5.0 / 6.0).abs() < 0.002,
+            "{summary:?}"
+        );
+        // Generous, because tests share the machine.
+        assert!(seconds < 5.0, "{seconds}");
+    }
+
     proptest! {
         #[test]
         fn auroc_sees_only_the_order(rows in prop::collection::vec((-20i32..20, any::<bool>()), 2..60)) {

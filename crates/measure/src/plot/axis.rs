@@ -94,7 +94,7 @@ impl Ruler {
             .map(|power| {
                 let value = 2f64.powi(power);
                 let label =
-                    if power >= 0 && power < 63 { thousands(1u64 << power) } else { format!("2^{power}") };
+                    if (0..63).contains(&power) { thousands(1u64 << power) } else { format!("2^{power}") };
                 (value, label)
             })
             .collect();
@@ -183,11 +183,12 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Draws both axes below `top`, leaving `below` pixels free under the horizontal one.
+    /// Draws both axes below `top`, leaving `above` pixels free over the highest value and `below` pixels under the
+    /// horizontal axis.
     pub(super) fn draw(
         canvas: &mut Canvas,
         top: f64,
-        below: f64,
+        (above, below): (f64, f64),
         (x_axis, x): (&Axis, Ruler),
         (y_axis, y): (&Axis, Ruler),
     ) -> Frame {
@@ -195,10 +196,10 @@ impl Frame {
         let last = x.ticks.last().map_or(0.0, |(_, label)| text_width(label) / 2.0);
         let right = canvas.width - last.max(10.0) - 2.0;
         let y_label = wrapped(&y_axis.label, canvas.width - 8.0);
-        let top = top + y_label.len() as f64 * LINE + 14.0;
+        let top = top + y_label.len() as f64 * LINE + 14.0 + above;
         canvas.lines(
             4.0,
-            top - 14.0 - (y_label.len() as f64 - 1.0) * LINE,
+            top - above - 14.0 - (y_label.len() as f64 - 1.0) * LINE,
             Anchor::Start,
             Ink::Muted,
             &y_label,
@@ -224,13 +225,10 @@ impl Frame {
             }
         }
         if !x_label.is_empty() {
-            canvas.text(
-                (left + right) / 2.0,
-                bottom + 22.0 + LINE - 2.0,
-                Anchor::Middle,
-                Ink::Muted,
-                &x_label,
-            );
+            // Under the middle of the axis, moved where a long label would leave the drawing.
+            let half = text_width(&x_label) / 2.0;
+            let middle = ((left + right) / 2.0).clamp(half + 2.0, canvas.width - half - 2.0);
+            canvas.text(middle, bottom + 20.0 + LINE, Anchor::Middle, Ink::Muted, &x_label);
         }
         frame
     }

@@ -64,7 +64,7 @@ fn upright(
     let Some(mut x) = no_ticks else { return canvas.nothing() };
     x.ticks.clear();
     // Values stand above the whiskers; the highest must not run into the label of the axis.
-    let frame = Frame::draw(&mut canvas, top + 4.0, below, (&Axis::default(), x), (axis, ruler));
+    let frame = Frame::draw(&mut canvas, top, (14.0, below), (&Axis::default(), x), (axis, ruler));
     let slot = (frame.right - frame.left) / categories.len() as f64;
     let width = ((slot - 10.0) / series.len() as f64).min(56.0);
     let zero = frame.y_at(frame.y.clamped(0.0));

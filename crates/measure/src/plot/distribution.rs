@@ -20,7 +20,7 @@ pub(super) fn reliability(size: PlotSize, bins: &[ReliabilityBin]) -> Canvas {
     else {
         return canvas.nothing();
     };
-    let frame = Frame::draw(&mut canvas, 0.0, STRIP + 16.0, (&x_axis, x), (&y_axis, y));
+    let frame = Frame::draw(&mut canvas, 0.0, (0.0, STRIP + 16.0), (&x_axis, x), (&y_axis, y));
     for b in bins {
         let (left, right) = (frame.x_at(b.low), frame.x_at(b.high));
         let y = frame.y_at(b.accuracy.value);
@@ -102,7 +102,7 @@ pub(super) fn histogram(size: PlotSize, x_axis: &Axis, series: &[HistogramSeries
     };
     let names: Vec<&str> = series.iter().map(|s| s.name.as_str()).collect();
     let top = canvas.legend(0.0, 6.0, &names, false);
-    let frame = Frame::draw(&mut canvas, top, 0.0, (&axis, x), (&y_axis, y));
+    let frame = Frame::draw(&mut canvas, top, (0.0, 0.0), (&axis, x), (&y_axis, y));
     let edge = |i: usize, n: usize| range.0 + (range.1 - range.0) * i as f64 / n as f64;
     for (i, shares) in shares.iter().enumerate() {
         let mut outline = vec![(frame.x_at(range.0), frame.bottom)];

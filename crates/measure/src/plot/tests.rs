@@ -34,7 +34,7 @@ pub(crate) fn well_formed(markup: &str) -> Result<(), String> {
         if tag.starts_with('!') || tag.ends_with('/') || matches!(name, "meta" | "br") {
             continue;
         }
-        if tag.matches('"').count() % 2 != 0 {
+        if !tag.matches('"').count().is_multiple_of(2) {
             return Err(format!("odd quotes in <{tag}>"));
         }
         if tag.starts_with('/') {

@@ -32,7 +32,7 @@ pub(super) fn draw(size: PlotSize, x_axis: &Axis, y_axis: &Axis, series: &[Serie
     }
     let names: Vec<&str> = series.iter().map(|s| s.name.as_str()).collect();
     let top = canvas.legend(0.0, 6.0, &names, lines);
-    let frame = Frame::draw(&mut canvas, top, 0.0, (x_axis, x), (y_axis, y));
+    let frame = Frame::draw(&mut canvas, top, (0.0, 0.0), (x_axis, x), (y_axis, y));
     let visible = |s: &Series| -> Vec<Point> {
         s.points.iter().copied().filter(|p| frame.x.holds(p.x) && frame.y.holds(p.y.value)).collect()
     };

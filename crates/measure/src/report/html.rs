@@ -15,18 +15,18 @@ const VERDICTS: &str = ":root{--right:#00704f;--wrong:#b3361b;--doubt:#96700a}\
 pub(super) fn page(report: &Report) -> String {
     let mut out = String::with_capacity(64 * 1024);
     // The policy is a second wall behind the escaping: even markup that slipped through could load and run nothing.
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n\
-         <style>\n{COLOURS}\n{VERDICTS}\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
+         <style>\n{COLOURS}\n{VERDICTS}\n{STYLE}</style>\n</head>\n<body>\n<main>",
         escape(&report.title)
     );
     header(&mut out, report);
     for (i, section) in report.sections.iter().enumerate() {
-        let _ = write!(out, "<section id=\"s{i}\">\n");
+        let _ = writeln!(out, "<section id=\"s{i}\">");
         match section {
             Section::Text(text) => paragraphs(&mut out, text),
             Section::Table(t) => table(&mut out, t),
@@ -48,12 +48,12 @@ pub(super) fn page(report: &Report) -> String {
 
 fn heading(out: &mut String, title: &str) {
     if !title.is_empty() {
-        let _ = write!(out, "<h2>{}</h2>\n", escape(title));
+        let _ = writeln!(out, "<h2>{}</h2>", escape(title));
     }
 }
 
 fn header(out: &mut String, report: &Report) {
-    let _ = write!(out, "<header>\n<p class=\"brand\">elenchus</p>\n<h1>{}</h1>\n", escape(&report.title));
+    let _ = writeln!(out, "<header>\n<p class=\"brand\">elenchus</p>\n<h1>{}</h1>", escape(&report.title));
     if !report.headline.is_empty() {
         let (class, sign) = match report.tone {
             Tone::Good => ("good", "✓"),
@@ -61,9 +61,9 @@ fn header(out: &mut String, report: &Report) {
             Tone::Unclear => ("unclear", "?"),
             Tone::Plain => ("plain", "•"),
         };
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p class=\"verdict {class}\"><span class=\"sign\" aria-hidden=\"true\">{sign}</span><span>{}</span></p>\n",
+            "<p class=\"verdict {class}\"><span class=\"sign\" aria-hidden=\"true\">{sign}</span><span>{}</span></p>",
             escape(&report.headline)
         );
     }
@@ -77,14 +77,14 @@ fn header(out: &mut String, report: &Report) {
             } else {
                 ("", escape(value))
             };
-            let _ = write!(out, "<div{class}><dt>{}</dt><dd>{value}</dd></div>\n", escape(name));
+            let _ = writeln!(out, "<div{class}><dt>{}</dt><dd>{value}</dd></div>", escape(name));
         }
         out.push_str("</dl>\n");
     }
     if let Some(configuration) = &report.configuration {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<details><summary>Configuration</summary><pre>{}</pre></details>\n",
+            "<details><summary>Configuration</summary><pre>{}</pre></details>",
             escape(configuration)
         );
     }
@@ -98,7 +98,7 @@ fn header(out: &mut String, report: &Report) {
     if titles.len() > 2 {
         out.push_str("<nav aria-label=\"Sections\"><ul>\n");
         for (i, title) in titles {
-            let _ = write!(out, "<li><a href=\"#s{i}\">{}</a></li>\n", escape(title));
+            let _ = writeln!(out, "<li><a href=\"#s{i}\">{}</a></li>", escape(title));
         }
         out.push_str("</ul></nav>\n");
     }
@@ -118,13 +118,13 @@ fn section_title(section: &Section) -> &str {
 fn paragraphs(out: &mut String, text: &Text) {
     heading(out, &text.title);
     for paragraph in text.body.replace('\r', "").split("\n\n").filter(|p| !p.trim().is_empty()) {
-        let _ = write!(out, "<p>{}</p>\n", escape(paragraph.trim()).replace('\n', "<br>"));
+        let _ = writeln!(out, "<p>{}</p>", escape(paragraph.trim()).replace('\n', "<br>"));
     }
 }
 
 fn note(out: &mut String, text: &str) {
     if !text.is_empty() {
-        let _ = write!(out, "<p class=\"note\">{}</p>\n", escape(text));
+        let _ = writeln!(out, "<p class=\"note\">{}</p>", escape(text));
     }
 }
 
@@ -194,7 +194,7 @@ fn points(i: &Interval, good: bool, bad: bool) -> String {
 fn plots(out: &mut String, section: &Plots) {
     heading(out, &section.title);
     let one = if section.plots.len() == 1 { " one" } else { "" };
-    let _ = write!(out, "<div class=\"plots{one}\">\n");
+    let _ = writeln!(out, "<div class=\"plots{one}\">");
     for plot in &section.plots {
         figure(out, plot);
     }
@@ -204,15 +204,15 @@ fn plots(out: &mut String, section: &Plots) {
 /// Two drawings of one chart, of which the width of the screen shows one: shrinking the wide one would make its text
 /// unreadable on a phone.
 fn figure(out: &mut String, plot: &Plot) {
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<figure>\n<h3>{}</h3>\n<div class=\"wide\">{}</div>\n<div class=\"narrow\">{}</div>\n",
+        "<figure>\n<h3>{}</h3>\n<div class=\"wide\">{}</div>\n<div class=\"narrow\">{}</div>",
         escape(&plot.title),
         plot.svg(PlotSize::WIDE),
         plot.svg(PlotSize::NARROW)
     );
     if !plot.caption.is_empty() {
-        let _ = write!(out, "<figcaption class=\"caption\">{}</figcaption>\n", escape(&plot.caption));
+        let _ = writeln!(out, "<figcaption class=\"caption\">{}</figcaption>", escape(&plot.caption));
     }
     out.push_str("</figure>\n");
 }
@@ -236,10 +236,10 @@ fn claims(out: &mut String, claims: &[Claim]) {
             3
         };
         let written = |v: f64| format::decimals(v, places);
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<li><span>{verdict}<span class=\"id\">{}</span></span><span class=\"what\">{}</span>\
-             <span class=\"estimate\">{} <small>({} to {})</small></span></li>\n",
+             <span class=\"estimate\">{} <small>({} to {})</small></span></li>",
             escape(&claim.id),
             escape(&claim.text),
             written(claim.estimate),
@@ -285,15 +285,15 @@ fn trace(out: &mut String, sample: &TraceSample) {
             escape(&attempt.label)
         );
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "</span></summary>\n<div class=\"inside\"><p class=\"problem said mono\">{}</p>\n",
+        "</span></summary>\n<div class=\"inside\"><p class=\"problem said mono\">{}</p>",
         escape(&sample.problem)
     );
     if let Some(gold) = &sample.gold {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p class=\"note\">Reference answer: <code class=\"said\">{}</code></p>\n",
+            "<p class=\"note\">Reference answer: <code class=\"said\">{}</code></p>",
             escape(gold)
         );
     }
@@ -313,14 +313,14 @@ fn first_wrong(attempt: &Attempt) -> Option<usize> {
 
 fn attempt_column(out: &mut String, attempt: &Attempt, repaired: Option<usize>) {
     let (class, sign, word) = outcome(attempt.correct);
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<div class=\"attempt is-{class}\"><h4>{}<span class=\"{class}\">{sign} {word}</span></h4>\n",
+        "<div class=\"attempt is-{class}\"><h4>{}<span class=\"{class}\">{sign} {word}</span></h4>",
         escape(&attempt.label)
     );
     if attempt.steps.is_empty() {
         let text = if attempt.text.is_empty() { "(no text)" } else { &attempt.text };
-        let _ = write!(out, "<pre class=\"said\">{}</pre>\n", escape(text));
+        let _ = writeln!(out, "<pre class=\"said\">{}</pre>", escape(text));
     } else {
         out.push_str("<ol class=\"steps\">\n");
         let broken = first_wrong(attempt);
@@ -339,10 +339,10 @@ fn attempt_column(out: &mut String, attempt: &Attempt, repaired: Option<usize>) 
             } else {
                 ("", String::new())
             };
-            let _ = write!(
+            let _ = writeln!(
                 out,
                 "<li{mark}><span class=\"{class}\" aria-hidden=\"true\">{sign}</span><div><span class=\"hidden\">{word}: </span>\
-                 <code class=\"said\">{}</code>{aside}</div></li>\n",
+                 <code class=\"said\">{}</code>{aside}</div></li>",
                 escape(&step.text)
             );
         }
@@ -350,9 +350,9 @@ fn attempt_column(out: &mut String, attempt: &Attempt, repaired: Option<usize>) 
     }
     match &attempt.answer {
         Some(answer) => {
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<p class=\"answer\">Answer: <code class=\"said\">{}</code></p>\n",
+                "<p class=\"answer\">Answer: <code class=\"said\">{}</code></p>",
                 escape(answer)
             );
         }
@@ -363,7 +363,7 @@ fn attempt_column(out: &mut String, attempt: &Attempt, repaired: Option<usize>) 
     cost.extend(attempt.tokens.map(|t| format!("{} tokens", format::thousands(t))));
     cost.extend(attempt.seconds.map(format::seconds));
     if !cost.is_empty() {
-        let _ = write!(out, "<p class=\"cost\">{}</p>\n", escape(&cost.join(" · ")));
+        let _ = writeln!(out, "<p class=\"cost\">{}</p>", escape(&cost.join(" · ")));
     }
     out.push_str("</div>\n");
 }
