@@ -19,6 +19,7 @@ fn folder_from_environment() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
+#[expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 fn this_binary() -> PathBuf {
     std::env::current_exe().unwrap()
 }
@@ -63,10 +64,13 @@ fn work(folder: &Path, mut acknowledge: impl FnMut(&str)) -> Result<(), Remember
     Ok(())
 }
 
-/// Everything that a finished run says.
-fn result_of(folder: &Path) -> (Vec<(String, Vec<u8>)>, String, Vec<String>) {
+/// Everything that a finished run says: entries of the journal, metrics, names of the checkpoints.
+type RunResult = (Vec<(String, Vec<u8>)>, String, Vec<String>);
+
+#[expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+fn result_of(folder: &Path) -> RunResult {
     let run = Run::open(folder).unwrap();
-    let entries = run.journal().scan("").unwrap().into_iter().map(|e| (e.key, e.payload)).collect();
+    let entries: Vec<_> = run.journal().scan("").unwrap().into_iter().map(|e| (e.key, e.payload)).collect();
     let metrics = std::fs::read_to_string(run.metrics().path()).unwrap();
     let checkpoints = run.checkpoints().list().unwrap();
     for info in &checkpoints {
@@ -124,6 +128,7 @@ fn child_fills_the_disk() {
     }
 }
 
+#[expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 fn lines(child: &mut Child) -> BufReader<ChildStdout> {
     BufReader::new(child.stdout.take().unwrap())
 }
@@ -218,6 +223,7 @@ fn a_second_process_gets_one_clear_error_and_a_dead_one_frees_the_run() {
 }
 
 /// Runs the filling child by a shell script and checks that all it acknowledged is there.
+#[expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 fn fill(script: &str, mark: &str) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
