@@ -3,8 +3,10 @@
 //! Knows: how to make, read and verify problems. Does not know: models.
 
 pub mod arithmetic;
+pub mod choice;
 pub mod countdown;
 pub mod math;
+pub mod file;
 mod registry;
 mod settings;
 mod skill;
@@ -33,6 +35,16 @@ pub enum TaskError {
         /// The setting.
         field: String,
         /// What is wrong.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A file of rows cannot be used.
+    #[error("`{path}` {problem}\nhint: {hint}")]
+    File {
+        /// The file, or the name of a text.
+        path: String,
+        /// What is wrong, with the line where there is one.
         problem: String,
         /// What to do.
         hint: String,

@@ -1,6 +1,7 @@
 //! The list of all tasks, and how to make one from its name and settings.
 
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
+use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
 use crate::{Task, TaskError};
 use serde_json::Value;
@@ -39,6 +40,12 @@ pub static TASKS: &[TaskEntry] = &[
         summary: countdown::SUMMARY,
         schema: schema::<CountdownSettings>,
         make: |settings| Ok(Box::new(Countdown::new(CountdownSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: choice::TASK,
+        summary: choice::SUMMARY,
+        schema: schema::<ChoiceSettings>,
+        make: |settings| Ok(Box::new(Choice::open(&ChoiceSettings::from_value(settings)?)?)),
     },
 ];
 
@@ -87,4 +94,56 @@ fn edit_distance(left: &str, right: &str) -> usize {
         }
     }
     row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Split;
+
+    #[test]
+    fn every_task_has_a_schema_of_its_settings() {
+        for entry in TASKS {
+            let schema = (entry.schema)();
+            assert!(
+                schema["properties"].as_object().is_some_and(|fields| !fields.is_empty()),
+                "{}",
+                entry.name
+            );
+            assert!(!entry.summary.is_empty());
+        }
+        for name in ["arithmetic", "countdown"] {
+            let task = task(name, &Value::Null).unwrap();
+            assert_eq!(task.name(), name);
+            let problem = &task.problems(Split::Validation, 1, 0).unwrap()[0];
+            let reference = task.reference(problem).unwrap();
+            let verdict = task.verify(problem, &reference).unwrap();
+            assert!(verdict.is_correct() && task.steps_right(problem, &verdict));
+        }
+    }
+
+    fn message(name: &str, settings: Value) -> String {
+        task(name, &settings).map(|task| task.name()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_the_nearest_words() {
+        let error = message("arithmetics", Value::Null);
+        assert!(
+            error.contains("unknown task `arithmetics`") && error.contains("did you mean `arithmetic`?"),
+            "{error}"
+        );
+        assert!(message("zzz", Value::Null).contains("known tasks are `arithmetic`"));
+        let error = message("countdown", serde_json::json!({"number": [3, 4]}));
+        assert!(error.contains("`number`") && error.contains("did you mean `numbers`?"), "{error}");
+        let error = message("arithmetic", serde_json::json!({"steps": [4, 6], "multiply": "often"}));
+        assert!(error.contains("`multiply`") && !error.contains("`steps`"), "{error}");
+    }
+
+    #[test]
+    fn edit_distance_counts_changes() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("Same", "same"), 0);
+    }
 }

@@ -624,6 +624,44 @@ mod tests {
         assert!(error.contains("distinct"), "{error}");
     }
 
+    #[test]
+    fn compact_texts_stay_within_the_vocabulary() {
+        let vocabulary = crate::arithmetic::vocabulary();
+        let settings = CountdownSettings { habits: Habits::default(), ..Default::default() };
+        let task = Countdown::new(settings).unwrap();
+        for problem in task.problems(Split::Train, 200, 2).unwrap() {
+            for text in [task.reference(&problem).unwrap(), problem.compact.unwrap()] {
+                let known = |c: char| vocabulary.iter().any(|token| token.len() == 1 && token.starts_with(c));
+                assert!(text.chars().all(known), "{text}");
+            }
+        }
+    }
+
+    /// Prints rates; run with `cargo test --release -p elenchus-task rates -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement, not a check"]
+    fn rates() {
+        let task = Countdown::new(CountdownSettings::default()).unwrap();
+        let start = std::time::Instant::now();
+        task.problems(Split::Train, 5_000, 1).unwrap();
+        println!("countdown: {:.0} problems/s", 5_000.0 / start.elapsed().as_secs_f64());
+        for count in 4..=6 {
+            let settings = CountdownSettings {
+                numbers: [count, count],
+                largest_number: 50,
+                target: [100, 999],
+                ..Default::default()
+            };
+            let problems = Countdown::new(settings).unwrap().problems(Split::Train, 20, 1).unwrap();
+            let start = std::time::Instant::now();
+            for problem in &problems {
+                let (numbers, target) = given(problem).unwrap();
+                assert!(solve(&numbers, target).is_some());
+            }
+            println!("{count} numbers: {:.2} ms per solution", start.elapsed().as_secs_f64() * 1000.0 / 20.0);
+        }
+    }
+
     proptest! {
         #[test]
         fn any_response_is_judged_without_panic(text in "[0-9+*/=;<>~#YN ().-]{0,60}", other in "\\PC{0,40}") {
