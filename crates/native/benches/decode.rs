@@ -6,6 +6,7 @@
 use elenchus_native::{DecodeRequest, Decoder, DecoderOptions, Detail, Layout, Model, ModelConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 fn size(name: &str) -> ModelConfig {
@@ -50,21 +51,33 @@ fn argument<T: std::str::FromStr>(name: &str, default: T) -> T {
     arguments.nth(1).and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// Median, lowest and highest tokens per second of rounds within a time.
+/// Seconds that this thread has run, without those that other processes had the core; Linux only.
+fn own_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
+}
+
+/// Median, lowest and highest tokens per second of rounds within a time; and for the time this thread ran.
 fn measure(
     seconds: f64,
     mut round: impl FnMut() -> Result<usize, Box<dyn std::error::Error>>,
 ) -> Result<String, Box<dyn std::error::Error>> {
     round()?;
-    let (start, mut speeds) = (Instant::now(), Vec::new());
+    let (start, mut speeds, mut written, own) = (Instant::now(), Vec::new(), 0, own_seconds());
     while speeds.len() < 3 || start.elapsed().as_secs_f64() < seconds {
         let begin = Instant::now();
         let tokens = round()?;
         speeds.push(tokens as f64 / begin.elapsed().as_secs_f64());
+        written += tokens;
     }
     speeds.sort_by(f64::total_cmp);
     let (low, high) = (speeds[0], speeds[speeds.len() - 1]);
-    Ok(format!("{:>8.0} tokens/s [{low:.0} to {high:.0}, {} rounds]", speeds[speeds.len() / 2], speeds.len()))
+    let own = own_seconds().zip(own).map_or(f64::NAN, |(end, begin)| written as f64 / (end - begin));
+    let median = speeds[speeds.len() / 2];
+    Ok(format!(
+        "{median:>8.0} tokens/s [{low:.0} to {high:.0}, {} rounds], {own:.0} per own second",
+        speeds.len()
+    ))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -80,8 +93,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let config = size(name);
         let model = model(config.clone())?;
         let mut random = ChaCha8Rng::seed_from_u64(2);
-        let mut prompt =
-            |length| (0..length).map(|_| random.random_range(0..config.vocab_size as u32)).collect::<Vec<u32>>();
+        let mut prompt = |length| {
+            (0..length).map(|_| random.random_range(0..config.vocab_size as u32)).collect::<Vec<u32>>()
+        };
         let shared = prompt(48);
         for samples in [64, 1] {
             let options = DecoderOptions { threads, max_batch_rows: 64, ..Default::default() };
@@ -93,10 +107,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 detail,
                 ..Default::default()
             };
+            // The shortest time seen for each step, over all rounds: what a machine with nothing else to do would need.
+            let mut shortest = vec![f64::INFINITY; 96];
             let speed = measure(seconds, || {
-                let decoded = decoder.decode(std::slice::from_ref(&request))?;
+                let (mut step, mut last) = (0, Instant::now());
+                let decoded = decoder.decode_with(std::slice::from_ref(&request), &mut |event| {
+                    if event.sample == 0 {
+                        let now = Instant::now();
+                        shortest[step] = shortest[step].min((now - last).as_secs_f64());
+                        (step, last) = (step + 1, now);
+                    }
+                    ControlFlow::Continue(())
+                })?;
                 Ok(decoded[0].iter().map(|decoded| decoded.tokens.len()).sum())
             })?;
+            let undisturbed = (96 * samples) as f64 / shortest.iter().sum::<f64>();
+            let speed = format!("{speed}, {undisturbed:.0} undisturbed");
             println!("{name} x{samples:<3} {threads} threads: {speed}");
         }
         // Lengths from 4 to 192, three requests in four short: a fixed batch would wait for its longest.

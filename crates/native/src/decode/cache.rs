@@ -73,6 +73,7 @@ impl PagePool {
     }
 
     /// Pages in use.
+    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.users.len() - self.free.len()
     }
@@ -133,7 +134,10 @@ mod tests {
         let mut a = prefix.fork(&mut pool);
         let b = prefix.fork(&mut pool);
         assert_eq!(a.pages[0], prefix.pages[0], "whole pages are shared");
-        assert!(a.pages[1] != prefix.pages[1] && a.pages[1] != b.pages[1], "a partial page belongs to one sequence");
+        assert!(
+            a.pages[1] != prefix.pages[1] && a.pages[1] != b.pages[1],
+            "a partial page belongs to one sequence"
+        );
         // SAFETY: as above.
         assert_eq!(unsafe { *pool.pointer(a.pages[1]).add(2) }, 7.0, "a partial page is copied");
         assert_eq!(pool.used(), 4);

@@ -11,12 +11,19 @@ fn tokens(
     tokens: &[u32],
 ) -> Result<(), DecodeError> {
     match tokens.iter().find(|&&token| token as usize >= config.vocab_size) {
-        Some(&token) => Err(DecodeError::UnknownToken { request, what, token, vocabulary: config.vocab_size }),
+        Some(&token) => {
+            Err(DecodeError::UnknownToken { request, what, token, vocabulary: config.vocab_size })
+        }
         None => Ok(()),
     }
 }
 
-fn length(config: &ModelConfig, request: usize, what: &'static str, length: usize) -> Result<(), DecodeError> {
+fn length(
+    config: &ModelConfig,
+    request: usize,
+    what: &'static str,
+    length: usize,
+) -> Result<(), DecodeError> {
     if length > config.max_positions {
         return Err(DecodeError::TooLong { request, what, length, max_positions: config.max_positions });
     }
@@ -44,12 +51,21 @@ pub(super) fn decode(
     request: &DecodeRequest,
 ) -> Result<(), DecodeError> {
     prompt(config, index, "prompt", &request.prompt)?;
-    let setting = |field, value: String, hint| Err(DecodeError::Setting { request: index, field, value, hint });
+    let setting =
+        |field, value: String, hint| Err(DecodeError::Setting { request: index, field, value, hint });
     if !(request.temperature >= 0.0 && request.temperature.is_finite()) {
-        return setting("temperature", request.temperature.to_string(), "give 0 (greedy) or a positive number");
+        return setting(
+            "temperature",
+            request.temperature.to_string(),
+            "give 0 (greedy) or a positive number",
+        );
     }
     if !(request.top_p > 0.0 && request.top_p <= 1.0) {
-        return setting("top_p", request.top_p.to_string(), "give a number above 0 and up to 1; 1 keeps all tokens");
+        return setting(
+            "top_p",
+            request.top_p.to_string(),
+            "give a number above 0 and up to 1; 1 keeps all tokens",
+        );
     }
     if !(0.0..=1.0).contains(&request.min_p) {
         return setting("min_p", request.min_p.to_string(), "give a number from 0 to 1; 0 keeps all tokens");

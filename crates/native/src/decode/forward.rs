@@ -2,10 +2,12 @@
 
 use super::cache::{PageId, PagePool};
 use super::kernel::{Attention, Epilogue, HeadShape, Heads, MAX_ROWS, Norm, PAGE, Product};
+use super::pace::{Division, Pace};
 use super::packed::{PackedModel, Panels};
 use super::simd::LANES;
 use super::workers::{Barrier, Workers};
 use std::ops::Range;
+use std::time::Instant;
 
 /// Rows with common leading pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +116,7 @@ unsafe impl Sync for Shared {}
 /// Workspace of passes, kept between them.
 #[derive(Default)]
 pub(super) struct Workspace {
+    pub(super) pace: Pace,
     common: Common,
     own: Vec<Own>,
 }
@@ -187,7 +190,8 @@ pub(super) fn forward(
     if rows == 0 {
         return;
     }
-    let by_columns = threads > 1 && (batch.chained || rows < ROWS_PER_THREAD * threads);
+    let division = workspace.pace.choose(rows, batch.chained, threads);
+    let begin = Instant::now();
     grow(&mut workspace.common.hidden, rows * widths.hidden);
     grow(&mut workspace.common.attention, rows * widths.query);
     grow(&mut workspace.common.activation, rows * widths.intermediate);
@@ -203,22 +207,28 @@ pub(super) fn forward(
     let barrier = Barrier::new(threads);
     let common = &common;
     let own = &own;
-    workers.run(&|index| {
-        let part = Part {
-            index,
-            column_threads: if by_columns { threads } else { 1 },
-            rows: if by_columns { 0..rows } else { share(rows, index, threads) },
-            barrier: by_columns.then_some(&barrier),
+    let run = |index: usize| {
+        let part = match division {
+            Division::Alone => Part { index, column_threads: 1, rows: 0..rows, barrier: None },
+            Division::Columns => {
+                Part { index, column_threads: threads, rows: 0..rows, barrier: Some(&barrier) }
+            }
+            Division::Rows => {
+                Part { index, column_threads: 1, rows: share(rows, index, threads), barrier: None }
+            }
         };
         // SAFETY: each thread takes its own index.
         let own = unsafe { own.get(index) };
         // SAFETY: the buffers hold the rows; parts are disjoint.
         unsafe { run_part(model, pool, batch, &part, common, own, consume) };
-    });
+    };
+    if division == Division::Alone {
+        run(0);
+    } else {
+        workers.run(&run);
+    }
+    workspace.pace.record(rows, batch.chained, division, begin.elapsed().as_secs_f64());
 }
-
-/// From this many rows for each thread on, threads work on rows of their own and need not meet within a pass.
-const ROWS_PER_THREAD: usize = 6;
 
 /// # Safety
 /// The shared buffers hold all rows of the batch, and the parts of all threads are disjoint.
@@ -297,8 +307,10 @@ unsafe fn run_part(
                 product(&block.qkv, panels, input, widths.hidden, rows, output, widths.qkv, bias);
             }
             own.pages.clear();
-            for table in &batch.tables[part.rows.clone()] {
-                own.pages.extend(table.iter().map(|&page| pool.pointer(page).add(layer * page_block)));
+            for (row, table) in batch.tables[part.rows.clone()].iter().enumerate() {
+                if own.starts[row] == own.pages.len() {
+                    own.pages.extend(table.iter().map(|&page| pool.pointer(page).add(layer * page_block)));
+                }
             }
             for row in 0..rows {
                 let table = own.pages.as_ptr().add(own.starts[row]);
@@ -344,7 +356,16 @@ unsafe fn run_part(
             }
             part.meet();
             let columns = part.columns(block.output.panels);
-            product(&block.output, columns, attention, widths.query, rows, hidden, widths.hidden, Epilogue::Add);
+            product(
+                &block.output,
+                columns,
+                attention,
+                widths.query,
+                rows,
+                hidden,
+                widths.hidden,
+                Epilogue::Add,
+            );
             part.meet();
             norm(&block.mlp_norm, hidden, own.normed.as_mut_ptr(), rows);
             let pairs = part.columns(block.gate_up.panels / 2);
@@ -360,7 +381,16 @@ unsafe fn run_part(
             );
             part.meet();
             let columns = part.columns(block.down.panels);
-            product(&block.down, columns, activation, widths.intermediate, rows, hidden, widths.hidden, Epilogue::Add);
+            product(
+                &block.down,
+                columns,
+                activation,
+                widths.intermediate,
+                rows,
+                hidden,
+                widths.hidden,
+                Epilogue::Add,
+            );
             part.meet();
         }
         // The wanted rows, gathered: neighbours in the buffer of logits.
@@ -374,7 +404,16 @@ unsafe fn run_part(
         }
         let logits = shared.logits.add(first_output * widths.logits);
         let (columns, input) = (part.columns(model.head.panels), own.normed.as_ptr());
-        product(&model.head, columns, input, widths.hidden, outputs.len(), logits, widths.logits, Epilogue::Store);
+        product(
+            &model.head,
+            columns,
+            input,
+            widths.hidden,
+            outputs.len(),
+            logits,
+            widths.logits,
+            Epilogue::Store,
+        );
         part.meet();
         for place in part.columns(outputs.len()) {
             let row = core::slice::from_raw_parts_mut(logits.add(place * widths.logits), widths.logits);
@@ -385,9 +424,14 @@ unsafe fn run_part(
 }
 
 /// The panels of q, k and v that hold the columns of some key/value heads and of their queries.
-fn qkv_panels(shape: &HeadShape, kv_heads: &Range<usize>, panels: usize, column_threads: usize) -> Vec<Range<usize>> {
+fn qkv_panels(
+    shape: &HeadShape,
+    kv_heads: &Range<usize>,
+    panels: usize,
+    column_threads: usize,
+) -> [Range<usize>; 3] {
     if column_threads == 1 {
-        return vec![0..panels];
+        return [0..panels, 0..0, 0..0];
     }
     let (query, kv) = (shape.query_width, shape.kv_width);
     let width = shape.head_dim;
@@ -396,7 +440,7 @@ fn qkv_panels(shape: &HeadShape, kv_heads: &Range<usize>, panels: usize, column_
         query + kv_heads.start * width..query + kv_heads.end * width,
         query + kv + kv_heads.start * width..query + kv + kv_heads.end * width,
     ];
-    columns.into_iter().filter(|c| !c.is_empty()).map(|c| c.start / LANES..c.end.div_ceil(LANES)).collect()
+    columns.map(|c| if c.is_empty() { 0..0 } else { c.start / LANES..c.end.div_ceil(LANES) })
 }
 
 /// Sizes the buffers of a thread and notes what does not change from layer to layer.
@@ -417,10 +461,14 @@ fn prepare(model: &PackedModel, batch: &Batch<'_>, part: &Part<'_>, own: &mut Ow
     own.lengths.clear();
     own.lengths.extend(positions.iter().map(|position| position + 1));
     own.starts.clear();
-    let mut start = 0;
-    for table in &batch.tables[part.rows.clone()] {
+    let (mut start, mut end, mut last) = (0, 0, None::<&[PageId]>);
+    for &table in &batch.tables[part.rows.clone()] {
+        // Rows of one sequence have one table.
+        if !last.is_some_and(|last| core::ptr::eq(last, table)) {
+            (start, end) = (end, end + table.len());
+        }
         own.starts.push(start);
-        start += table.len();
+        last = Some(table);
     }
     own.tables.resize(rows, core::ptr::null());
     own.current.resize(rows, core::ptr::null_mut());

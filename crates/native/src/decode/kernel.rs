@@ -2,10 +2,14 @@
 //!
 //! Each kernel is written once over [`Simd`] and compiled once per processor family; [`Kernels::best`] picks at run
 //! time. All of them take raw pointers, because threads work on disjoint parts of shared buffers.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices over rows and vectors of a tile read alike in all arrays"
+)]
 
-use super::simd::{LANES, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use super::simd::{LANES, Portable, Simd};
 
 /// Positions of one page of keys and values.
 pub(super) const PAGE: usize = LANES;
@@ -126,10 +130,12 @@ unsafe fn tile<S: Simd, const R: usize, const N: usize>(
     b: [*const f32; N],
     b_step: usize,
     acc: &mut [[S::V; N]; R],
+    early: impl Fn(usize),
 ) {
     // SAFETY: the caller gives R rows of k numbers in `a` and k steps of 16 numbers at each of `b`.
     unsafe {
         for kk in 0..k {
+            early(kk);
             let mut panel = [S::splat(0.0); N];
             for n in 0..N {
                 panel[n] = S::load(b[n].add(kk * b_step));
@@ -144,38 +150,44 @@ unsafe fn tile<S: Simd, const R: usize, const N: usize>(
     }
 }
 
-/// Calls `$body::<S, R>($args)` for a row count known at run time.
+/// Calls `$body::<S, R>($args)` for a block of rows that [`block_of_rows`] gave.
 macro_rules! for_rows {
     ($simd:ty, $rows:expr, $body:ident($($argument:expr),*)) => {
         match $rows {
             1 => $body::<$simd, 1>($($argument),*),
             2 => $body::<$simd, 2>($($argument),*),
-            3 if <$simd>::ROWS >= 3 => $body::<$simd, 3>($($argument),*),
-            4 if <$simd>::ROWS >= 4 => $body::<$simd, 4>($($argument),*),
-            5 if <$simd>::ROWS >= 5 => $body::<$simd, 5>($($argument),*),
-            6 if <$simd>::ROWS >= 6 => $body::<$simd, 6>($($argument),*),
-            7 if <$simd>::ROWS >= 7 => $body::<$simd, 7>($($argument),*),
-            8 if <$simd>::ROWS >= 8 => $body::<$simd, 8>($($argument),*),
-            9 if <$simd>::ROWS >= 9 => $body::<$simd, 9>($($argument),*),
-            10 if <$simd>::ROWS >= 10 => $body::<$simd, 10>($($argument),*),
-            11 if <$simd>::ROWS >= 11 => $body::<$simd, 11>($($argument),*),
-            12 if <$simd>::ROWS >= 12 => $body::<$simd, 12>($($argument),*),
+            3 if <$simd>::ROWS == 3 => $body::<$simd, 3>($($argument),*),
+            4 if <$simd>::ROWS > 4 => $body::<$simd, 4>($($argument),*),
+            8 if <$simd>::ROWS > 8 => $body::<$simd, 8>($($argument),*),
+            12 if <$simd>::ROWS == 12 => $body::<$simd, 12>($($argument),*),
             _ => {}
         }
     };
+}
+
+/// The largest block of at most so many rows. Few sizes, since each is compiled for each kernel and processor family.
+#[inline(always)]
+fn block_of_rows<S: Simd>(rows: usize) -> usize {
+    match rows {
+        12.. if S::ROWS == 12 => 12,
+        8.. if S::ROWS > 8 => 8,
+        4.. if S::ROWS > 4 => 4,
+        3.. if S::ROWS == 3 => 3,
+        2.. => 2,
+        rows => rows,
+    }
 }
 
 /// Runs `$body::<S, R, N>(…, panel)` over a range of panels, as many at once as the registers hold.
 macro_rules! for_panels {
     ($simd:ty, $rows:ident, $first:expr, $end:expr, $body:ident($($argument:expr),*)) => {{
         let (mut panel, end) = ($first, $end);
-        if const { $rows * 8 <= <$simd>::SUMS } {
+        if const { $rows <= 2 && $rows * 8 <= <$simd>::SUMS } {
             while panel + 8 <= end {
                 $body::<$simd, $rows, 8>($($argument,)* panel);
                 panel += 8;
             }
-        }
-        if const { $rows * 4 <= <$simd>::SUMS } {
+        } else if const { $rows * 4 <= <$simd>::SUMS } {
             while panel + 4 <= end {
                 $body::<$simd, $rows, 4>($($argument,)* panel);
                 panel += 4;
@@ -191,8 +203,25 @@ macro_rules! for_panels {
     }};
 }
 
+/// Which weights to ask for early: they come from far, and the next ones are known.
+#[derive(Clone, Copy)]
+enum Early {
+    /// Those from here on.
+    Next(*const f32),
+    /// Those further on in the same panels.
+    Ahead,
+}
+
+/// Steps between asking for weights and using them.
+const AHEAD: usize = 16;
+
 #[inline(always)]
-unsafe fn product_tile<S: Simd, const R: usize, const N: usize>(p: &Product, row: usize, panel: usize) {
+unsafe fn product_tile<S: Simd, const R: usize, const N: usize>(
+    p: &Product,
+    row: usize,
+    early: Early,
+    panel: usize,
+) {
     // SAFETY: the panels and rows are within the buffers of `p`.
     unsafe {
         let mut acc = [[S::splat(0.0); N]; R];
@@ -200,7 +229,19 @@ unsafe fn product_tile<S: Simd, const R: usize, const N: usize>(p: &Product, row
         for (n, b) in b.iter_mut().enumerate() {
             *b = p.panels.add((panel + n) * p.k * LANES);
         }
-        tile::<S, R, N>(p.k, p.input.add(row * p.input_stride), p.input_stride, b, LANES, &mut acc);
+        let input = p.input.add(row * p.input_stride);
+        match early {
+            Early::Next(next) => {
+                tile::<S, R, N>(p.k, input, p.input_stride, b, LANES, &mut acc, |k| {
+                    S::prefetch(next.wrapping_add(k * LANES))
+                });
+            }
+            Early::Ahead => tile::<S, R, N>(p.k, input, p.input_stride, b, LANES, &mut acc, |k| {
+                for b in b {
+                    S::prefetch(b.wrapping_add((k + AHEAD) * LANES));
+                }
+            }),
+        }
         match p.epilogue {
             Epilogue::Store => {
                 for r in 0..R {
@@ -228,10 +269,17 @@ unsafe fn product_tile<S: Simd, const R: usize, const N: usize>(p: &Product, row
                 }
             }
             Epilogue::SwiGlu => {
+                // Through memory, so that this is a loop and not R · N copies of the exponential.
+                let mut sums = [[[0.0f32; LANES]; N]; R];
                 for r in 0..R {
+                    for n in 0..N {
+                        S::store(acc[r][n], sums[r][n].as_mut_ptr());
+                    }
+                }
+                for (r, sums) in sums.iter().enumerate() {
                     let to = p.output.add((row + r) * p.output_stride + panel / 2 * LANES);
-                    for n in 0..N / 2 {
-                        let (gate, up) = (acc[r][2 * n], acc[r][2 * n + 1]);
+                    for (n, pair) in sums.chunks_exact(2).enumerate() {
+                        let (gate, up) = (S::load(pair[0].as_ptr()), S::load(pair[1].as_ptr()));
                         let denominator = S::add(S::splat(1.0), S::exp(S::sub(S::splat(0.0), gate)));
                         S::store(S::mul(S::div(gate, denominator), up), to.add(n * LANES));
                     }
@@ -242,24 +290,36 @@ unsafe fn product_tile<S: Simd, const R: usize, const N: usize>(p: &Product, row
 }
 
 #[inline(always)]
-unsafe fn product_rows<S: Simd, const R: usize>(p: &Product, row: usize, first: usize, end: usize) {
+unsafe fn product_rows<S: Simd, const R: usize>(
+    p: &Product,
+    row: usize,
+    early: Early,
+    first: usize,
+    end: usize,
+) {
     // SAFETY: as for the caller.
-    unsafe { for_panels!(S, R, first, end, product_tile(p, row)) }
+    unsafe { for_panels!(S, R, first, end, product_tile(p, row, early)) }
 }
 
 #[inline(always)]
 unsafe fn product_body<S: Simd>(p: &Product) {
-    // A few panels stay in the first-level cache while all rows pass by. With few rows there is nothing to keep.
-    let (blocks, step) =
-        (p.rows.div_ceil(S::ROWS), if p.rows > S::ROWS { 2 } else { p.end_panel - p.first_panel + 1 });
+    // Two panels stay in the first-level cache while all rows pass by. With one block of rows there is nothing to keep.
+    let one_block = block_of_rows::<S>(p.rows) == p.rows;
+    let step = if one_block { p.end_panel - p.first_panel } else { 2 };
     let mut first = p.first_panel;
     while first < p.end_panel {
         let end = (first + step).min(p.end_panel);
         let mut row = 0;
-        for block in 0..blocks {
-            let rows = (p.rows - row).div_ceil(blocks - block);
+        while row < p.rows {
+            let rows = block_of_rows::<S>(p.rows - row);
+            let early = if one_block {
+                Early::Ahead
+            } else {
+                // The first two blocks of rows bring the two panels that come next.
+                Early::Next(p.panels.wrapping_add((end + row.min(1)) * p.k * LANES))
+            };
             // SAFETY: the caller's buffers hold these rows and panels.
-            unsafe { for_rows!(S, rows, product_rows(p, row, first, end)) };
+            unsafe { for_rows!(S, rows, product_rows(p, row, early, first, end)) };
             row += rows;
         }
         first = end;
@@ -288,7 +348,14 @@ unsafe fn norm_body<S: Simd>(p: &Norm) {
 
 /// Norm (if any), rotation by halves and scale of one head, in place.
 #[inline(always)]
-unsafe fn ready_head(head: *mut f32, width: usize, norm: *const f32, eps: f32, rotation: *const f32, scale: f32) {
+unsafe fn ready_head(
+    head: *mut f32,
+    width: usize,
+    norm: *const f32,
+    eps: f32,
+    rotation: *const f32,
+    scale: f32,
+) {
     // SAFETY: `head` and `norm` hold `width` numbers, `rotation` too.
     unsafe {
         let head = core::slice::from_raw_parts_mut(head, width);
@@ -304,7 +371,10 @@ unsafe fn ready_head(head: *mut f32, width: usize, norm: *const f32, eps: f32, r
             }
         }
         let half = width / 2;
-        let (cos, sin) = (core::slice::from_raw_parts(rotation, half), core::slice::from_raw_parts(rotation.add(half), half));
+        let (cos, sin) = (
+            core::slice::from_raw_parts(rotation, half),
+            core::slice::from_raw_parts(rotation.add(half), half),
+        );
         let (low, high) = head.split_at_mut(half);
         for i in 0..half {
             let (a, b) = (low[i], high[i]);
@@ -325,7 +395,12 @@ unsafe fn heads_body<S: Simd>(p: &Heads) {
             for head in p.first_kv * s.group..p.end_kv * s.group {
                 ready_head(qkv.add(head * s.head_dim), s.head_dim, s.query_norm, s.eps, rotation, s.scale);
             }
+            // A new key touches every line of its page's keys; ask for those of the next row while this one is computed.
+            let next = *p.pages.add((row + 1).min(p.rows - 1));
             for head in p.first_kv..p.end_kv {
+                for i in 0..s.head_dim {
+                    S::prefetch(next.wrapping_add(head * s.page_head + i * PAGE));
+                }
                 let key = qkv.add(s.query_width + head * s.head_dim);
                 ready_head(key, s.head_dim, s.key_norm, s.eps, rotation, 1.0);
                 let value = qkv.add(s.query_width + s.kv_width + head * s.head_dim);
@@ -356,6 +431,19 @@ struct Strip {
     head_dim: usize,
 }
 
+impl Strip {
+    unsafe fn at_row(&self, row: usize) -> Self {
+        // SAFETY: the caller has this many rows.
+        unsafe {
+            Strip {
+                input: self.input.add(row * self.input_stride),
+                output: self.output.add(row * self.output_stride),
+                ..*self
+            }
+        }
+    }
+}
+
 /// Scores of R queries against pages `page..page + N`.
 #[inline(always)]
 unsafe fn score_tile<S: Simd, const R: usize, const N: usize>(s: &Strip, page: usize) {
@@ -366,7 +454,14 @@ unsafe fn score_tile<S: Simd, const R: usize, const N: usize>(s: &Strip, page: u
         for (n, b) in b.iter_mut().enumerate() {
             *b = (*s.table.add(page + n)).add(s.offset).cast_const();
         }
-        tile::<S, R, N>(s.head_dim, s.input, s.input_stride, b, PAGE, &mut acc);
+        tile::<S, R, N>(s.head_dim, s.input, s.input_stride, b, PAGE, &mut acc, |k| {
+            // Pages of one sequence come from far: ask for the values behind the keys. Common pages are near.
+            if const { R <= 2 } {
+                for keys in b {
+                    S::prefetch(keys.wrapping_add((s.head_dim + k) * PAGE));
+                }
+            }
+        });
         for r in 0..R {
             for n in 0..N {
                 S::store(acc[r][n], s.output.add(r * s.output_stride + (page + n) * PAGE));
@@ -379,6 +474,21 @@ unsafe fn score_tile<S: Simd, const R: usize, const N: usize>(s: &Strip, page: u
 unsafe fn score_rows<S: Simd, const R: usize>(s: &Strip) {
     // SAFETY: as for the caller.
     unsafe { for_panels!(S, R, s.range.0, s.range.1, score_tile(s)) }
+}
+
+/// Scores of any number of queries.
+#[inline(always)]
+unsafe fn scores<S: Simd>(strip: &Strip, rows: usize) {
+    let mut row = 0;
+    while row < rows {
+        let block = block_of_rows::<S>(rows - row);
+        // SAFETY: as for the caller.
+        unsafe {
+            let strip = strip.at_row(row);
+            for_rows!(S, block, score_rows(&strip));
+        }
+        row += block;
+    }
 }
 
 /// Adds to R sums, columns of panels `panel..panel + N`, the weighted values of the positions in order.
@@ -401,7 +511,7 @@ unsafe fn value_tile<S: Simd, const R: usize, const N: usize>(s: &Strip, panel: 
             for (n, b) in b.iter_mut().enumerate() {
                 *b = page.add(n * LANES);
             }
-            tile::<S, R, N>(steps, s.input.add(position), s.input_stride, b, stride, &mut acc);
+            tile::<S, R, N>(steps, s.input.add(position), s.input_stride, b, stride, &mut acc, |_| {});
             position += steps;
         }
         for r in 0..R {
@@ -416,6 +526,21 @@ unsafe fn value_tile<S: Simd, const R: usize, const N: usize>(s: &Strip, panel: 
 unsafe fn value_rows<S: Simd, const R: usize>(s: &Strip) {
     // SAFETY: as for the caller.
     unsafe { for_panels!(S, R, 0, s.output_stride / LANES, value_tile(s)) }
+}
+
+/// Weighted values for any number of queries.
+#[inline(always)]
+unsafe fn values<S: Simd>(strip: &Strip, rows: usize) {
+    let mut row = 0;
+    while row < rows {
+        let block = block_of_rows::<S>(rows - row);
+        // SAFETY: as for the caller.
+        unsafe {
+            let strip = strip.at_row(row);
+            for_rows!(S, block, value_rows(&strip));
+        }
+        row += block;
+    }
 }
 
 /// Softmax of `length` scores in place; what lies behind, to the end of its page, becomes 0.
@@ -451,12 +576,11 @@ unsafe fn attention_body<S: Simd>(p: &Attention) {
     let (key_offset, value_offset) = (p.kv_head * s.page_head, p.kv_head * s.page_head + s.head_dim * PAGE);
     let common_positions = p.common * PAGE;
     let total = p.rows * s.group;
-    let blocks = total.div_ceil(S::ROWS);
     let mut first = 0;
     // SAFETY: the caller's buffers and tables hold these rows and heads.
     unsafe {
-        for block in 0..blocks {
-            let count = (total - first).div_ceil(blocks - block);
+        while first < total {
+            let count = block_of_rows::<S>(total - first);
             let row_of = |query: usize| (first + query) / s.group;
             // Queries of one row are neighbours and have the same pages.
             let run_from = |query: usize| ((row_of(query) + 1) * s.group - first).min(count) - query;
@@ -464,7 +588,7 @@ unsafe fn attention_body<S: Simd>(p: &Attention) {
                 let (row, j) = (row_of(query), (first + query) % s.group);
                 p.qkv.add(row * p.qkv_stride + (p.kv_head * s.group + j) * s.head_dim)
             };
-            let scores = Strip {
+            let common = Strip {
                 input: p.queries,
                 input_stride: s.head_dim,
                 table: *p.tables.add(row_of(0)),
@@ -479,7 +603,7 @@ unsafe fn attention_body<S: Simd>(p: &Attention) {
                     let to = p.queries.add(query * s.head_dim);
                     core::ptr::copy_nonoverlapping(query_at(query), to, s.head_dim);
                 }
-                for_rows!(S, count, score_rows(&scores));
+                scores::<S>(&common, count);
             }
             let mut query = 0;
             while query < count {
@@ -489,9 +613,9 @@ unsafe fn attention_body<S: Simd>(p: &Attention) {
                     table: *p.tables.add(row),
                     range: (p.common, (*p.lengths.add(row)).div_ceil(PAGE)),
                     output: p.scores.add(query * p.scores_stride),
-                    ..scores
+                    ..common
                 };
-                for_rows!(S, run, score_rows(&own));
+                scores::<S>(&own, run);
                 query += run;
             }
             for query in 0..count {
@@ -500,17 +624,17 @@ unsafe fn attention_body<S: Simd>(p: &Attention) {
             for i in (0..count * s.value_stride).step_by(LANES) {
                 S::store(S::splat(0.0), p.sums.add(i));
             }
-            let values = Strip {
+            let common = Strip {
                 input: p.scores,
                 input_stride: p.scores_stride,
                 offset: value_offset,
                 range: (0, common_positions),
                 output: p.sums,
                 output_stride: s.value_stride,
-                ..scores
+                ..common
             };
             if p.common > 0 {
-                for_rows!(S, count, value_rows(&values));
+                values::<S>(&common, count);
             }
             let mut query = 0;
             while query < count {
@@ -520,13 +644,17 @@ unsafe fn attention_body<S: Simd>(p: &Attention) {
                     table: *p.tables.add(row),
                     range: (common_positions, *p.lengths.add(row)),
                     output: p.sums.add(query * s.value_stride),
-                    ..values
+                    ..common
                 };
-                for_rows!(S, run, value_rows(&own));
+                values::<S>(&own, run);
                 for query in query..query + run {
                     let head = p.kv_head * s.group + (first + query) % s.group;
                     let to = p.output.add(row * p.output_stride + head * s.head_dim);
-                    core::ptr::copy_nonoverlapping(p.sums.add(query * s.value_stride).cast_const(), to, s.head_dim);
+                    core::ptr::copy_nonoverlapping(
+                        p.sums.add(query * s.value_stride).cast_const(),
+                        to,
+                        s.head_dim,
+                    );
                 }
                 query += run;
             }
@@ -608,7 +736,8 @@ unsafe fn distribution_body<S: Simd>(logits: *const f32, count: usize, log_sum: 
             let (p, mut logprob) = (S::lanes(S::exp(logprob)), S::lanes(logprob));
             for lane in 0..LANES {
                 // A token that cannot be: log p = −∞ would hide all others in the mean.
-                logprob[lane] = if logprob[lane] == f32::NEG_INFINITY { MASKED_LOGPROB } else { logprob[lane] };
+                logprob[lane] =
+                    if logprob[lane] == f32::NEG_INFINITY { MASKED_LOGPROB } else { logprob[lane] };
             }
             if i + LANES > count {
                 logprob[count - i..].fill(0.0);

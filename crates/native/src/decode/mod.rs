@@ -11,6 +11,7 @@ mod cache;
 mod check;
 mod forward;
 mod kernel;
+mod pace;
 mod packed;
 mod request;
 mod sampler;
@@ -27,8 +28,8 @@ use crate::Model;
 use kernel::Kernels;
 use packed::PackedModel;
 pub use request::{
-    DecodeCounters, DecodeError, DecodeFinish, DecodeRequest, Decoded, DecoderOptions, Detail, ScoreRequest, Scored,
-    TokenEvent, TokenTexts,
+    DecodeCounters, DecodeError, DecodeFinish, DecodeRequest, Decoded, DecoderOptions, Detail, ScoreRequest,
+    Scored, TokenEvent, TokenTexts,
 };
 use scheduler::{Report, Scheduler};
 pub use service::{DecodeEvent, DecodeHandle, DecodeService};
@@ -129,9 +130,18 @@ impl Decoder {
     ///
     /// # Errors
     /// The first prompt that cannot be served (`request` is its index), or a label outside the vocabulary.
-    pub fn label_logprobs(&mut self, prompts: &[Vec<u32>], labels: &[u32]) -> Result<Vec<Vec<f32>>, DecodeError> {
+    pub fn label_logprobs(
+        &mut self,
+        prompts: &[Vec<u32>],
+        labels: &[u32],
+    ) -> Result<Vec<Vec<f32>>, DecodeError> {
         check::labels(&self.scheduler.model.config, prompts, labels)?;
         Ok(self.scheduler.label_logprobs(prompts, labels))
+    }
+
+    /// The instructions in use: `avx512`, `avx2+fma` or `portable`.
+    pub fn instructions(&self) -> &'static str {
+        self.scheduler.model.kernels.name
     }
 
     /// What was computed so far.

@@ -82,7 +82,11 @@ fn padded(numbers: &[f32]) -> Vec<f32> {
 }
 
 impl PackedModel {
+    /// Packs a model; an adapter is folded in.
     pub(super) fn new(model: &Model, kernels: &'static Kernels) -> Self {
+        if model.adapter.is_some() {
+            return Self::new(&model.merged(), kernels);
+        }
         let (config, layout) = (model.config(), model.layout());
         let (d, f) = (config.hidden_size, config.intermediate_size);
         let part = |range: &std::ops::Range<usize>| &model.parameters[range.clone()];

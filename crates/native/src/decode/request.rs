@@ -233,7 +233,9 @@ pub struct DecodeCounters {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DecodeError {
     /// Nothing to continue.
-    #[error("request {request}: {what} is empty\nhint: begin it with at least one token, such as a tag or begin-of-text")]
+    #[error(
+        "request {request}: {what} is empty\nhint: begin it with at least one token, such as a tag or begin-of-text"
+    )]
     EmptyPrompt {
         /// The request.
         request: usize,
@@ -283,7 +285,9 @@ pub enum DecodeError {
         hint: &'static str,
     },
     /// The end was to be scored, and the model has no token for it.
-    #[error("request {request}: `with_end` is set and the model has no end-of-text token\nhint: set `eos_token_ids` in the model's configuration")]
+    #[error(
+        "request {request}: `with_end` is set and the model has no end-of-text token\nhint: set `eos_token_ids` in the model's configuration"
+    )]
     NoEndToken {
         /// The request.
         request: usize,

@@ -120,8 +120,9 @@ impl<'a> Row<'a> {
             let smallest = (total * (1.0 - f64::from(sampling.top_p)) / self.vocabulary as f64)
                 .max(f64::from(sampling.min_p));
             candidates.clear();
-            candidates
-                .extend((0..self.vocabulary as u32).filter(|&token| f64::from(weights[token as usize]) >= smallest));
+            candidates.extend(
+                (0..self.vocabulary as u32).filter(|&token| f64::from(weights[token as usize]) >= smallest),
+            );
             candidates.sort_unstable_by(|&a, &b| self.order(a, b));
         }
         let (mut mass, mut kept) = (0.0, 0);
@@ -234,7 +235,12 @@ pub(super) fn describe(
 }
 
 /// log p of some tokens.
-pub(super) fn logprobs(kernels: &'static Kernels, logits: &[f32], vocabulary: usize, tokens: &[u32]) -> Vec<f32> {
+pub(super) fn logprobs(
+    kernels: &'static Kernels,
+    logits: &[f32],
+    vocabulary: usize,
+    tokens: &[u32],
+) -> Vec<f32> {
     SCRATCH.with_borrow_mut(|scratch| {
         let row = Row::new(kernels, logits, vocabulary);
         let total = row.exponentials(1.0, &mut scratch.weights);

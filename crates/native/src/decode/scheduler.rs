@@ -7,7 +7,9 @@ use super::cache::{PagePool, PageTable};
 use super::forward::{Batch, Disjoint, Workspace, forward};
 use super::kernel::PAGE;
 use super::packed::PackedModel;
-use super::request::{DecodeCounters, DecodeError, DecodeFinish, DecodeRequest, Decoded, TokenEvent, TokenTexts};
+use super::request::{
+    DecodeCounters, DecodeError, DecodeFinish, DecodeRequest, Decoded, TokenEvent, TokenTexts,
+};
 use super::sampler::{Described, Sampling, pick};
 use super::stop::{StopStrings, StopText};
 use super::workers::Workers;
@@ -178,7 +180,8 @@ impl Scheduler {
             row.table.reserve(pool, row.table.length + 1);
         }
         // The tables are read while the other fields of the rows are written.
-        let tables: Vec<PageTable> = self.running.iter_mut().map(|row| std::mem::take(&mut row.table)).collect();
+        let tables: Vec<PageTable> =
+            self.running.iter_mut().map(|row| std::mem::take(&mut row.table)).collect();
         let mut batch = Batch::default();
         for (i, row) in self.running.iter().enumerate() {
             let family = i > 0 && Arc::ptr_eq(&row.job, &self.running[i - 1].job);
@@ -190,7 +193,8 @@ impl Scheduler {
             // SAFETY: each index once.
             let row = unsafe { rows.get(index) };
             let position = tables[index].length + 1;
-            row.next = pick(model.kernels, logits, model.config.vocab_size, &row.sampling, position, row.job.detail);
+            row.next =
+                pick(model.kernels, logits, model.config.vocab_size, &row.sampling, position, row.job.detail);
         });
         drop(batch);
         self.counters.steps += 1;
@@ -348,7 +352,8 @@ impl Scheduler {
             sample: asked.first_sample.wrapping_add(sample as u64),
         };
         let (kernels, vocabulary) = (self.model.kernels, self.model.config.vocab_size);
-        let stop = job.stops.clone().zip(self.texts.clone()).map(|(strings, texts)| StopText::new(strings, texts));
+        let stop =
+            job.stops.clone().zip(self.texts.clone()).map(|(strings, texts)| StopText::new(strings, texts));
         Running {
             job: Arc::clone(settings),
             sample,
@@ -382,7 +387,8 @@ impl Scheduler {
         if chosen.is_empty() || self.waiting.front().is_some_and(|(job, _)| job.prefix.is_some()) {
             return;
         }
-        let prompts: Vec<&[u32]> = chosen.iter().map(|&place| self.waiting[place].0.asked.prompt.as_slice()).collect();
+        let prompts: Vec<&[u32]> =
+            chosen.iter().map(|&place| self.waiting[place].0.asked.prompt.as_slice()).collect();
         let width = self.model.widths.logits;
         let mut logits: Vec<Vec<f32>> = vec![Vec::new(); prompts.len()];
         let rows = Disjoint::new(&mut logits);

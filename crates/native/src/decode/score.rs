@@ -57,7 +57,13 @@ impl Scheduler {
                     targets: tokens.iter().copied().chain(ending).collect(),
                     scored: Vec::new(),
                 };
-                asked.continuations.iter().enumerate().map(line).filter(|line| !line.targets.is_empty()).collect()
+                asked
+                    .continuations
+                    .iter()
+                    .enumerate()
+                    .map(line)
+                    .filter(|line| !line.targets.is_empty())
+                    .collect()
             })
             .collect();
         let detail = |request: usize| match requests[request].detail {
@@ -65,7 +71,8 @@ impl Scheduler {
             super::Detail::None => super::Detail::Chosen,
             detail => detail,
         };
-        let prefixes: Vec<&[u32]> = requests[first..end].iter().map(|request| request.prefix.as_slice()).collect();
+        let prefixes: Vec<&[u32]> =
+            requests[first..end].iter().map(|request| request.prefix.as_slice()).collect();
         let cells = Disjoint::new(&mut lines);
         let mut prefix_tables = read_prompts(
             &model,
@@ -77,7 +84,13 @@ impl Scheduler {
             &|index, logits| {
                 // SAFETY: each index once.
                 for line in unsafe { cells.get(index) } {
-                    line.scored.push(describe(kernels, logits, vocabulary, line.targets[0], detail(line.request)));
+                    line.scored.push(describe(
+                        kernels,
+                        logits,
+                        vocabulary,
+                        line.targets[0],
+                        detail(line.request),
+                    ));
                 }
             },
         );

@@ -118,7 +118,12 @@ impl DecodeService {
         self.start(request, Arc::new(AtomicBool::new(false)), Box::new(sink))
     }
 
-    fn start(&self, request: DecodeRequest, cancelled: Arc<AtomicBool>, sink: Sink) -> Result<(), DecodeError> {
+    fn start(
+        &self,
+        request: DecodeRequest,
+        cancelled: Arc<AtomicBool>,
+        sink: Sink,
+    ) -> Result<(), DecodeError> {
         check::decode(&self.shared.config, self.shared.options.token_texts.as_ref(), 0, &request)?;
         self.send(Command::Decode { request: Box::new(request), cancelled, sink })
     }
@@ -140,7 +145,11 @@ impl DecodeService {
     ///
     /// # Errors
     /// As there, and [`DecodeError::Stopped`].
-    pub fn label_logprobs(&self, prompts: Vec<Vec<u32>>, labels: Vec<u32>) -> Result<Vec<Vec<f32>>, DecodeError> {
+    pub fn label_logprobs(
+        &self,
+        prompts: Vec<Vec<u32>>,
+        labels: Vec<u32>,
+    ) -> Result<Vec<Vec<f32>>, DecodeError> {
         check::labels(&self.shared.config, &prompts, &labels)?;
         let (answer, answers) = channel();
         self.send(Command::Labels { prompts, labels, answer })?;
@@ -250,7 +259,8 @@ fn serve(mut scheduler: Scheduler, commands: &Receiver<Command>) {
             .map(|(&request, _)| request)
             .collect();
         if !cancelled.is_empty() {
-            scheduler.cancel(&|request| cancelled.contains(&request), &mut |report| tell(&mut clients, report));
+            scheduler
+                .cancel(&|request| cancelled.contains(&request), &mut |report| tell(&mut clients, report));
         }
         scheduler.step(&mut |report| tell(&mut clients, report));
         if scheduler.idle()

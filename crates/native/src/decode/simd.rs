@@ -34,6 +34,8 @@ pub(super) trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `v` where `x` ≥ `limit`, else 0.
     unsafe fn keep_from(x: Self::V, limit: Self::V, v: Self::V) -> Self::V;
+    /// Asks for a cache line early; any address will do.
+    fn prefetch(address: *const f32);
     /// 2ⁿ for `t` = n + [`ROUND`].
     unsafe fn power_of_two(t: Self::V) -> Self::V;
 
@@ -168,6 +170,8 @@ impl Simd for Portable {
         each_lane!(i => if x[i] >= limit[i] { v[i] } else { 0.0 })
     }
     #[inline(always)]
+    fn prefetch(_: *const f32) {}
+    #[inline(always)]
     unsafe fn power_of_two(t: Self::V) -> Self::V {
         each_lane!(i => f32::from_bits((t[i].to_bits() << 23).wrapping_add(0x3f80_0000)))
     }
@@ -240,12 +244,15 @@ mod x86 {
         #[inline(always)]
         unsafe fn keep_from(x: Self::V, limit: Self::V, v: Self::V) -> Self::V {
             unsafe {
-                let (low, high) = (
-                    _mm256_cmp_ps::<_CMP_GE_OQ>(x.0, limit.0),
-                    _mm256_cmp_ps::<_CMP_GE_OQ>(x.1, limit.1),
-                );
+                let (low, high) =
+                    (_mm256_cmp_ps::<_CMP_GE_OQ>(x.0, limit.0), _mm256_cmp_ps::<_CMP_GE_OQ>(x.1, limit.1));
                 (_mm256_and_ps(low, v.0), _mm256_and_ps(high, v.1))
             }
+        }
+        #[inline(always)]
+        fn prefetch(address: *const f32) {
+            // SAFETY: a prefetch does not fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
         }
         #[inline(always)]
         unsafe fn power_of_two(t: Self::V) -> Self::V {
@@ -310,6 +317,11 @@ mod x86 {
         #[inline(always)]
         unsafe fn keep_from(x: Self::V, limit: Self::V, v: Self::V) -> Self::V {
             unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, limit), v) }
+        }
+        #[inline(always)]
+        fn prefetch(address: *const f32) {
+            // SAFETY: a prefetch does not fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
         }
         #[inline(always)]
         unsafe fn power_of_two(t: Self::V) -> Self::V {

@@ -107,7 +107,10 @@ fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
         let mut spins = 0;
-        while shared.epoch.load(Ordering::Acquire) == seen && !shared.stop.load(Ordering::Acquire) && spins < SPINS {
+        while shared.epoch.load(Ordering::Acquire) == seen
+            && !shared.stop.load(Ordering::Acquire)
+            && spins < SPINS
+        {
             std::hint::spin_loop();
             spins += 1;
         }

@@ -1,5 +1,6 @@
 //! Log-probabilities are right, and the same bits in every batch.
 
+use super::super::pace::Division;
 use super::*;
 
 /// All log-probabilities and statistics are within this of the definition.
@@ -70,9 +71,20 @@ fn a_sample_does_not_depend_on_batch_threads_or_order() {
             })
             .collect();
         let expected = decoder(&model, 1, 1).decode(&requests).unwrap();
-        for (threads, rows) in [(1, 64), (2, 64), (2, 3), (3, 17), (2, 1)] {
-            let results = decoder(&model, threads, rows).decode(&requests).unwrap();
-            assert!(results == expected, "{name}: {threads} threads with {rows} rows");
+        for (threads, rows, only) in [
+            (1, 64, None),
+            (2, 64, None),
+            (2, 64, Some(Division::Alone)),
+            (2, 64, Some(Division::Columns)),
+            (2, 64, Some(Division::Rows)),
+            (3, 17, Some(Division::Columns)),
+            (3, 17, Some(Division::Rows)),
+            (2, 1, Some(Division::Columns)),
+        ] {
+            let mut decoder = decoder(&model, threads, rows);
+            decoder.scheduler.workspace.pace.only = only;
+            let results = decoder.decode(&requests).unwrap();
+            assert!(results == expected, "{name}: {threads} threads with {rows} rows, {only:?}");
         }
         let mut reversed: Vec<DecodeRequest> = requests.clone();
         reversed.reverse();
@@ -139,7 +151,12 @@ fn scores_equal_what_decoding_said() {
             }
         }
         // The bits of decoding.
-        let request = DecodeRequest { prompt: requests[2].prefix.clone(), samples: 3, max_new_tokens: 20, ..Default::default() };
+        let request = DecodeRequest {
+            prompt: requests[2].prefix.clone(),
+            samples: 3,
+            max_new_tokens: 20,
+            ..Default::default()
+        };
         let decoded = decoder.decode(&[request]).unwrap().remove(0);
         let request = ScoreRequest {
             prefix: requests[2].prefix.clone(),
@@ -150,6 +167,37 @@ fn scores_equal_what_decoding_said() {
         for (decoded, scored) in decoded.iter().zip(&scored) {
             let ended = decoded.finish == DecodeFinish::EndOfText;
             assert!(decoded.logprobs == scored.logprobs, "{name}, ended {ended}");
+        }
+    }
+}
+
+#[test]
+fn training_and_decoding_agree() {
+    for (name, config) in variants() {
+        let mut model = model(&config, 8);
+        let targets = vec![crate::Linear::Query, crate::Linear::Down];
+        let lora = crate::LoraConfig { rank: 3, targets, ..Default::default() };
+        let mut adapter = crate::LoraAdapter::new(&config, lora, 1).unwrap();
+        adapter.numbers.iter_mut().enumerate().for_each(|(i, x)| *x = ((i * 37 % 101) as f32 - 50.0) * 0.002);
+        for adapter in [None, Some(adapter)] {
+            model.adapter = adapter;
+            let request = DecodeRequest {
+                prompt: prompt(&config, 21, 4),
+                samples: 3,
+                max_new_tokens: 30,
+                ..Default::default()
+            };
+            let decoded = decoder(&model, 2, 8).decode(std::slice::from_ref(&request)).unwrap().remove(0);
+            let sequences: Vec<crate::Sequence> = decoded
+                .iter()
+                .map(|decoded| crate::Sequence::continuation(&request.prompt, &decoded.tokens))
+                .collect();
+            let outputs = model.logprobs(&sequences, &crate::ForwardOptions::default()).unwrap();
+            for (decoded, output) in decoded.iter().zip(&outputs) {
+                for (&decoded, &trained) in decoded.logprobs.iter().zip(&output.logprobs) {
+                    close(decoded, f64::from(trained), name);
+                }
+            }
         }
     }
 }
@@ -197,7 +245,8 @@ fn all_processor_families_agree() {
         };
         let mut expected: Option<Vec<Decoded>> = None;
         for kernels in Kernels::available() {
-            let decoded = decoder_on(&model, kernels).decode(std::slice::from_ref(&request)).unwrap().remove(0);
+            let decoded =
+                decoder_on(&model, kernels).decode(std::slice::from_ref(&request)).unwrap().remove(0);
             let Some(expected) = &expected else {
                 expected = Some(decoded);
                 continue;
@@ -223,7 +272,8 @@ fn all_processor_families_agree() {
 fn new_weights_give_new_numbers_and_other_shapes_are_refused() {
     let config = config(50, 40, 4, 4);
     let (old, new) = (model(&config, 1), model(&config, 2));
-    let request = DecodeRequest { prompt: prompt(&config, 20, 1), samples: 3, max_new_tokens: 9, ..Default::default() };
+    let request =
+        DecodeRequest { prompt: prompt(&config, 20, 1), samples: 3, max_new_tokens: 9, ..Default::default() };
     let mut swapped = decoder(&old, 2, 8);
     let before = swapped.decode(std::slice::from_ref(&request)).unwrap();
     swapped.swap(&new).unwrap();

@@ -115,7 +115,11 @@ pub(super) fn reference(model: &Model, tokens: &[u32]) -> Vec<Vec<f64>> {
         for (position, x) in hidden.iter_mut().enumerate() {
             let h = norm(x, &weight("input_layernorm"));
             let project = |part: &str| {
-                linear(&h, &weight(&format!("self_attn.{part}_proj")), tensor(&format!("self_attn.{part}_proj.bias")))
+                linear(
+                    &h,
+                    &weight(&format!("self_attn.{part}_proj")),
+                    tensor(&format!("self_attn.{part}_proj.bias")),
+                )
             };
             let (mut q, mut k, v) = (project("q"), project("k"), project("v"));
             for (heads, part) in [(&mut q, "self_attn.q_norm"), (&mut k, "self_attn.k_norm")] {
@@ -133,7 +137,9 @@ pub(super) fn reference(model: &Model, tokens: &[u32]) -> Vec<Vec<f64>> {
                 let (q, at) = (&q[head * dh..][..dh], head / group * dh);
                 let scores: Vec<f64> = keys
                     .iter()
-                    .map(|k| k[at..at + dh].iter().zip(q).map(|(a, b)| a * b).sum::<f64>() / (dh as f64).sqrt())
+                    .map(|k| {
+                        k[at..at + dh].iter().zip(q).map(|(a, b)| a * b).sum::<f64>() / (dh as f64).sqrt()
+                    })
                     .collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
@@ -149,7 +155,8 @@ pub(super) fn reference(model: &Model, tokens: &[u32]) -> Vec<Vec<f64>> {
             let h = norm(x, &weight("post_attention_layernorm"));
             let (gate, up) =
                 (linear(&h, &weight("mlp.gate_proj"), None), linear(&h, &weight("mlp.up_proj"), None));
-            let activation: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+            let activation: Vec<f64> =
+                gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
             for (x, y) in x.iter_mut().zip(linear(&activation, &weight("mlp.down_proj"), None)) {
                 *x += y;
             }

@@ -18,7 +18,9 @@ fn counter(vocabulary: usize, eos: Vec<u32>) -> Model {
         let place = &mut parameters[parameter.range.clone()];
         match parameter.name.as_str() {
             "model.embed_tokens.weight" => (0..vocabulary).for_each(|t| place[t * vocabulary + t] = 1.0),
-            "lm_head.weight" => (0..vocabulary).for_each(|t| place[(t + 1) % vocabulary * vocabulary + t] = 10.0),
+            "lm_head.weight" => {
+                (0..vocabulary).for_each(|t| place[(t + 1) % vocabulary * vocabulary + t] = 10.0)
+            }
             name if name.ends_with("norm.weight") => place.fill(1.0),
             _ => {}
         }
@@ -55,7 +57,8 @@ fn end_of_text_and_stop_tokens_end_a_sample() {
 fn stop_strings_end_a_sample_across_tokens() {
     let mut decoder = counting(vec![]);
     let mut settled = Vec::new();
-    let request = DecodeRequest { stop_strings: vec!["zz".into(), "def".into(), "cde?".into()], ..greedy(&[0]) };
+    let request =
+        DecodeRequest { stop_strings: vec!["zz".into(), "def".into(), "cde?".into()], ..greedy(&[0]) };
     let results = decoder
         .decode_with(&[request], &mut |event| {
             settled.push(event.settled_tokens);
@@ -64,7 +67,11 @@ fn stop_strings_end_a_sample_across_tokens() {
         .unwrap();
     let decoded = &results[0][0];
     assert_eq!(decoded.finish, DecodeFinish::StopString);
-    assert_eq!((decoded.tokens.as_slice(), decoded.text_tokens), (&[1, 2, 3, 4, 5][..], 2), "`bc`, then `def`");
+    assert_eq!(
+        (decoded.tokens.as_slice(), decoded.text_tokens),
+        (&[1, 2, 3, 4, 5][..], 2),
+        "`bc`, then `def`"
+    );
     assert!(decoded.text_tail.is_empty());
     assert_eq!(settled, [1, 1, 1, 1, 2], "`c` may begin `cde?`");
 }
@@ -92,7 +99,9 @@ fn no_tokens_wanted_and_no_room_left_end_at_once() {
     let results = decoder.decode(&[full, nearly, none, nobody, greedy(&[1])]).unwrap();
     assert_eq!(results.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 2, 0, 1]);
     assert_eq!((results[0][0].tokens.len(), results[0][0].finish), (0, DecodeFinish::Length));
-    assert!(results[1].iter().all(|decoded| decoded.tokens.len() == 3 && decoded.finish == DecodeFinish::Length));
+    assert!(
+        results[1].iter().all(|decoded| decoded.tokens.len() == 3 && decoded.finish == DecodeFinish::Length)
+    );
     assert!(results[2].iter().all(|decoded| decoded.tokens.is_empty()));
     assert_eq!(results[4][0].tokens.len(), 8);
 }
@@ -101,7 +110,12 @@ fn no_tokens_wanted_and_no_room_left_end_at_once() {
 fn breaking_cancels_one_sample_and_no_other() {
     let config = config(50, 40, 4, 4);
     let model = model(&config, 1);
-    let request = DecodeRequest { prompt: prompt(&config, 20, 1), samples: 6, max_new_tokens: 12, ..Default::default() };
+    let request = DecodeRequest {
+        prompt: prompt(&config, 20, 1),
+        samples: 6,
+        max_new_tokens: 12,
+        ..Default::default()
+    };
     let mut decoder = decoder(&model, 2, 4);
     let expected = decoder.decode(std::slice::from_ref(&request)).unwrap().remove(0);
     let mut seen = vec![0; 6];
@@ -201,9 +215,15 @@ fn hostile_scores_are_refused() {
         detail: Detail::None,
     };
     assert!(matches!(decoder.score(&[request(&[], &[1], false)]), Err(DecodeError::EmptyPrompt { .. })));
-    assert!(matches!(decoder.score(&[request(&[1], &[1], true)]), Err(DecodeError::NoEndToken { request: 0 })));
+    assert!(matches!(
+        decoder.score(&[request(&[1], &[1], true)]),
+        Err(DecodeError::NoEndToken { request: 0 })
+    ));
     assert!(matches!(decoder.score(&[request(&[1], &[99], false)]), Err(DecodeError::UnknownToken { .. })));
-    assert!(matches!(decoder.score(&[request(&[1; 100], &[1; 62], false)]), Err(DecodeError::TooLong { .. })));
+    assert!(matches!(
+        decoder.score(&[request(&[1; 100], &[1; 62], false)]),
+        Err(DecodeError::TooLong { .. })
+    ));
     let longest = decoder.score(&[request(&[1; 100], &[1; 61], false)]).unwrap();
     assert_eq!(longest[0][0].logprobs.len(), 61, "the last token is not read");
     assert_eq!(decoder.score(&[]).unwrap(), Vec::<Vec<Scored>>::new());

@@ -122,7 +122,11 @@ fn statistics_of_known_distributions() {
                 (statistics.gini, p.iter().map(|p| p * p).sum()),
                 (statistics.max_logprob, p[0].ln()),
             ] {
-                assert!((f64::from(value) - expected).abs() < 1e-6, "{}: {value} for {expected}", kernels.name);
+                assert!(
+                    (f64::from(value) - expected).abs() < 1e-6,
+                    "{}: {value} for {expected}",
+                    kernels.name
+                );
             }
         }
     }

@@ -5,7 +5,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 fn service(model: &Model, rows: usize) -> DecodeService {
-    DecodeService::new(model, DecoderOptions { threads: 2, max_batch_rows: rows, ..Default::default() }).unwrap()
+    DecodeService::new(model, DecoderOptions { threads: 2, max_batch_rows: rows, ..Default::default() })
+        .unwrap()
 }
 
 fn request(config: &ModelConfig, seed: u64) -> DecodeRequest {
@@ -39,7 +40,8 @@ fn concurrent_callers_get_what_one_alone_gets() {
                 for (scored, expected) in scored.iter().zip(expected) {
                     assert!(scored.logprobs == expected.logprobs, "scored while others decode");
                 }
-                let labels = service.label_logprobs(vec![request.prompt.clone()], vec![expected[0].tokens[0]]);
+                let labels =
+                    service.label_logprobs(vec![request.prompt.clone()], vec![expected[0].tokens[0]]);
                 assert_eq!(labels.unwrap()[0][0], expected[0].logprobs[0]);
                 assert!(handle.wait().unwrap() == *expected);
             });
@@ -92,7 +94,10 @@ fn cancelled_requests_end_and_others_go_on() {
         })
         .unwrap();
     receiver.recv().unwrap();
-    assert!(receiver.recv_timeout(Duration::from_secs(5)).is_err(), "a sink that broke hears nothing more and is dropped");
+    assert!(
+        receiver.recv_timeout(Duration::from_secs(5)).is_err(),
+        "a sink that broke hears nothing more and is dropped"
+    );
     let other = request(&config, 2);
     let expected = decoder(&model, 1, 8).decode(std::slice::from_ref(&other)).unwrap().remove(0);
     assert!(service.submit(other).unwrap().wait().unwrap() == expected);
