@@ -145,7 +145,10 @@ impl Ballot {
             return Ok(self.plurality(&self.classes.iter().map(|c| c.count).collect::<Vec<_>>()));
         }
         let largest = self.classes.iter().map(|c| c.count).max().unwrap_or(0).min(k);
-        let work = (1..=largest).map(|m| self.classes.len() * k * (k / m + 1) * (m + 1)).sum::<usize>();
+        let right_classes = self.classes.iter().filter(|c| c.correct).count();
+        let work = (1..=largest)
+            .map(|m| self.classes.len() * k * (k / m + 1) * (right_classes.min(k / m) + 1) * (m + 1))
+            .sum::<usize>();
         if work <= EXACT_WORK { Ok(self.majority_exactly(k)) } else { Ok(self.majority_by_draws(k, seed)) }
     }
 
@@ -174,38 +177,46 @@ impl Ballot {
         let largest = ordered.iter().map(|c| c.count).max().unwrap_or(0).min(k);
         let logs = LogFactorials::new(samples);
         let mut total = 0.0;
+        let right_classes = ordered.iter().filter(|c| c.correct).count();
         for m in 1..=largest {
-            let mut states: HashMap<(usize, usize, usize), f64> = HashMap::from([((k, 0, 0), 1.0)]);
+            // No more than k / m classes can be drawn m times.
+            let rights = right_classes.min(k / m) + 1;
+            let wrongs = (ordered.len() - right_classes).min(k / m) + 1;
+            let at = |left: usize, right: usize, wrong: usize| (left * rights + right) * wrongs + wrong;
+            let mut states = vec![0.0; (k + 1) * rights * wrongs];
+            states[at(k, 0, 0)] = 1.0;
             let mut population = samples;
             for class in &ordered {
                 let rest = population - class.count;
-                let mut next: HashMap<(usize, usize, usize), f64> = HashMap::with_capacity(states.len() * 2);
-                for (&(left, right, wrong), &weight) in &states {
-                    for drawn in 0..=class.count.min(m).min(left) {
-                        if left - drawn > rest {
-                            continue;
-                        }
+                let mut next = vec![0.0; states.len()];
+                for left in 0..=k {
+                    // Draws that the later classes and the unanswered samples cannot take fall on this class.
+                    let (least, most) = (left.saturating_sub(rest), class.count.min(m).min(left));
+                    for drawn in least..=most {
                         let chance = logs.hypergeometric(class.count, rest, drawn, left);
                         let leads = usize::from(drawn == m);
-                        let key = if class.correct {
-                            (left - drawn, right + leads, wrong)
-                        } else {
-                            (left - drawn, right, wrong + leads)
-                        };
-                        *next.entry(key).or_insert(0.0) += weight * chance;
+                        let (to_right, to_wrong) = if class.correct { (leads, 0) } else { (0, leads) };
+                        for right in 0..rights - to_right {
+                            for wrong in 0..wrongs - to_wrong {
+                                let weight = states[at(left, right, wrong)];
+                                if weight > 0.0 {
+                                    next[at(left - drawn, right + to_right, wrong + to_wrong)] +=
+                                        weight * chance;
+                                }
+                            }
+                        }
                     }
                 }
                 states = next;
                 population = rest;
             }
-            // What is left of the draws falls on the unanswered samples; the loop admits no state where it cannot.
-            // Sorted, because the order of a hash map is not the same in every run and neither would the last bit be.
-            let mut finals: Vec<_> = states.into_iter().filter(|((_, right, _), _)| *right > 0).collect();
-            finals.sort_by_key(|(key, _)| *key);
-            total += finals
-                .iter()
-                .map(|((_, right, wrong), weight)| weight * *right as f64 / (right + wrong) as f64)
-                .sum::<f64>();
+            for left in 0..=k {
+                for right in 1..rights {
+                    for wrong in 0..wrongs {
+                        total += states[at(left, right, wrong)] * right as f64 / (right + wrong) as f64;
+                    }
+                }
+            }
         }
         total.clamp(0.0, 1.0)
     }
@@ -230,7 +241,7 @@ impl Ballot {
     }
 }
 
-/// ln n! for n up to a bound, once, because the inner loop needs nine of them per term.
+/// ln n! for n up to a bound, once, because the inner loops need nine of them per term.
 struct LogFactorials(Vec<f64>);
 
 impl LogFactorials {
