@@ -46,8 +46,36 @@ pub struct Global {
 pub enum Command {
     /// Let a model improve itself in rounds: solve, verify, select, train, measure
     Improve(commands::improve::Improve),
+    /// Ask one question
+    Ask(commands::ask::Ask),
+    /// Measure one strategy on a task
+    Eval(commands::eval::Eval),
+    /// Two or more strategies on the same problems, with paired differences
+    Compare(commands::eval::Compare),
+    /// What a strategy will cost, before anything is spent
+    Estimate(commands::estimate::Estimate),
+    /// Vote or select among recorded samples
+    Select(commands::select::Select),
+    /// Calibration and discrimination of recorded confidences
+    Measure(commands::measure::Measure),
+    /// Whether predicted answers mean the same as reference answers
+    Verify(commands::verify::Verify),
     /// Make the embedded model again from nothing
     Pretrain(commands::pretrain::Pretrain),
+    /// Train a checkpoint on rows in TRL's formats
+    Train(commands::train::Train),
+    /// Run a paper's acceptance: arms at equal budget, seeds, intervals, the verdict
+    Reproduce(commands::reproduce::Reproduce),
     /// Go on with a run that was interrupted
     Resume(commands::resume::Resume),
+    /// Path and summary of the report of a run
+    Report(commands::lists::Report),
+    /// The recipes, or one of them whole; with `--parts` the parts they are made of
+    Recipes(commands::lists::Recipes),
+    /// The tasks and their settings
+    Tasks(commands::lists::Tasks),
+    /// The models that can be named
+    Models(commands::lists::Models),
+    /// Completions for a shell, to be sourced
+    Completions(commands::lists::Completions),
 }

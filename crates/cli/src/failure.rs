@@ -69,24 +69,30 @@ macro_rules! failures {
 }
 
 failures! {
-    elenchus_recipe::RecipeError => |_| Code::Usage,
+    elenchus_recipe::RecipeError => |error| match error {
+        elenchus_recipe::RecipeError::Learn(error) => learn(error),
+        elenchus_recipe::RecipeError::Remember(error) => storage(error),
+        elenchus_recipe::RecipeError::Native(_) => Code::Model,
+        _ => Code::Usage,
+    },
+    elenchus_control::ControlError => |error| control(error),
     elenchus_task::TaskError => |_| Code::Usage,
     elenchus_trace::TraceError => |_| Code::Input,
     elenchus_measure::MeasureError => |_| Code::Input,
     elenchus_native::NativeError => |_| Code::Model,
     elenchus_remember::RememberError => |error| storage(error),
     elenchus_generate::GenerateError => |error| generate(error),
-    elenchus_learn::LearnError => |error| match error {
-        elenchus_learn::LearnError::Interrupted => Code::Interrupted,
-        elenchus_learn::LearnError::Setting { .. } | elenchus_learn::LearnError::Task(_) => Code::Usage,
-        elenchus_learn::LearnError::Remember(error) => storage(error),
-        _ => Code::Failed,
-    },
+    elenchus_learn::LearnError => |error| learn(error),
     std::io::Error => |_| Code::Storage,
 }
 
 fn storage(error: &elenchus_remember::RememberError) -> Code {
-    if error.is_input() { Code::Input } else { Code::Storage }
+    use elenchus_remember::RememberError as E;
+    match error {
+        E::Io { .. } | E::Database { .. } | E::Locked { .. } => Code::Storage,
+        E::RunExists { .. } | E::NotEmpty { .. } | E::Name { .. } => Code::Usage,
+        _ => Code::Input,
+    }
 }
 
 fn generate(error: &elenchus_generate::GenerateError) -> Code {
@@ -96,5 +102,26 @@ fn generate(error: &elenchus_generate::GenerateError) -> Code {
         E::Cancelled => Code::Interrupted,
         E::Capability { .. } => Code::Usage,
         _ => Code::Model,
+    }
+}
+
+fn learn(error: &elenchus_learn::LearnError) -> Code {
+    use elenchus_learn::LearnError as E;
+    match error {
+        E::Interrupted => Code::Interrupted,
+        E::Setting { .. } | E::Task(_) => Code::Usage,
+        E::Remember(error) => storage(error),
+        E::Native(_) | E::Decode(_) => Code::Model,
+        _ => Code::Failed,
+    }
+}
+
+fn control(error: &elenchus_control::ControlError) -> Code {
+    use elenchus_control::ControlError as E;
+    match error {
+        E::Budget { .. } => Code::Budget,
+        E::Generate(error) => generate(error),
+        E::Setting { .. } | E::Unknown { .. } | E::Capability { .. } => Code::Usage,
+        _ => Code::Failed,
     }
 }

@@ -1,8 +1,10 @@
 //! The `elenchus` command: reads the command line, joins the crates, prints. No logic lives here.
 
 mod arguments;
+mod asking;
 mod commands;
 mod failure;
+mod files;
 mod output;
 mod progress;
 mod settings;

@@ -1,7 +1,7 @@
 //! Printing: results to standard output, everything else to standard error.
 
 use crate::failure::Failure;
-use elenchus_measure::Interval;
+use elenchus_measure::{Cell, Interval, Table};
 use serde::Serialize;
 use std::io::Write;
 
@@ -50,4 +50,26 @@ pub fn table(rows: &[Vec<String>]) -> String {
         }
     }
     text
+}
+
+/// A report's table as text, under its title.
+pub fn report_table(table: &Table) -> String {
+    let mut rows = vec![table.columns.clone()];
+    rows.extend(table.rows.iter().map(|row| row.iter().map(cell).collect()));
+    format!("{}\n{}", table.title, self::table(&rows))
+}
+
+fn cell(cell: &Cell) -> String {
+    match cell {
+        Cell::Text(text) => text.clone(),
+        Cell::Number(value, places) => format!("{value:.places$}"),
+        Cell::Count(count) => count.to_string(),
+        Cell::Percent(share) => format!("{:.1} %", 100.0 * share),
+        Cell::PercentInterval(interval) => percent(interval),
+        Cell::Points(i) | Cell::PointsDown(i) => {
+            format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high)
+        }
+        Cell::Seconds(seconds) => format!("{seconds:.0} s"),
+        Cell::Missing => "–".into(),
+    }
 }

@@ -13,6 +13,7 @@ pub mod reward;
 pub mod rollouts;
 pub mod rounds;
 mod session;
+pub mod step_reward;
 pub mod trainer;
 
 pub use error::LearnError;

@@ -4,6 +4,7 @@
 use crate::objective::{Sft, TrainingRow};
 use crate::policy::{Policy, RolloutRequest, text_row};
 use crate::rollouts::mix;
+use crate::step_reward::StepRewardSettings;
 use crate::trainer::{BatchSource, Epochs, TrainSettings, train};
 use crate::{LearnError, Session};
 use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Surface, skills};
@@ -158,6 +159,8 @@ pub struct PretrainSettings {
     pub skills: TrainSettings,
     /// Its own samples.
     pub own: OwnSamples,
+    /// The step reward model that is made beside it.
+    pub step_reward: StepRewardSettings,
     /// Optimiser steps between checkpoints of the first phase.
     pub checkpoint_every: usize,
 }
@@ -180,6 +183,7 @@ impl Default for PretrainSettings {
             mixture: Mixture::default(),
             skills: TrainSettings { steps: 1_500, batch: 32, learning_rate: 5e-4, hold: 0.0, ..train },
             own: OwnSamples::default(),
+            step_reward: StepRewardSettings::default(),
             checkpoint_every: 1_000,
         }
     }

@@ -92,7 +92,9 @@ pub fn score_rollouts(
                 .map(|(j, steps)| ScoredSample {
                     text: j.rollout.text.clone(),
                     reward: settings.reward(j.verdict.is_correct(), steps),
-                    correct: j.verdict.is_correct(),
+                    // Where steps are verified exactly, a right answer reached by a wrong step is no correct response:
+                    // counted as one, it would be taught (measured: right answers by wrong steps rose from 12 to 45 %).
+                    correct: j.verdict.is_correct() && (settings.step != StepReward::Exact || j.steps_right),
                 })
                 .collect()
         })

@@ -187,7 +187,7 @@ fn compared(comparisons: &[Comparison]) -> Table {
     for c in comparisons {
         table = table.row([
             Cell::Text(format!("{} − {}", c.first, c.second)),
-            Cell::PercentInterval(c.difference),
+            Cell::Points(c.difference),
             c.mcnemar.as_ref().map_or(Cell::Missing, |m| Cell::Number(m.p_value, 4)),
             Cell::Text(c.sentence.clone()),
         ]);

@@ -11,7 +11,6 @@ use elenchus_measure::Comparison;
 use elenchus_recipe::{ImproveConfig, Improvement, built_in_or_file, models, run_improve};
 use elenchus_remember::Run;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -57,6 +56,8 @@ pub enum RunConfig {
     Improve(ImproveConfig),
     /// A run of `pretrain`.
     Pretrain(super::pretrain::PretrainConfig),
+    /// A run of `reproduce`.
+    Reproduce(super::reproduce::ReproduceConfig),
 }
 
 /// The JSON of `improve --json`.
@@ -153,7 +154,7 @@ pub fn execute(config: &ImproveConfig, run: &Run, global: &Global) -> Result<(),
     })?;
     let seconds = begun.elapsed().as_secs_f64();
     for report in &improvement.rounds {
-        run.metrics().append(report)?;
+        run.metrics().record(&format!("round/{}", report.round), report)?;
     }
     let report = run.write_report(&improvement.report.to_html())?;
     let model = run.path().join("model");
@@ -198,9 +199,4 @@ fn print(improvement: &Improvement, k: usize, seconds: f64, report: &Path, model
     output::line(&format!("\n{seconds:.0} seconds"))?;
     output::line(&format!("report  {}", report.display()))?;
     output::line(&format!("model   {}", model.display()))
-}
-
-/// Kept so that a run's own value can be shown without knowing its command.
-pub fn config_value(run: &Run) -> Value {
-    run.config_value().clone()
 }

@@ -1,8 +1,17 @@
 //! One file per command.
 
+pub mod ask;
+pub mod estimate;
+pub mod eval;
 pub mod improve;
+pub mod lists;
+pub mod measure;
 pub mod pretrain;
+pub mod reproduce;
 pub mod resume;
+pub mod select;
+pub mod train;
+pub mod verify;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
@@ -12,7 +21,21 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let global = &arguments.global;
     match &arguments.command {
         Command::Improve(command) => improve::run(command, global),
+        Command::Ask(command) => ask::run(command, global),
+        Command::Eval(command) => eval::run(command, global),
+        Command::Compare(command) => eval::run_compare(command, global),
+        Command::Estimate(command) => estimate::run(command, global),
+        Command::Select(command) => select::run(command, global),
+        Command::Measure(command) => measure::run(command, global),
+        Command::Verify(command) => verify::run(command, global),
         Command::Pretrain(command) => pretrain::run(command, global),
+        Command::Train(command) => train::run(command, global),
+        Command::Reproduce(command) => reproduce::run(command, global),
         Command::Resume(command) => resume::run(command, global),
+        Command::Report(command) => lists::report(command, global),
+        Command::Recipes(command) => lists::recipes(command, global),
+        Command::Tasks(command) => lists::tasks(command, global),
+        Command::Models(command) => lists::list_models(command, global),
+        Command::Completions(command) => lists::completions(command),
     }
 }

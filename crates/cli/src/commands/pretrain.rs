@@ -8,6 +8,7 @@ use clap::Args;
 use elenchus_learn::Session;
 use elenchus_learn::policy::Policy;
 use elenchus_learn::pretrain::{PretrainSettings, pretrain};
+use elenchus_learn::step_reward::train_step_reward;
 use elenchus_recipe::models;
 use elenchus_remember::Run;
 use serde::{Deserialize, Serialize};
@@ -57,13 +58,18 @@ pub fn execute(config: &PretrainConfig, run: &Run, global: &Global) -> Result<()
     let display = Display::new(0, 0, global.quiet);
     let session = Session { run: Some(run), observer: &display, stop: stop_on_interrupt() };
     let outcome = pretrain(&mut policy, &config.settings, config.seed, &session);
-    display.finish();
-    outcome?;
     let folder = run.path().join("model");
-    policy.save(&folder, false)?;
+    let outcome = outcome.and_then(|()| {
+        policy.save(&folder, false)?;
+        let task = elenchus_task::task("arithmetic", &serde_json::Value::Null)?;
+        train_step_reward(&mut policy, task.as_ref(), &config.settings.step_reward, config.seed, &session)
+    });
+    display.finish();
+    let (reward, quality) = outcome?;
+    reward.save(&folder.join("step_reward"), false)?;
     let seconds = begun.elapsed().as_secs_f64();
     if global.json {
-        return output::json(&serde_json::json!({ "model": folder, "seconds": seconds }));
+        return output::json(&serde_json::json!({ "model": folder, "step_reward_auroc": quality, "seconds": seconds }));
     }
-    output::line(&format!("model   {}\n{seconds:.0} seconds", folder.display()))
+    output::line(&format!("model   {}\nAUROC of the step reward model {quality:.3}\n{seconds:.0} seconds", folder.display()))
 }

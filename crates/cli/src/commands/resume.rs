@@ -24,6 +24,7 @@ pub fn run(command: &Resume, global: &Global) -> Result<(), Failure> {
     let run = Run::open(&command.run)?;
     match run.config()? {
         RunConfig::Improve(config) => super::improve::execute(&config, &run, global),
+        RunConfig::Reproduce(config) => super::reproduce::execute(&config, &run, global),
         RunConfig::Pretrain(config) => super::pretrain::execute(&config, &run, global),
     }
 }

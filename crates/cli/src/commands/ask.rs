@@ -1,0 +1,77 @@
+//! `elenchus ask`
+
+use crate::arguments::Global;
+use crate::asking::{self, BudgetOptions, ModelOptions};
+use crate::failure::Failure;
+use crate::output;
+use clap::Args;
+use elenchus_generate::CancelToken;
+use elenchus_trace::{Answer, NodeKind, Problem};
+
+/// Ask one question
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  elenchus ask 'g=50;e=g-1;d=e+81;d?'
+  elenchus ask 'What is 12 * 7 + 5?' --strategy self-consistency --set samples=5 \\
+      --endpoint http://localhost:11434/v1 --model qwen3:4b")]
+pub struct Ask {
+    /// The question; the embedded model reads the compact notation of its own tasks
+    question: String,
+    /// A strategy or a recipe (`elenchus recipes`)
+    #[arg(long, visible_alias = "recipe", default_value = "self-consistency")]
+    strategy: String,
+    /// Change a setting of the strategy
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    /// Task whose rules extract and compare answers
+    #[arg(long, default_value = "math")]
+    task: String,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    budget: BudgetOptions,
+}
+
+/// Runs the command.
+pub fn run(command: &Ask, global: &Global) -> Result<(), Failure> {
+    let task = elenchus_task::task(&command.task, &serde_json::Value::Null)?;
+    let strategy = asking::named_strategy(&command.strategy, &command.settings)?;
+    let cancel = CancelToken::new();
+    let context = asking::context(&command.model, &command.budget, global.seed, cancel.clone())?;
+    let problem = Problem::new("question", task.name(), &command.question);
+    let answer = asking::block_on(&cancel, async { Ok(strategy.run(&context, task.as_ref(), &problem).await?) })?;
+    if global.json {
+        return output::json(&answer);
+    }
+    print(&answer, global.quiet)
+}
+
+fn print(answer: &Answer, quiet: bool) -> Result<(), Failure> {
+    if !quiet {
+        for node in &answer.trace.nodes {
+            let line = match &node.kind {
+                NodeKind::Generated { role, completion, .. } => format!("{role}: {}", completion.text.trim()),
+                NodeKind::Evaluated { feedback, .. } => match (feedback.score, &feedback.abstained) {
+                    (Some(score), _) => format!("{}: {score:.4}", feedback.evaluator),
+                    (None, Some(reason)) => format!("{} abstains: {reason}", feedback.evaluator),
+                    (None, None) => feedback.evaluator.clone(),
+                },
+                NodeKind::Decided { decision, .. } => format!("decided: {decision}"),
+                NodeKind::Stage { name } => format!("— {name}"),
+                NodeKind::Failed { error } => format!("failed: {error}"),
+            };
+            anstream::eprintln!("{:7.0} ms  {line}", node.started_ms);
+        }
+        anstream::eprintln!();
+    }
+    if let Some(reason) = &answer.abstained {
+        anstream::eprintln!("no answer: {reason}");
+    }
+    output::line(answer.answer.as_deref().unwrap_or(&answer.text))?;
+    if !quiet {
+        let confidence = answer.confidence.map_or(String::new(), |c| format!("confidence {:.0} % (raw)  ", 100.0 * c));
+        let u = answer.usage;
+        anstream::eprintln!("{confidence}{} calls  {} tokens  {:.2} s of model time", u.calls, u.tokens(), u.seconds);
+    }
+    Ok(())
+}

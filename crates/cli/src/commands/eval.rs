@@ -1,0 +1,234 @@
+//! `elenchus eval` and `elenchus compare`
+
+use crate::arguments::Global;
+use crate::asking::{self, BudgetOptions, ModelOptions};
+use crate::failure::{Code, Failure};
+use crate::output;
+use clap::Args;
+use elenchus_generate::CancelToken;
+use elenchus_measure::{Bootstrap, Comparison, Interval, accuracy, compare, holm};
+use elenchus_task::{Split, Task};
+use elenchus_trace::{Answer, Problem, Usage};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Which problems.
+#[derive(Debug, Clone, Args)]
+pub struct ProblemOptions {
+    /// Task (`elenchus tasks`)
+    #[arg(long, default_value = "arithmetic")]
+    pub task: String,
+    /// Change a setting of the task
+    #[arg(long = "task-set", value_name = "NAME=VALUE")]
+    pub task_settings: Vec<String>,
+    /// Problems from a JSON Lines file (GSM8K, MATH and kin) instead of a generated task
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How many problems of the test split
+    #[arg(long, default_value_t = 200)]
+    pub problems: usize,
+    /// Problems at once
+    #[arg(long, default_value_t = 16)]
+    pub at_once: usize,
+}
+
+impl ProblemOptions {
+    /// The task and its problems.
+    pub fn load(&self, seed: u64) -> Result<(Box<dyn Task>, Vec<Problem>), Failure> {
+        if let Some(file) = &self.file {
+            let task = elenchus_task::math::MathTask::from_path(file)
+                .map_err(|error| Failure { code: Code::Input, message: error.to_string() })?;
+            let problems = task.all().iter().take(self.problems).cloned().collect();
+            return Ok((Box::new(task), problems));
+        }
+        let mut settings = serde_json::json!({});
+        for setting in &self.task_settings {
+            crate::settings::set(&mut settings, setting)?;
+        }
+        let task = elenchus_task::task(&self.task, &settings)?;
+        let problems = task.problems(Split::Test, self.problems, seed)?;
+        Ok((task, problems))
+    }
+}
+
+/// Measure one strategy on a task
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  elenchus eval --strategy self-consistency --set samples=8 --problems 500
+  elenchus eval --file gsm8k.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 500000")]
+pub struct Eval {
+    /// A strategy or a recipe
+    #[arg(long, visible_alias = "recipe", default_value = "single")]
+    strategy: String,
+    /// Change a setting of the strategy
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    /// Write every trace to this file (JSON Lines)
+    #[arg(long, value_name = "FILE")]
+    traces: Option<PathBuf>,
+    #[command(flatten)]
+    problems: ProblemOptions,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    budget: BudgetOptions,
+}
+
+/// Two or more strategies on the same problems, with paired differences
+#[derive(Debug, Args)]
+#[command(after_help = "Each strategy gets the same token budget when `--max-total-tokens` is given; else what each spent stands
+beside its result. The first strategy is the baseline.
+
+Example:
+  elenchus compare --strategy single --strategy self-consistency --strategy self-certainty --problems 300")]
+pub struct Compare {
+    /// A strategy or a recipe, with settings behind a colon: `self-consistency:samples=8,temperature=0.8`
+    #[arg(long, visible_alias = "recipe", required = true, num_args = 1)]
+    strategy: Vec<String>,
+    #[command(flatten)]
+    problems: ProblemOptions,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    budget: BudgetOptions,
+}
+
+/// What one strategy achieved.
+#[derive(Debug, Serialize)]
+struct Measured {
+    strategy: String,
+    problems: usize,
+    accuracy: Interval,
+    abstained: usize,
+    usage: Usage,
+    #[serde(skip)]
+    correct: Vec<f64>,
+}
+
+#[derive(Serialize)]
+struct Compared {
+    strategies: Vec<Measured>,
+    comparisons: Vec<Comparison>,
+    /// Holm-adjusted p-values of the comparisons, where each has one.
+    adjusted_p: Vec<f64>,
+}
+
+struct Asked<'a> {
+    problems: &'a ProblemOptions,
+    model: &'a ModelOptions,
+    budget: &'a BudgetOptions,
+}
+
+fn bar(length: usize, name: &str, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(length as u64).with_prefix(name.to_string());
+    if let Ok(style) = ProgressStyle::with_template("{prefix:>24} {bar:32} {pos}/{len} {per_sec} {eta_precise} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn measure(
+    asked: &Asked<'_>,
+    task: &dyn Task,
+    problems: &[Problem],
+    name: &str,
+    settings: &[String],
+    global: &Global,
+) -> Result<(Measured, Vec<Answer>), Failure> {
+    let strategy = asking::named_strategy(name, settings)?;
+    let cancel = CancelToken::new();
+    let context = asking::context(asked.model, asked.budget, global.seed, cancel.clone())?;
+    let bar = bar(problems.len(), name, global.quiet);
+    let answers = asking::block_on(&cancel, async {
+        asking::answer_all(&context, strategy.as_ref(), task, problems, asked.problems.at_once.max(1), &bar).await
+    });
+    bar.finish_and_clear();
+    let answers = answers?;
+    let correct = problems
+        .iter()
+        .zip(&answers)
+        .map(|(problem, answer)| Ok(f64::from(u8::from(task.verify(problem, &answer.text)?.is_correct()))))
+        .collect::<Result<Vec<f64>, Failure>>()?;
+    let measured = Measured {
+        strategy: name.to_string(),
+        problems: problems.len(),
+        accuracy: accuracy(correct.iter().filter(|c| **c > 0.0).count(), problems.len())?,
+        abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
+        usage: answers.iter().map(|a| a.usage).sum(),
+        correct,
+    };
+    Ok((measured, answers))
+}
+
+fn row(m: &Measured) -> Vec<String> {
+    let per = |n: f64| format!("{:.1}", n / m.problems.max(1) as f64);
+    vec![
+        m.strategy.clone(),
+        output::percent(&m.accuracy),
+        m.abstained.to_string(),
+        per(m.usage.calls as f64),
+        per(m.usage.tokens() as f64),
+    ]
+}
+
+const HEADING: [&str; 5] = ["strategy", "accuracy", "abstained", "calls/problem", "tokens/problem"];
+
+/// Runs `eval`.
+pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
+    let (task, problems) = command.problems.load(global.seed)?;
+    let asked = Asked { problems: &command.problems, model: &command.model, budget: &command.budget };
+    let (measured, answers) =
+        measure(&asked, task.as_ref(), &problems, &command.strategy, &command.settings, global)?;
+    if let Some(file) = &command.traces {
+        elenchus_remember::data::write_jsonl(file, answers.iter().map(|a| &a.trace))?;
+    }
+    if global.json {
+        return output::json(&measured);
+    }
+    let heading = HEADING.map(String::from).to_vec();
+    output::line(output::table(&[heading, row(&measured)]).trim_end())
+}
+
+/// Runs `compare`.
+pub fn run_compare(command: &Compare, global: &Global) -> Result<(), Failure> {
+    if command.strategy.len() < 2 {
+        return Err(Failure::new(Code::Usage, "one strategy cannot be compared", "give `--strategy` twice or more"));
+    }
+    let (task, problems) = command.problems.load(global.seed)?;
+    let asked = Asked { problems: &command.problems, model: &command.model, budget: &command.budget };
+    let mut strategies = Vec::new();
+    for spelled in &command.strategy {
+        let (name, settings) = spelled.split_once(':').unwrap_or((spelled, ""));
+        let settings: Vec<String> = settings.split(',').filter(|s| !s.is_empty()).map(String::from).collect();
+        let (mut measured, _) = measure(&asked, task.as_ref(), &problems, name, &settings, global)?;
+        measured.strategy.clone_from(spelled);
+        strategies.push(measured);
+    }
+    let bootstrap = Bootstrap::default().seed(global.seed);
+    let comparisons = strategies[1..]
+        .iter()
+        .map(|m| Ok(compare(&m.strategy, &m.correct, &strategies[0].strategy, &strategies[0].correct, &bootstrap)?))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let p_values: Vec<f64> = comparisons.iter().filter_map(|c| c.mcnemar.as_ref().map(|m| m.p_value)).collect();
+    let adjusted_p = if p_values.is_empty() { Vec::new() } else { holm(&p_values)? };
+    if global.json {
+        return output::json(&Compared { strategies, comparisons, adjusted_p });
+    }
+    let mut rows = vec![HEADING.map(String::from).to_vec()];
+    rows.extend(strategies.iter().map(row));
+    output::line(&output::table(&rows))?;
+    for (index, comparison) in comparisons.iter().enumerate() {
+        let p = adjusted_p.get(index).map_or(String::new(), |p| format!(" (McNemar p = {p:.4}, Holm-adjusted)"));
+        output::line(&format!("{}{p}", comparison.sentence))?;
+        let (a, b) = (strategies[index + 1].usage.tokens(), strategies[0].usage.tokens());
+        output::line(&format!(
+            "  tokens: {a} against {b}{}",
+            if a.abs_diff(b) * 20 > a.max(b) { ", not an equal budget" } else { ", an equal budget" }
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! Reading what others feed in.
+
+use crate::failure::Failure;
+use elenchus_remember::data::{JsonlOptions, read_rows};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+/// All rows of a JSON Lines (also gzip) or Parquet file. With `skip`, broken lines are left out and counted on standard
+/// error.
+pub fn read<T: DeserializeOwned>(path: &Path, skip: bool) -> Result<Vec<T>, Failure> {
+    let options = JsonlOptions { skip_bad_lines: skip, ..Default::default() };
+    let rows = read_rows(path, &options)?;
+    if rows.skipped_count > 0 {
+        let lines: Vec<String> = rows.skipped.iter().take(5).map(|b| b.line.to_string()).collect();
+        let more = if rows.skipped_count > 5 { ", …" } else { "" };
+        anstream::eprintln!("warning: {} broken lines left out (line {}{more})", rows.skipped_count, lines.join(", "));
+    }
+    Ok(rows.rows)
+}
