@@ -298,3 +298,107 @@ impl Drop for Metered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scripted;
+    use elenchus_trace::Message;
+
+    fn request(samples: usize) -> GenerateRequest {
+        GenerateRequest { samples, ..GenerateRequest::new(vec![Message::user("one two three")]) }
+    }
+
+    fn layer(model: Arc<Scripted>, limit: Budget) -> (BudgetLayer, Arc<Ledger>) {
+        let ledger = Arc::new(Ledger::new(limit));
+        (BudgetLayer::new(model, vec![Arc::clone(&ledger)], CancelToken::new()), ledger)
+    }
+
+    fn slow(milliseconds: u64) -> Arc<Scripted> {
+        Scripted::new("m").delay(Duration::from_millis(milliseconds)).on("", ["four five"]).shared()
+    }
+
+    #[tokio::test]
+    async fn calls_are_never_overrun_by_concurrent_ones() {
+        let model = slow(10);
+        let (layer, ledger) = layer(model.clone(), Budget { calls: Some(7), ..Budget::default() });
+        let wanted = request(1);
+        let results = futures::future::join_all((0..50).map(|_| layer.generate(&wanted))).await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 7);
+        assert_eq!(model.calls(), 7, "what is refused is never asked");
+        assert_eq!(ledger.remaining().calls, Some(0));
+        let refused = results.into_iter().find_map(Result::err).unwrap().to_string();
+        assert!(refused.contains("budget.calls") && refused.contains("hint: "), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn tokens_are_overrun_by_no_more_than_the_calls_in_flight() {
+        // A call costs 3 + 2 tokens.
+        let (layer, ledger) = layer(slow(0), Budget { tokens: Some(12), ..Budget::default() });
+        let mut done = 0;
+        while layer.generate(&request(1)).await.is_ok() {
+            done += 1;
+        }
+        assert_eq!(
+            (done, ledger.spent().tokens()),
+            (3, 15),
+            "the third call begins below the bound and is paid for"
+        );
+        assert_eq!(ledger.remaining().tokens, Some(0));
+    }
+
+    #[tokio::test]
+    async fn seconds_cut_off_a_running_call() {
+        let (layer, ledger) = layer(slow(5000), Budget { seconds: Some(0.03), ..Budget::default() });
+        let started = Instant::now();
+        let error = layer.generate(&request(1)).await.unwrap_err();
+        assert!(
+            matches!(&error, GenerateError::Budget { option, .. } if option == "budget.seconds"),
+            "{error}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(1));
+        assert_eq!(ledger.spent().calls, 1, "a call that was cut off was made");
+        assert!(layer.generate(&request(1)).await.is_err());
+        assert_eq!(ledger.spent().calls, 1, "a call that was refused was not");
+    }
+
+    #[tokio::test]
+    async fn cancelling_ends_calls_and_streams() {
+        let token = CancelToken::new();
+        let layer =
+            BudgetLayer::new(slow(5000), vec![Arc::new(Ledger::new(Budget::default()))], token.clone());
+        let wanted = request(1);
+        let call = layer.generate(&wanted);
+        let cancel = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            token.cancel();
+        };
+        let (result, ()) = tokio::join!(call, cancel);
+        assert_eq!(result, Err(GenerateError::Cancelled));
+        assert!(matches!(layer.stream(&wanted).await, Err(GenerateError::Cancelled)));
+    }
+
+    #[tokio::test]
+    async fn a_stream_books_what_its_reader_has_seen() {
+        let (layer, ledger) = layer(slow(0), Budget::default());
+        let events: Vec<_> = layer.stream(&request(2)).await.unwrap().collect().await;
+        assert_eq!(events.len(), 4);
+        assert_eq!((ledger.spent().tokens(), ledger.spent().calls), (7, 1));
+        let mut half = layer.stream(&request(2)).await.unwrap();
+        half.next().await.unwrap().unwrap();
+        drop(half);
+        assert_eq!(ledger.spent().calls, 2, "a stream that was left is still a call");
+    }
+
+    #[tokio::test]
+    async fn all_ledgers_or_none_are_charged() {
+        let wide = Arc::new(Ledger::new(Budget::default()));
+        let narrow = Arc::new(Ledger::new(Budget { calls: Some(1), ..Budget::default() }));
+        let layer =
+            BudgetLayer::new(slow(0), vec![Arc::clone(&wide), Arc::clone(&narrow)], CancelToken::new());
+        layer.generate(&request(1)).await.unwrap();
+        layer.generate(&request(1)).await.unwrap_err();
+        assert_eq!((wide.spent().calls, narrow.spent().calls), (1, 1));
+        assert_eq!(wide.state().in_flight, 0, "the refusal of the second gave the place in the first back");
+    }
+}

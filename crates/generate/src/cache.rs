@@ -377,3 +377,98 @@ pub(crate) fn replay_stream(
     });
     futures::stream::iter(events.collect::<Vec<_>>()).boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scripted;
+    use elenchus_trace::{FinishReason, Message};
+    use serde_json::json;
+
+    fn request(text: &str) -> GenerateRequest {
+        GenerateRequest::new(vec![Message::user(text)])
+    }
+
+    #[test]
+    fn the_key_depends_on_content_and_not_on_the_order_of_fields() {
+        let (mut one, mut two) = (request("x"), request("x"));
+        one.extra.insert("a".into(), json!({"p": 1, "q": [1, "1"]}));
+        one.extra.insert("b".into(), json!(null));
+        two.extra.insert("b".into(), json!(null));
+        two.extra.insert("a".into(), json!({"q": [1, "1"], "p": 1}));
+        assert_eq!(CacheKey::of_generate("m", &one), CacheKey::of_generate("m", &two));
+        two.extra.insert("a".into(), json!({"q": ["1", 1], "p": 1}));
+        assert_ne!(CacheKey::of_generate("m", &one), CacheKey::of_generate("m", &two));
+        assert_ne!(CacheKey::of_generate("m", &one), CacheKey::of_generate("n", &one), "other weights");
+        assert_eq!(CacheKey::of_generate("m", &one).to_string().len(), 64);
+    }
+
+    #[test]
+    fn memory_forgets_what_was_not_used_for_longest() {
+        let cache = MemoryCache::new(10);
+        let key = |text: &str| CacheKey::of_generate("m", &request(text));
+        cache.put(&key("a"), b"aaaa").unwrap();
+        cache.put(&key("b"), b"bbbb").unwrap();
+        assert!(cache.get(&key("a")).unwrap().is_some());
+        cache.put(&key("c"), b"cccc").unwrap();
+        assert!(cache.get(&key("b")).unwrap().is_none(), "b was used before a");
+        assert_eq!(cache.get(&key("a")).unwrap().as_deref(), Some(&b"aaaa"[..]));
+        cache.put(&key("a"), b"a").unwrap();
+        cache.put(&key("d"), b"dddd").unwrap();
+        assert_eq!(cache.len(), 3, "replacing frees the bytes of the old value");
+        cache.put(&key("e"), b"too long a value").unwrap();
+        assert!(cache.get(&key("e")).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn answers_survive_in_the_sqlite_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.sqlite");
+        let mut drawn = Completion::text("drawn");
+        drawn.logprobs = vec![-0.1, f32::MIN_POSITIVE, -12.345_679];
+        drawn.usage.completion_tokens = 3;
+        for round in 0..2 {
+            let model = Scripted::new("m").on_completions("", [Ok(drawn.clone())]).shared();
+            let store = Arc::new(elenchus_remember::Cache::open(&path, 1 << 20).unwrap());
+            let layer = CacheLayer::new(model.clone(), store);
+            let completions = layer.generate(&request("x")).await.unwrap();
+            assert_eq!(completions[0].logprobs, drawn.logprobs, "to the last bit");
+            assert_eq!(model.calls(), 1 - round, "the second process asks nobody");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_cut_off_or_cannot_be_read_is_asked_again() {
+        let mut cut = Completion::text("half");
+        cut.finish = FinishReason::Interrupted;
+        let model = Scripted::new("m").on_completions("", [Ok(cut), Ok(Completion::text("whole"))]).shared();
+        let store = Arc::new(MemoryCache::default());
+        let layer = CacheLayer::new(model.clone(), store.clone());
+        assert_eq!(layer.generate(&request("x")).await.unwrap()[0].text, "half");
+        assert_eq!(layer.generate(&request("x")).await.unwrap()[0].text, "whole");
+        assert_eq!(layer.generate(&request("x")).await.unwrap()[0].text, "whole");
+        assert_eq!(model.calls(), 2);
+        store.put(&CacheKey::of_generate("m", &request("x")), b"{ broken").unwrap();
+        layer.generate(&request("x")).await.unwrap();
+        assert_eq!(model.calls(), 3);
+    }
+
+    #[tokio::test]
+    async fn scores_are_kept_too() {
+        let model = Scripted::new("m")
+            .scores(|_, _| {
+                Ok(Scored { logprobs: vec![-1.0], distributions: vec![], usage: Usage::default() })
+            })
+            .shared();
+        let layer = CacheLayer::new(model.clone(), Arc::new(MemoryCache::default()));
+        let request = ScoreRequest {
+            messages: vec![Message::user("x")],
+            continuations: vec!["Y".into(), "N".into()],
+            distributions: false,
+            with_end: false,
+        };
+        let first = layer.score(&request).await.unwrap();
+        assert_eq!(layer.score(&request).await.unwrap()[1].logprobs, first[1].logprobs);
+        assert_eq!(model.calls(), 1);
+    }
+}

@@ -6,6 +6,7 @@
 mod budget;
 mod cache;
 mod cancel;
+mod chat_template;
 mod context;
 mod journal;
 mod limit;

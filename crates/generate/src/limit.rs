@@ -220,7 +220,8 @@ impl Slot {
 
     fn failed(&mut self, error: &GenerateError) {
         if let GenerateError::Unavailable { retry_after_seconds, what, .. } = error
-            && (retry_after_seconds.is_some() || what.contains("429") || what.contains("503"))
+            && (retry_after_seconds.is_some()
+                || [" 429 ", " 503 ", " 529 "].iter().any(|code| what.contains(code)))
         {
             self.ending = Ending::Overload { retry_after_seconds: *retry_after_seconds };
         }
@@ -348,5 +349,117 @@ impl LanguageModel for LimitLayer {
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
         self.run(self.inner.embed(texts), |_| 1).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scripted;
+    use elenchus_trace::Message;
+    use std::collections::VecDeque;
+
+    fn limit(start: usize) -> Arc<HostLimit> {
+        Arc::new(HostLimit::new(LimitSettings { start, most: 32, ..LimitSettings::default() }).unwrap())
+    }
+
+    async fn ends(limit: &Arc<HostLimit>, ending: Ending) {
+        limit.acquire().await.unwrap().ending = ending;
+    }
+
+    #[tokio::test]
+    async fn a_refusal_halves_the_limit_once_for_all_calls_in_flight() {
+        let limit = limit(16);
+        let mut slots = Vec::new();
+        for _ in 0..16 {
+            slots.push(limit.acquire().await.unwrap());
+        }
+        for slot in &mut slots {
+            slot.ending = Ending::Overload { retry_after_seconds: None };
+        }
+        drop(slots);
+        assert_eq!(limit.current(), 8);
+        assert_eq!(limit.semaphore.available_permits(), 8, "as many places as the limit says");
+        ends(&limit, Ending::Overload { retry_after_seconds: None }).await;
+        assert_eq!(
+            (limit.current(), limit.semaphore.available_permits()),
+            (4, 4),
+            "a later call counts anew"
+        );
+        for _ in 0..9 {
+            ends(&limit, Ending::Overload { retry_after_seconds: None }).await;
+        }
+        assert_eq!((limit.current(), limit.semaphore.available_permits()), (1, 1), "never below the least");
+    }
+
+    #[tokio::test]
+    async fn the_limit_grows_by_one_for_a_round_of_successes_when_it_is_full() {
+        let limit = limit(4);
+        for _ in 0..3 {
+            ends(&limit, Ending::Done { pace: 1.0 }).await;
+        }
+        assert_eq!(limit.current(), 4, "calls one after another say nothing about more at once");
+        let mut slots = VecDeque::new();
+        for _ in 0..4 {
+            slots.push_back(limit.acquire().await.unwrap());
+        }
+        for _ in 0..5 {
+            let mut slot = slots.pop_front().unwrap();
+            slot.ending = Ending::Done { pace: 1.0 };
+            drop(slot);
+            slots.push_back(limit.acquire().await.unwrap());
+        }
+        assert_eq!(limit.current(), 5);
+        assert_eq!(limit.semaphore.available_permits(), 1, "the new place can be taken");
+    }
+
+    #[tokio::test]
+    async fn slower_answers_shrink_the_limit_before_the_server_refuses() {
+        let limit = limit(16);
+        for _ in 0..50 {
+            ends(&limit, Ending::Done { pace: 0.01 }).await;
+        }
+        let before = limit.current();
+        for _ in 0..10 {
+            ends(&limit, Ending::Done { pace: 0.2 }).await;
+        }
+        assert!(limit.current() < before / 2, "{} of {before}", limit.current());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_asks_to_wait_is_left_alone() {
+        let limit = limit(2);
+        ends(&limit, Ending::Overload { retry_after_seconds: Some(0.1) }).await;
+        let started = Instant::now();
+        ends(&limit, Ending::Other).await;
+        assert!(started.elapsed() >= Duration::from_millis(95));
+    }
+
+    #[tokio::test]
+    async fn no_more_calls_run_than_the_limit_and_all_get_their_turn() {
+        let model = Scripted::new("m").delay(Duration::from_millis(5)).on("", ["a"]).shared();
+        let layer = LimitLayer::new(model.clone(), limit(3));
+        let wanted = GenerateRequest::new(vec![Message::user("x")]);
+        let results = futures::future::join_all((0..12).map(|_| layer.generate(&wanted))).await;
+        assert!(results.iter().all(Result::is_ok));
+        assert!((3..=5).contains(&model.most_concurrent()), "{}", model.most_concurrent());
+        drop(tokio::time::timeout(Duration::from_millis(1), layer.generate(&wanted)).await);
+        assert_eq!(layer.limit.state().running, 0, "a dropped call frees its place");
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_refused_and_hosts_are_shared() {
+        for settings in [
+            LimitSettings { least: 0, ..LimitSettings::default() },
+            LimitSettings { start: 300, ..LimitSettings::default() },
+            LimitSettings { shrink: 1.0, ..LimitSettings::default() },
+            LimitSettings { tolerated_slowdown: f64::NAN, ..LimitSettings::default() },
+        ] {
+            assert!(HostLimit::new(settings).is_err(), "{settings:?}");
+        }
+        let hosts = HostLimits::default();
+        let first = hosts.of("a:1", LimitSettings::default()).unwrap();
+        assert!(Arc::ptr_eq(&first, &hosts.clone().of("a:1", LimitSettings::default()).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &hosts.of("b:1", LimitSettings::default()).unwrap()));
     }
 }

@@ -382,3 +382,178 @@ fn append_text(message: &mut Message, text: String) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elenchus_task::Skill;
+
+    fn problem() -> Problem {
+        let mut problem =
+            Problem::new("p", "arithmetic", "Ann has 50 apples. Bob has 1 less. How many has Bob?");
+        problem.compact = Some("g=50;e=g-1;e?".into());
+        problem
+    }
+
+    fn text(messages: &[Message]) -> String {
+        assert_eq!(messages.len(), 1, "one message where there is no history");
+        messages[0].text()
+    }
+
+    fn filled(problem: &Problem) -> PromptSlots<'_> {
+        PromptSlots::new(problem).solution("e=50-1=48#48").critique("Ne=50-1=49").drafts(["a#1", "b#2"])
+    }
+
+    #[test]
+    fn compact_prompts_are_those_the_embedded_model_is_trained_on() {
+        let problem = problem();
+        let slots = filled(&problem);
+        let expected = [
+            ("solve", "Sg=50;e=g-1;e?"),
+            ("direct", "Dg=50;e=g-1;e?"),
+            ("judge", "Jg=50;e=g-1;e?e=50-1=48#48!"),
+            ("critique", "Cg=50;e=g-1;e?e=50-1=48#48!"),
+            ("refine", "Rg=50;e=g-1;e?e=50-1=48#48!Ne=50-1=49!"),
+            ("again", "Ag=50;e=g-1;e?e=50-1=48#48!"),
+            ("backward", "Bg=50;e=g-1;e?"),
+            ("aggregate", "Gg=50;e=g-1;e?a#1!b#2!"),
+        ];
+        for (skill, prompt) in expected {
+            assert_eq!(text(&render(Voice::Compact, skill, &slots).unwrap()), prompt);
+        }
+    }
+
+    #[test]
+    fn compact_prompts_agree_with_the_training_rows_of_the_task_crate() {
+        let problem = problem();
+        let slots = filled(&problem);
+        for skill in Skill::ALL {
+            let parts: &[&str] = match skill {
+                Skill::Solve | Skill::Direct | Skill::Backward => &[],
+                Skill::Judge | Skill::Critique | Skill::Again => &["e=50-1=48#48"],
+                Skill::Refine => &["e=50-1=48#48", "Ne=50-1=49"],
+                Skill::Aggregate => &["a#1", "b#2"],
+            };
+            let rendered = text(&render(Voice::Compact, skill, &slots).unwrap());
+            assert_eq!(rendered, skill.prompt(&problem, parts), "{skill}");
+        }
+    }
+
+    #[test]
+    fn every_skill_has_a_template_in_both_voices() {
+        let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
+        names.sort();
+        for voice in [Voice::Chat, Voice::Compact] {
+            assert_eq!(Prompts::embedded().unwrap().skills(voice), names);
+        }
+    }
+
+    #[test]
+    fn chat_prompts_state_the_problem_and_a_format_that_can_be_parsed() {
+        let problem = problem();
+        let slots = filled(&problem).steps(["e=50-1=48"]);
+        for skill in Skill::ALL {
+            let prompt = text(&render(Voice::Chat, skill, &slots).unwrap());
+            assert!(prompt.contains(&problem.question), "{skill}: {prompt}");
+            assert!(!prompt.contains("\n\n\n") && !prompt.ends_with('\n'), "{skill}: no stray blank lines");
+            assert!(!prompt.contains("{{") && !prompt.contains("{%"), "{skill}");
+            let form = match skill {
+                Skill::Judge => "single letter A or B",
+                Skill::Critique => "First wrong step: <",
+                _ => "\nAnswer: <",
+            };
+            assert!(prompt.contains(form), "{skill}: {prompt}");
+        }
+        let critique = text(&render(Voice::Chat, "critique", &slots).unwrap());
+        assert!(critique.contains("Step 1: e=50-1=48") && critique.contains("\nAdvice: <"), "{critique}");
+    }
+
+    #[test]
+    fn the_labels_of_the_judge_are_exchanged_with_its_prompt() {
+        let problem = problem();
+        for swapped in [false, true] {
+            let slots = filled(&problem).swapped(swapped);
+            let prompt = text(&render(Voice::Chat, "judge", &slots).unwrap());
+            let labels = Voice::Chat.judge_labels(swapped);
+            assert!(prompt.contains(&format!("({}) right", labels.right)), "{prompt}");
+            assert!(prompt.contains(&format!("({}) wrong", labels.wrong)), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn options_are_listed_and_their_letter_is_asked_for() {
+        let mut problem = problem();
+        problem.options = vec![
+            ChoiceOption { label: "A".into(), text: "12".into() },
+            ChoiceOption { label: "B".into(), text: "49".into() },
+        ];
+        let prompt = text(&render(Voice::Chat, "solve", &PromptSlots::new(&problem)).unwrap());
+        assert!(prompt.contains("A. 12\nB. 49") && prompt.contains("letter of the right option"), "{prompt}");
+        problem.compact = None;
+        let compact = text(&render(Voice::Compact, "solve", &PromptSlots::new(&problem)).unwrap());
+        assert!(compact.ends_with("How many has Bob?A12B49"), "the question stands in for the compact form");
+    }
+
+    #[test]
+    fn an_empty_slot_or_an_unknown_skill_is_an_error() {
+        let problem = problem();
+        let slots = PromptSlots::new(&problem);
+        let error = render(Voice::Chat, "judge", &slots).unwrap_err().to_string();
+        assert!(error.contains("chat/judge") && error.contains("undefined"), "{error}");
+        assert!(render(Voice::Compact, "aggregate", &slots).is_err(), "no drafts");
+        let error = render(Voice::Chat, "sing", &slots).unwrap_err().to_string();
+        assert!(error.contains("solve"), "the skills are listed: {error}");
+    }
+
+    #[test]
+    fn history_tools_and_images_stay_in_front_untouched() {
+        let image = json!({"role": "user", "content": [
+            {"type": "text", "text": "How many apples?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}]});
+        let call = json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]});
+        let answer = json!({"role": "tool", "content": "3 apples", "tool_call_id": "c1"});
+        let history: Vec<Message> = [json!({"role": "system", "content": "Be brief."}), call, answer, image]
+            .into_iter()
+            .map(|message| serde_json::from_value(message).unwrap())
+            .collect();
+        let mut problem = Problem::new("p", "chat", "How many apples?");
+        problem.history = history.clone();
+
+        let messages = render(Voice::Chat, "judge", &PromptSlots::new(&problem).solution("3")).unwrap();
+        assert_eq!(messages.len(), 4, "two user messages in a row are refused by some servers");
+        assert_eq!(messages[..3], history[..3]);
+        let last = serde_json::to_value(&messages[3]).unwrap();
+        assert_eq!(last["content"][1]["image_url"]["url"], "data:image/png;base64,AAAA");
+        let added = last["content"][2]["text"].as_str().unwrap();
+        assert!(
+            added.contains("The problem is the question asked above.")
+                && added.contains("Proposed solution:\n3")
+        );
+        assert!(!added.contains("How many apples?"), "the question is not asked twice");
+
+        let compact = render(Voice::Compact, "solve", &PromptSlots::new(&problem)).unwrap();
+        assert_eq!(compact.len(), 4);
+        assert_eq!(compact[3].text(), "SHow many apples?");
+    }
+
+    #[test]
+    fn a_folder_overrides_templates_and_adds_skills() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("chat")).unwrap();
+        std::fs::write(folder.path().join("chat/solve.txt"), "Please: {{ problem }} & <{{ tone }}>\n")
+            .unwrap();
+        std::fs::write(folder.path().join("chat/rhyme.txt"), "Rhyme.").unwrap();
+        let prompts = Prompts::with_overrides(folder.path()).unwrap();
+        let problem = Problem::new("p", "t", "1 < 2?");
+        let mut slots = PromptSlots::new(&problem);
+        slots.extra.insert("tone".into(), json!("kind"));
+        assert_eq!(text(&prompts.render(Voice::Chat, "solve", &slots).unwrap()), "Please: 1 < 2? & <kind>");
+        assert_eq!(text(&prompts.render(Voice::Chat, "rhyme", &slots).unwrap()), "Rhyme.");
+        assert!(prompts.render(Voice::Chat, "direct", &slots).is_ok(), "the others stay");
+
+        std::fs::write(folder.path().join("chat/solve.txt"), "{% if %}").unwrap();
+        let error = Prompts::with_overrides(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("chat/solve") && error.contains("line 1"), "{error}");
+    }
+}

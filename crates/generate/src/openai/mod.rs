@@ -319,17 +319,19 @@ impl Endpoint {
         wire::chat_body(&style, request)
     }
 
-    /// Whether a refusal names a field that we can write otherwise; then the request is worth sending again.
-    fn adapt(&self, refusal: &Refusal, streamed: bool) -> bool {
-        let Some(words) = &refusal.refused else { return false };
-        let detect = self.config.max_tokens_field == MaxTokensField::Detect;
-        if detect && words.contains("max_completion_tokens") {
-            return !self.learned.max_completion_tokens.swap(true, Ordering::Relaxed);
+    /// The body written otherwise, when a refusal names a field that we can change; what is learned stays for later
+    /// requests. The test is on the body that was refused: another request may have learned the same meanwhile.
+    fn adapted(&self, refusal: &Refusal, request: &GenerateRequest, refused: &Value) -> Option<Value> {
+        let words = refusal.refused.as_ref()?;
+        if self.config.max_tokens_field == MaxTokensField::Detect && words.contains("max_completion_tokens") {
+            self.learned.max_completion_tokens.store(true, Ordering::Relaxed);
         }
+        let streamed = refused.get("stream").is_some();
         if streamed && words.contains("stream_options") {
-            return !self.learned.no_stream_options.swap(true, Ordering::Relaxed);
+            self.learned.no_stream_options.store(true, Ordering::Relaxed);
         }
-        false
+        let body = self.body(request, streamed);
+        (body != *refused).then_some(body)
     }
 
     fn too_few(&self, given: usize, wanted: usize) -> GenerateError {
@@ -388,12 +390,14 @@ impl LanguageModel for Endpoint {
     }
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
+        let mut body = self.body(request, false);
         loop {
             let started = Instant::now();
-            let body = self.body(request, false);
             match self.server.exchange("chat/completions", Some(&body)).await {
-                Err(refusal) if self.adapt(&refusal, false) => {}
-                Err(refusal) => return Err(refusal.error),
+                Err(refusal) => match self.adapted(&refusal, request, &body) {
+                    Some(other) => body = other,
+                    None => return Err(refusal.error),
+                },
                 Ok(answer) => {
                     let mut completions =
                         wire::parse_response(answer, request).map_err(|fault| self.fault(fault))?;

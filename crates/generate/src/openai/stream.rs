@@ -108,13 +108,15 @@ async fn each(
 
 /// One HTTP request: the samples that it gives, possibly fewer than asked for.
 pub(super) async fn one(endpoint: &Endpoint, request: &GenerateRequest) -> Result<Events, GenerateError> {
+    let mut body = endpoint.body(request, true);
     let (started, response) = loop {
         let started = Instant::now();
-        let body = endpoint.body(request, true);
         match endpoint.server.send("chat/completions", Some(&body)).await {
             Ok(response) => break (started, response),
-            Err(refusal) if endpoint.adapt(&refusal, true) => {}
-            Err(refusal) => return Err(refusal.error),
+            Err(refusal) => match endpoint.adapted(&refusal, request, &body) {
+                Some(other) => body = other,
+                None => return Err(refusal.error),
+            },
         }
     };
     let reader = Reader {

@@ -377,3 +377,200 @@ pub(crate) fn parse_embeddings(body: Value, texts: usize) -> Result<Vec<Vec<f32>
     let vectors: Option<Vec<Vec<f32>>> = vectors.into_iter().collect();
     vectors.ok_or_else(|| shape("there are fewer vectors than texts"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Sampling;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    fn style() -> BodyStyle<'static> {
+        static PLAIN: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        BodyStyle {
+            model: "m",
+            base: &PLAIN,
+            max_tokens_field: "max_tokens",
+            send_seed: true,
+            continue_final_message: true,
+            stream: false,
+            stream_usage: true,
+        }
+    }
+
+    fn plain_request() -> GenerateRequest {
+        GenerateRequest::new(vec![Message::user("hello")])
+    }
+
+    fn any_request() -> impl Strategy<Value = GenerateRequest> {
+        let message = (0usize..4, "\\PC{0,12}", proptest::option::of("[a-z]{1,5}"), any::<bool>()).prop_map(
+            |(role, text, name, image)| {
+                let role = [Role::System, Role::User, Role::Assistant, Role::Tool][role];
+                let mut message = Message::new(role, text.clone());
+                message.name = name;
+                if image {
+                    let parts = json!([{"type": "text", "text": text},
+                        {"type": "image_url", "image_url": {"url": "data:,x", "detail": "high"}},
+                        {"type": "input_audio", "input_audio": {"data": "AA"}}]);
+                    message.content = serde_json::from_value(parts).ok();
+                }
+                if role == Role::Assistant {
+                    let call = json!([{"id": "1", "type": "function", "index": 0,
+                        "function": {"name": "f", "arguments": "{\"a\": 1}"}}]);
+                    message.tool_calls = serde_json::from_value(call).unwrap_or_default();
+                    message.extra.insert("reasoning_content".into(), json!("hm"));
+                }
+                message
+            },
+        );
+        let sampling = (
+            0u32..30,
+            1u32..100,
+            0u32..5,
+            0u32..10,
+            any::<u64>(),
+            proptest::collection::vec("[a-z]{1,3}", 0..3),
+        )
+            .prop_map(|(temperature, top_p, top_k, min_p, seed, stop)| Sampling {
+                temperature: temperature as f32 / 10.0,
+                top_p: top_p as f32 / 99.0,
+                top_k,
+                min_p: min_p as f32 / 10.0,
+                max_tokens: 7,
+                stop,
+                seed,
+            });
+        (proptest::collection::vec(message, 1..4), 1usize..5, sampling, 0u8..4).prop_map(
+            |(messages, samples, sampling, detail)| {
+                let logprobs = match detail {
+                    0 => LogprobDetail::None,
+                    1 => LogprobDetail::Chosen,
+                    2 => LogprobDetail::Distribution,
+                    count => LogprobDetail::Top(count),
+                };
+                let tools =
+                    vec![json!({"type": "function", "function": {"name": "f"}}); usize::from(detail % 2)];
+                let mut request =
+                    GenerateRequest { messages, samples, sampling, logprobs, tools, extra: Map::new() };
+                request.extra.insert("response_format".into(), json!({"type": "text"}));
+                request
+            },
+        )
+    }
+
+    proptest! {
+        /// Nothing of a request is lost, neither in our own JSON nor in what goes to the server.
+        #[test]
+        fn requests_survive_json_and_the_wire(request in any_request()) {
+            let text = serde_json::to_string(&request).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<GenerateRequest>(&text).unwrap(), &request);
+            let body = chat_body(&style(), &request);
+            let body: Value = serde_json::from_str(&body.to_string()).unwrap();
+            let messages: Vec<Message> = serde_json::from_value(body["messages"].clone()).unwrap();
+            prop_assert_eq!(&messages, &request.messages);
+            prop_assert_eq!(body.get("tools").map_or(0, |tools| tools.as_array().unwrap().len()), request.tools.len());
+            prop_assert_eq!(body["temperature"].as_f64().unwrap() as f32, request.sampling.temperature);
+            prop_assert_eq!(body.get("n").and_then(Value::as_u64).unwrap_or(1), request.samples as u64);
+            prop_assert_eq!(&body["response_format"]["type"], &json!("text"));
+            prop_assert!(body["seed"].as_u64().unwrap() <= 0x7fff_ffff);
+        }
+
+        /// However the server's tokens are divided, their sum is the server's.
+        #[test]
+        fn divided_usage_sums_to_the_servers(texts in proptest::collection::vec("[a-z]{0,30}", 1..6), total in 0u64..1000) {
+            let mut completions: Vec<Completion> = texts.into_iter().map(Completion::text).collect();
+            let usage = json!({"prompt_tokens": 11, "completion_tokens": total});
+            share_usage(Some(&usage), &plain_request(), &mut completions);
+            let sum: Usage = completions.iter().map(|completion| completion.usage).sum();
+            prop_assert_eq!((sum.prompt_tokens, sum.completion_tokens, sum.calls), (11, total, 1));
+        }
+
+        /// Any JSON at all is an answer or a fault, never a panic.
+        #[test]
+        fn strange_answers_are_faults(text in "[\\[\\]{}:,\"a-z0-9 ]{0,60}", index in any::<i64>()) {
+            if let Ok(value) = serde_json::from_str::<Value>(&text) {
+                let _ = parse_response(value, &plain_request());
+            }
+            let odd = json!({"choices": [{"index": index, "message": {"content": text, "tool_calls": null},
+                "logprobs": {"content": [{"logprob": null}]}}], "usage": {"completion_tokens": -1}});
+            let completions = parse_response(odd, &plain_request()).unwrap();
+            prop_assert_eq!(&completions[0].text, &text);
+        }
+    }
+
+    #[test]
+    fn choices_come_in_order_with_everything_that_is_known_of_them() {
+        let logprobs = json!({"content": [
+            {"token": "4", "logprob": -0.25, "bytes": [52], "top_logprobs": [
+                {"token": "4", "logprob": -0.25}, {"token": "5", "logprob": -1.5}]},
+            {"token": "!", "logprob": -2.0, "top_logprobs": [{"token": "!", "logprob": -2.0}]}]});
+        let body = json!({"id": "x", "model": "m-2", "system_fingerprint": null, "vendor": {"a": 1}, "choices": [
+            {"index": 1, "finish_reason": "length", "message": {"role": "assistant", "content": "late"}},
+            {"index": 0, "finish_reason": "stop", "logprobs": logprobs, "provider": "p",
+                "message": {"role": "assistant", "content": "4!", "refusal": null, "annotations": [],
+                    "reasoning_content": "2 and 2"}}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}}});
+        let mut wanted = plain_request();
+        let completions = parse_response(body.clone(), &wanted).unwrap();
+        let first = &completions[0];
+        assert_eq!((first.text.as_str(), &first.finish), ("4!", &FinishReason::Stop));
+        assert_eq!(first.logprobs, [-0.25, -2.0]);
+        assert_eq!(first.token_texts, ["4", "!"]);
+        assert_eq!((first.top[0][1].token.as_str(), first.top[0][1].logprob), ("5", -1.5));
+        assert_eq!(first.message.as_ref().unwrap().extra["reasoning_content"], json!("2 and 2"));
+        assert_eq!(first.extra["provider"], json!("p"));
+        assert_eq!(first.extra["response"]["vendor"], json!({"a": 1}), "unknown fields are kept");
+        assert_eq!(first.extra["response"]["usage"]["prompt_tokens_details"]["cached_tokens"], json!(2));
+        assert_eq!((completions[1].text.as_str(), &completions[1].finish), ("late", &FinishReason::Length));
+        assert_eq!(completions[1].message, None, "only text");
+        wanted.logprobs = LogprobDetail::Chosen;
+        assert_eq!(parse_response(body, &wanted), Err(WireFault::NoLogprobs), "the second has none");
+    }
+
+    #[test]
+    fn an_assistant_prefix_is_marked_only_when_there_is_one() {
+        let mut request = plain_request();
+        assert!(chat_body(&style(), &request).get("continue_final_message").is_none());
+        request.messages.push(Message::assistant("It is "));
+        assert_eq!(chat_body(&style(), &request)["continue_final_message"], json!(true));
+    }
+
+    /// The examples of the published contract, where they are at hand.
+    #[test]
+    fn the_examples_of_the_contract_parse() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/openai_wire/examples.jsonl");
+        let Ok(text) = std::fs::read_to_string(path) else {
+            eprintln!("skipped: {path} is not there");
+            return;
+        };
+        let mut parsed = 0;
+        for line in text.lines() {
+            let example: Value = serde_json::from_str(line).unwrap();
+            if example["path"] != json!("/v1/chat/completions") {
+                continue;
+            }
+            let mut wanted = plain_request();
+            if let Some(messages) = example["request"].get("messages") {
+                wanted.messages = serde_json::from_value(messages.clone()).unwrap();
+                assert_eq!(json!(wanted.messages), *messages, "messages pass unchanged");
+            }
+            let response = &example["response"];
+            let bodies = response["data"].as_array().cloned().unwrap_or_else(|| vec![response.clone()]);
+            for body in bodies.into_iter().filter(|body| body.get("choices").is_some()) {
+                let usage = body["usage"].clone();
+                let content = body["choices"][0]["message"]["content"].clone();
+                let calls = body["choices"][0]["message"]["tool_calls"].clone();
+                let completions = parse_response(body, &wanted).unwrap();
+                assert_eq!(completions[0].text, content.as_str().unwrap_or_default());
+                assert_eq!(json!(completions[0].usage.completion_tokens), usage["completion_tokens"]);
+                if calls.is_array() {
+                    let message = completions[0].message.as_ref().unwrap();
+                    assert_eq!(json!(message.tool_calls), calls);
+                    assert_eq!(completions[0].finish, FinishReason::ToolCalls);
+                }
+                parsed += 1;
+            }
+        }
+        assert!(parsed >= 3, "only {parsed} examples were read");
+    }
+}
