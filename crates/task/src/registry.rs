@@ -3,6 +3,7 @@
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
 use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
+use crate::math::{self, MathSettings, MathTask};
 use crate::{Task, TaskError};
 use serde_json::Value;
 
@@ -46,6 +47,12 @@ pub static TASKS: &[TaskEntry] = &[
         summary: choice::SUMMARY,
         schema: schema::<ChoiceSettings>,
         make: |settings| Ok(Box::new(Choice::open(&ChoiceSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: math::TASK,
+        summary: math::SUMMARY,
+        schema: schema::<MathSettings>,
+        make: |settings| Ok(Box::new(MathTask::open(&MathSettings::from_value(settings)?)?)),
     },
 ];
 
