@@ -7,13 +7,16 @@
 //! fused multiply-adds over k in order, attention sums run over absolute positions, and random numbers depend on
 //! (seed, sample, position). So results have the same bits in every batch, on every number of threads.
 
+mod attention;
 mod cache;
 mod check;
 mod forward;
 mod kernel;
 mod pace;
 mod packed;
+mod product;
 mod request;
+mod rows;
 mod sampler;
 mod scheduler;
 mod score;
@@ -22,6 +25,8 @@ mod simd;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod tile;
+mod vocabulary;
 mod workers;
 
 use crate::Model;

@@ -118,7 +118,7 @@ fn breaking_cancels_one_sample_and_no_other() {
     };
     let mut decoder = decoder(&model, 2, 4);
     let expected = decoder.decode(std::slice::from_ref(&request)).unwrap().remove(0);
-    let mut seen = vec![0; 6];
+    let mut seen = [0; 6];
     let results = decoder
         .decode_with(&[request], &mut |event| {
             seen[event.sample] += 1;
