@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Exit codes, part of the contract (`docs/reference/exit-codes.md` is generated from this).
+/// Exit codes, part of the contract; `elenchus --help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
@@ -20,19 +20,6 @@ pub enum Code {
     Storage = 6,
     /// Ctrl-C; everything finished is kept.
     Interrupted = 130,
-}
-
-impl Code {
-    /// Every code with its meaning.
-    pub const ALL: &'static [(Code, &'static str)] = &[
-        (Code::Failed, "the work failed"),
-        (Code::Usage, "the command line or a setting is wrong"),
-        (Code::Input, "a file that was fed in is wrong"),
-        (Code::Model, "the model or endpoint failed"),
-        (Code::Budget, "the budget is exhausted or too small"),
-        (Code::Storage, "the disk failed, or the run folder is in use"),
-        (Code::Interrupted, "interrupted; everything finished is kept"),
-    ];
 }
 
 /// An error on its way to the person.

@@ -1,0 +1,314 @@
+//! The binary from outside: results, messages, exit codes, and files that others feed in.
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs the binary in a scratch folder with its own cache.
+fn elenchus(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_elenchus"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .output()
+        .expect("the binary starts")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert_eq!(code(output), 0, "{}", stderr(output));
+    serde_json::from_slice(&output.stdout).expect("standard output is JSON and nothing else")
+}
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a scratch folder")
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).expect("the scratch folder can be written");
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_named_with_a_hint_and_code_2() {
+    let folder = scratch();
+    for (arguments, word) in [
+        (vec!["reproduce", "self-certanty"], "self-certainty"),
+        (vec!["improve", "--recipe", "b-sta"], "b-star"),
+        (vec!["improve", "--set", "rounds.train.stepz=3"], "stepz"),
+        (vec!["improve", "--set", "rounds.train.steps=many"], "many"),
+        (vec!["improve", "--task-set", "stepz=3"], "stepz"),
+        (vec!["eval", "--task", "aritmetic"], "arithmetic"),
+        (vec!["eval", "--strategy", "self-consistancy"], "self-consistency"),
+        (vec!["eval", "--strategy", "self-consistency", "--set", "sampels=3"], "sampels"),
+        (vec!["models", "nowhere"], "nowhere"),
+        (vec!["ask", "1+1", "--voice", "loud"], "compact"),
+        (vec!["select", "--method", "bordo", "x.jsonl"], "borda"),
+        (vec!["recipes", "mine.toml"], "mine.toml"),
+    ] {
+        let output = elenchus(folder.path(), &arguments);
+        let text = stderr(&output);
+        assert!(matches!(code(&output), 2 | 6), "{arguments:?} ended with {}: {text}", code(&output));
+        assert!(text.contains(word), "{arguments:?} does not name `{word}`: {text}");
+        assert!(text.contains("hint:"), "{arguments:?} gives no hint: {text}");
+        assert!(output.stdout.is_empty(), "{arguments:?} printed a result");
+    }
+}
+
+#[test]
+fn selection_over_recorded_samples() {
+    let folder = scratch();
+    write(
+        folder.path(),
+        "samples.jsonl",
+        concat!(
+            r##"{"id":1,"question":"2+2","gold":"4","samples":[{"text":"#4","answer":"4","score":0.1},{"text":"#5","answer":"5","score":0.9},{"text":"#4","answer":"4","score":0.2}]}"##,
+            "\n",
+            r#"{"id":"b","question":"1/2","gold":"0.5","samples":[{"text":"the answer is \\boxed{\\frac12}"}]}"#,
+            "\n"
+        ),
+    );
+    let vote = json(&elenchus(folder.path(), &["select", "samples.jsonl", "--json"]));
+    assert_eq!(vote["method"], "self-consistency");
+    assert_eq!(vote["questions"], 2);
+    assert_eq!(vote["results"][0]["answer"], "4", "two of three say 4");
+    assert_eq!(vote["results"][0]["correct"], true);
+    assert_eq!(vote["results"][1]["correct"], true, "a fraction equals its decimal");
+    assert_eq!(vote["accuracy"]["value"], 1.0);
+    let first = elenchus(folder.path(), &["select", "samples.jsonl", "--method", "best-of-n", "--samples", "3"]);
+    assert!(matches!(code(&first), 0 | 3), "the second question has no score: {}", stderr(&first));
+}
+
+#[test]
+fn pairs_are_verified() {
+    let folder = scratch();
+    write(
+        folder.path(),
+        "pairs.jsonl",
+        concat!(
+            r#"{"id":1,"gold":"1/2","pred":"0.5"}"#,
+            "\n",
+            r#"{"id":2,"gold":"3","pred":"4"}"#,
+            "\n"
+        ),
+    );
+    let result = json(&elenchus(folder.path(), &["verify", "pairs.jsonl", "--json"]));
+    assert_eq!((&result["pairs"], &result["equivalent"]), (&Value::from(2), &Value::from(1)));
+    assert_eq!(result["results"][0]["equivalent"], true);
+    assert_eq!(result["results"][1]["equivalent"], false);
+}
+
+#[test]
+fn confidences_are_measured() {
+    let folder = scratch();
+    let rows: String =
+        (0..10).map(|i| format!("{{\"id\":{i},\"confidence\":0.{i},\"correct\":{}}}\n", i > 4)).collect();
+    write(folder.path(), "judgements.jsonl", &rows);
+    let result = json(&elenchus(folder.path(), &["measure", "judgements.jsonl", "--json"]));
+    assert_eq!(result["n"], 10);
+    assert_eq!(result["auroc"], 1.0, "confidence divides right from wrong");
+    for field in ["accuracy", "brier", "nll"] {
+        assert!(result[field].is_number(), "{field}");
+    }
+    assert!(result["ece"]["equal_width"].is_number() && result["ece"]["equal_mass"].is_number());
+    write(folder.path(), "bad.jsonl", "{\"id\":1,\"confidence\":1.5,\"correct\":true}\n");
+    let refused = elenchus(folder.path(), &["measure", "bad.jsonl"]);
+    assert_eq!(code(&refused), 3, "a confidence above 1 is wrong input");
+}
+
+#[test]
+fn broken_lines_are_named_or_counted() {
+    let folder = scratch();
+    write(
+        folder.path(),
+        "pairs.jsonl",
+        "{\"id\":1,\"gold\":\"1\",\"pred\":\"1\"}\n{\"id\":2,\"gold\n{\"id\":3,\"gold\":\"1\",\"pred\":\"2\"}\n",
+    );
+    let refused = elenchus(folder.path(), &["verify", "pairs.jsonl"]);
+    assert_eq!(code(&refused), 3, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("pairs.jsonl") && stderr(&refused).contains('2'), "{}", stderr(&refused));
+    let skipped = elenchus(folder.path(), &["verify", "pairs.jsonl", "--skip-bad-lines", "--json"]);
+    assert_eq!(json(&skipped)["pairs"], 2);
+    assert!(stderr(&skipped).contains("1 broken line"), "{}", stderr(&skipped));
+    write(folder.path(), "empty.jsonl", "");
+    let empty = elenchus(folder.path(), &["verify", "empty.jsonl"]);
+    assert_eq!(code(&empty), 3, "an empty file is wrong input: {}", stderr(&empty));
+}
+
+#[test]
+fn the_embedded_model_answers_and_strategies_compare() {
+    let folder = scratch();
+    let answer = json(&elenchus(
+        folder.path(),
+        &["ask", "g=50;e=g-1;d=e+81;d?", "--task", "math", "--json", "--set", "samples=4", "--quiet"],
+    ));
+    assert_eq!(answer["trace"]["version"], 1);
+    let calls = answer["usage"]["calls"].as_u64().unwrap_or(0);
+    assert!(calls >= 1, "what was spent is told");
+    let compared = json(&elenchus(
+        folder.path(),
+        &[
+            "compare", "--strategy", "single", "--strategy", "self-consistency:samples=4", "--problems", "20",
+            "--task-set", "steps=2", "--json", "--quiet",
+        ],
+    ));
+    assert_eq!(compared["strategies"].as_array().map(Vec::len), Some(2));
+    let interval = &compared["comparisons"][0]["difference"];
+    assert!(interval["low"].as_f64() <= interval["high"].as_f64(), "{interval}");
+}
+
+#[test]
+fn a_budget_too_small_is_said_before_the_first_call() {
+    let folder = scratch();
+    let output = elenchus(folder.path(), &["ask", "g=50;g?", "--max-calls", "0", "--quiet"]);
+    assert_eq!(code(&output), 5, "{}", stderr(&output));
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_a_model_failure() {
+    let folder = scratch();
+    // Nothing listens on port 9 of the loopback.
+    let output = elenchus(
+        folder.path(),
+        &["ask", "1+1", "--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--quiet", "--max-seconds", "20"],
+    );
+    assert!(matches!(code(&output), 4 | 5), "{} {}", code(&output), stderr(&output));
+    assert!(stderr(&output).contains("hint:"), "{}", stderr(&output));
+}
+
+/// A run small enough for a test.
+const TINY: &[&str] = &[
+    "--rounds",
+    "1",
+    "--set",
+    "rounds.problems=24",
+    "--set",
+    "rounds.samples=2",
+    "--set",
+    "rounds.probe.problems=8",
+    "--set",
+    "rounds.probe.samples=2",
+    "--set",
+    "rounds.train.steps=3",
+    "--set",
+    "rounds.train.batch=4",
+    "--set",
+    "rounds.evaluate.problems=12",
+    "--set",
+    "rounds.evaluate.samples=2",
+    "--task-set",
+    "steps=2",
+    "--json",
+    "--quiet",
+];
+
+#[test]
+fn improve_reports_what_the_contract_names_and_resume_gives_the_same() {
+    let folder = scratch();
+    let mut arguments = vec!["improve", "--out", "run"];
+    arguments.extend(TINY);
+    let result = json(&elenchus(folder.path(), &arguments));
+    let rounds = result["rounds"].as_array().cloned().unwrap_or_default();
+    assert_eq!(rounds.len(), 2, "the start and one round");
+    for field in ["greedy", "sampled", "vote", "pass"] {
+        assert!(rounds[1][field]["low"].is_number(), "{field} has an interval");
+    }
+    for field in ["wrong_steps", "temperature", "threshold", "balance", "rows", "tokens", "seconds"] {
+        assert!(rounds[1][field].is_number(), "{field}");
+    }
+    let report = std::fs::read_to_string(folder.path().join("run/report.html")).expect("the report");
+    assert!(report.contains("<svg") && !report.contains("src=\"http"), "plots inside, nothing from outside");
+
+    let again = json(&elenchus(folder.path(), &["resume", "run", "--json", "--quiet"]));
+    for field in ["greedy", "sampled", "vote", "pass", "wrong_steps", "temperature", "threshold", "balance", "rows"] {
+        assert_eq!(again["rounds"][1][field], rounds[1][field], "{field} after a resume");
+    }
+    let taken = elenchus(folder.path(), &arguments);
+    assert_ne!(code(&taken), 0, "a run folder is not overwritten");
+    assert!(stderr(&taken).contains("hint:"), "{}", stderr(&taken));
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_result() {
+    let folder = scratch();
+    let mut arguments = vec!["improve", "--out", "whole"];
+    arguments.extend(TINY);
+    let whole = json(&elenchus(folder.path(), &arguments));
+    arguments[2] = "killed";
+    for milliseconds in [150, 400, 900] {
+        let resumed: Vec<&str> = vec!["resume", "killed", "--json", "--quiet"];
+        let line = if folder.path().join("killed/config.json").exists() { &resumed } else { &arguments };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_elenchus"))
+            .args(line)
+            .current_dir(folder.path())
+            .env("XDG_CACHE_HOME", folder.path().join("cache"))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        // SIGKILL: nothing of the process runs any more.
+        child.kill().expect("the child can be killed");
+        child.wait().expect("the child ends");
+    }
+    let last = if folder.path().join("killed/config.json").exists() {
+        json(&elenchus(folder.path(), &["resume", "killed", "--json", "--quiet"]))
+    } else {
+        json(&elenchus(folder.path(), &arguments))
+    };
+    for field in ["greedy", "sampled", "vote", "pass", "wrong_steps", "temperature", "threshold", "rows"] {
+        assert_eq!(last["rounds"][1][field], whole["rounds"][1][field], "{field} after kills");
+    }
+}
+
+#[test]
+fn lists_are_json_with_the_names_of_the_contract() {
+    let folder = scratch();
+    let recipes = json(&elenchus(folder.path(), &["recipes", "--json"]));
+    for field in ["name", "paper", "sheet", "state"] {
+        assert!(!recipes[0][field].is_null(), "{field}");
+    }
+    assert!(recipes[0].get("verdict").is_some());
+    let tasks = json(&elenchus(folder.path(), &["tasks", "--json"]));
+    assert!(tasks.as_array().is_some_and(|t| t.iter().any(|t| t["name"] == "arithmetic")));
+    let estimate = json(&elenchus(
+        folder.path(),
+        &["estimate", "--strategy", "self-consistency", "--set", "samples=5", "--problems", "10", "--json"],
+    ));
+    assert!(estimate["completion_tokens"].as_u64().unwrap_or(0) >= 10 * 5 * 300, "{estimate}");
+}
+
+/// Every command's help, in one page.
+fn reference(folder: &Path) -> String {
+    let help = |arguments: &[&str]| {
+        let output = elenchus(folder, arguments);
+        String::from_utf8_lossy(&output.stdout).replace("elenchus.exe", "elenchus")
+    };
+    let mut text = String::from("# Commands\n\nGenerated: `ELENCHUS_UPDATE=1 cargo test --release -p elenchus-cli`.\n");
+    text.push_str(&format!("\n## elenchus\n\n```text\n{}\n```\n", help(&["--help"]).trim_end()));
+    for command in [
+        "improve", "ask", "eval", "compare", "estimate", "select", "measure", "verify", "pretrain", "train",
+        "reproduce", "resume", "report", "recipes", "tasks", "models", "completions",
+    ] {
+        text.push_str(&format!("\n## elenchus {command}\n\n```text\n{}\n```\n", help(&[command, "--help"]).trim_end()));
+    }
+    text
+}
+
+#[test]
+fn the_command_reference_is_up_to_date() {
+    let folder = scratch();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/commands.md");
+    let wanted = reference(folder.path());
+    if std::env::var_os("ELENCHUS_UPDATE").is_some() {
+        std::fs::write(&path, &wanted).expect("the page can be written");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == wanted, "docs/reference/commands.md is stale: ELENCHUS_UPDATE=1 cargo test --release -p elenchus-cli");
+}
