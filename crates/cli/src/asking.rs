@@ -4,8 +4,8 @@ use crate::failure::{Code, Failure};
 use clap::Args;
 use elenchus_control::{Strategy, strategy};
 use elenchus_generate::{
-    CancelToken, Context, LanguageModel, LayerSettings, NativeModel, NativeOptions, OpenAi, OpenAiConfig, Replay, Voice,
-    stack,
+    CancelToken, Context, LanguageModel, LayerSettings, NativeModel, NativeOptions, OpenAi, OpenAiConfig,
+    Replay, Voice, stack,
 };
 use elenchus_recipe::{built_in, models};
 use elenchus_task::Task;
@@ -75,7 +75,11 @@ impl BudgetOptions {
             [prompt, completion] if *prompt >= 0.0 && *completion >= 0.0 => {
                 Ok(Some(Price { prompt_per_million: *prompt, completion_per_million: *completion }))
             }
-            _ => Err(Failure::new(Code::Usage, format!("`{text}` is no price"), "write IN,OUT, for example 0.15,0.60")),
+            _ => Err(Failure::new(
+                Code::Usage,
+                format!("`{text}` is no price"),
+                "write IN,OUT, for example 0.15,0.60",
+            )),
         }
     }
 }
@@ -111,14 +115,21 @@ pub fn voice(options: &ModelOptions) -> Result<Voice, Failure> {
     match options.voice.as_deref() {
         Some("chat") => Ok(Voice::Chat),
         Some("compact") => Ok(Voice::Compact),
-        Some(other) => Err(Failure::new(Code::Usage, format!("unknown voice `{other}`"), "`chat` or `compact`")),
+        Some(other) => {
+            Err(Failure::new(Code::Usage, format!("unknown voice `{other}`"), "`chat` or `compact`"))
+        }
         None if options.endpoint.is_some() || options.replay.is_some() => Ok(Voice::Chat),
         None => Ok(Voice::Compact),
     }
 }
 
 /// A context over the model, its budget and its price.
-pub fn context(options: &ModelOptions, budget: &BudgetOptions, seed: u64, cancel: CancelToken) -> Result<Context, Failure> {
+pub fn context(
+    options: &ModelOptions,
+    budget: &BudgetOptions,
+    seed: u64,
+    cancel: CancelToken,
+) -> Result<Context, Failure> {
     let model = model(options)?;
     let name = model.name().to_string();
     let mut builder = Context::builder()
@@ -158,7 +169,8 @@ pub async fn answer_all(
     bar: &ProgressBar,
 ) -> Result<Vec<Answer>, Failure> {
     let mut answers = Vec::with_capacity(problems.len());
-    let mut running = stream::iter(problems.iter().map(|problem| strategy.run(context, task, problem))).buffered(at_once);
+    let mut running =
+        stream::iter(problems.iter().map(|problem| strategy.run(context, task, problem))).buffered(at_once);
     while let Some(answer) = running.next().await {
         answers.push(answer?);
         bar.inc(1);

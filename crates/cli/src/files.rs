@@ -13,7 +13,11 @@ pub fn read<T: DeserializeOwned>(path: &Path, skip: bool) -> Result<Vec<T>, Fail
     if rows.skipped_count > 0 {
         let lines: Vec<String> = rows.skipped.iter().take(5).map(|b| b.line.to_string()).collect();
         let more = if rows.skipped_count > 5 { ", …" } else { "" };
-        anstream::eprintln!("warning: {} broken lines left out (line {}{more})", rows.skipped_count, lines.join(", "));
+        anstream::eprintln!(
+            "warning: {} broken lines left out (line {}{more})",
+            rows.skipped_count,
+            lines.join(", ")
+        );
     }
     Ok(rows.rows)
 }

@@ -29,7 +29,8 @@ pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    let numeric = |t: &str| t.chars().next().is_some_and(|c| c.is_ascii_digit() || c == '-' || c == '+' || c == '−');
+    let numeric =
+        |t: &str| t.chars().next().is_some_and(|c| c.is_ascii_digit() || c == '-' || c == '+' || c == '−');
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         let cells: Vec<String> = row

@@ -29,7 +29,9 @@ impl Display {
         if quiet {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>24} {bar:32} {pos}/{len} {msg} {eta_precise} left") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix:>24} {bar:32} {pos}/{len} {msg} {eta_precise} left")
+        {
             bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }
         let phase = Mutex::new(Phase { begun: Instant::now(), tokens: 0, replayed: 0 });
@@ -110,7 +112,9 @@ pub fn stop_on_interrupt() -> StopFlag {
         anstream::eprintln!("\nstopping at the next safe point; press Ctrl-C again to end at once");
     });
     if let Err(error) = result {
-        anstream::eprintln!("warning: Ctrl-C cannot be caught ({error}); finished units of work are kept all the same");
+        anstream::eprintln!(
+            "warning: Ctrl-C cannot be caught ({error}); finished units of work are kept all the same"
+        );
     }
     flag
 }

@@ -81,7 +81,8 @@ fn selection_over_recorded_samples() {
     assert_eq!(vote["results"][0]["correct"], true);
     assert_eq!(vote["results"][1]["correct"], true, "a fraction equals its decimal");
     assert_eq!(vote["accuracy"]["value"], 1.0);
-    let first = elenchus(folder.path(), &["select", "samples.jsonl", "--method", "best-of-n", "--samples", "3"]);
+    let first =
+        elenchus(folder.path(), &["select", "samples.jsonl", "--method", "best-of-n", "--samples", "3"]);
     assert!(matches!(code(&first), 0 | 3), "the second question has no score: {}", stderr(&first));
 }
 
@@ -91,12 +92,7 @@ fn pairs_are_verified() {
     write(
         folder.path(),
         "pairs.jsonl",
-        concat!(
-            r#"{"id":1,"gold":"1/2","pred":"0.5"}"#,
-            "\n",
-            r#"{"id":2,"gold":"3","pred":"4"}"#,
-            "\n"
-        ),
+        concat!(r#"{"id":1,"gold":"1/2","pred":"0.5"}"#, "\n", r#"{"id":2,"gold":"3","pred":"4"}"#, "\n"),
     );
     let result = json(&elenchus(folder.path(), &["verify", "pairs.jsonl", "--json"]));
     assert_eq!((&result["pairs"], &result["equivalent"]), (&Value::from(2), &Value::from(1)));
@@ -132,7 +128,11 @@ fn broken_lines_are_named_or_counted() {
     );
     let refused = elenchus(folder.path(), &["verify", "pairs.jsonl"]);
     assert_eq!(code(&refused), 3, "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("pairs.jsonl") && stderr(&refused).contains('2'), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("pairs.jsonl") && stderr(&refused).contains('2'),
+        "{}",
+        stderr(&refused)
+    );
     let skipped = elenchus(folder.path(), &["verify", "pairs.jsonl", "--skip-bad-lines", "--json"]);
     assert_eq!(json(&skipped)["pairs"], 2);
     assert!(stderr(&skipped).contains("1 broken line"), "{}", stderr(&skipped));
@@ -154,8 +154,17 @@ fn the_embedded_model_answers_and_strategies_compare() {
     let compared = json(&elenchus(
         folder.path(),
         &[
-            "compare", "--strategy", "single", "--strategy", "self-consistency:samples=4", "--problems", "20",
-            "--task-set", "steps=2", "--json", "--quiet",
+            "compare",
+            "--strategy",
+            "single",
+            "--strategy",
+            "self-consistency:samples=4",
+            "--problems",
+            "20",
+            "--task-set",
+            "steps=2",
+            "--json",
+            "--quiet",
         ],
     ));
     assert_eq!(compared["strategies"].as_array().map(Vec::len), Some(2));
@@ -176,7 +185,17 @@ fn an_endpoint_that_refuses_is_a_model_failure() {
     // Nothing listens on port 9 of the loopback.
     let output = elenchus(
         folder.path(),
-        &["ask", "1+1", "--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--quiet", "--max-seconds", "20"],
+        &[
+            "ask",
+            "1+1",
+            "--endpoint",
+            "http://127.0.0.1:9/v1",
+            "--model",
+            "m",
+            "--quiet",
+            "--max-seconds",
+            "20",
+        ],
     );
     assert!(matches!(code(&output), 4 | 5), "{} {}", code(&output), stderr(&output));
     assert!(stderr(&output).contains("hint:"), "{}", stderr(&output));
@@ -226,7 +245,9 @@ fn improve_reports_what_the_contract_names_and_resume_gives_the_same() {
     assert!(report.contains("<svg") && !report.contains("src=\"http"), "plots inside, nothing from outside");
 
     let again = json(&elenchus(folder.path(), &["resume", "run", "--json", "--quiet"]));
-    for field in ["greedy", "sampled", "vote", "pass", "wrong_steps", "temperature", "threshold", "balance", "rows"] {
+    for field in
+        ["greedy", "sampled", "vote", "pass", "wrong_steps", "temperature", "threshold", "balance", "rows"]
+    {
         assert_eq!(again["rounds"][1][field], rounds[1][field], "{field} after a resume");
     }
     let taken = elenchus(folder.path(), &arguments);
@@ -290,13 +311,32 @@ fn reference(folder: &Path) -> String {
         let output = elenchus(folder, arguments);
         String::from_utf8_lossy(&output.stdout).replace("elenchus.exe", "elenchus")
     };
-    let mut text = String::from("# Commands\n\nGenerated: `ELENCHUS_UPDATE=1 cargo test --release -p elenchus-cli`.\n");
+    let mut text =
+        String::from("# Commands\n\nGenerated: `ELENCHUS_UPDATE=1 cargo test --release -p elenchus-cli`.\n");
     text.push_str(&format!("\n## elenchus\n\n```text\n{}\n```\n", help(&["--help"]).trim_end()));
     for command in [
-        "improve", "ask", "eval", "compare", "estimate", "select", "measure", "verify", "pretrain", "train",
-        "reproduce", "resume", "report", "recipes", "tasks", "models", "completions",
+        "improve",
+        "ask",
+        "eval",
+        "compare",
+        "estimate",
+        "select",
+        "measure",
+        "verify",
+        "pretrain",
+        "train",
+        "reproduce",
+        "resume",
+        "report",
+        "recipes",
+        "tasks",
+        "models",
+        "completions",
     ] {
-        text.push_str(&format!("\n## elenchus {command}\n\n```text\n{}\n```\n", help(&[command, "--help"]).trim_end()));
+        text.push_str(&format!(
+            "\n## elenchus {command}\n\n```text\n{}\n```\n",
+            help(&[command, "--help"]).trim_end()
+        ));
     }
     text
 }
@@ -310,5 +350,8 @@ fn the_command_reference_is_up_to_date() {
         std::fs::write(&path, &wanted).expect("the page can be written");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == wanted, "docs/reference/commands.md is stale: ELENCHUS_UPDATE=1 cargo test --release -p elenchus-cli");
+    assert!(
+        found == wanted,
+        "docs/reference/commands.md is stale: ELENCHUS_UPDATE=1 cargo test --release -p elenchus-cli"
+    );
 }

@@ -20,7 +20,9 @@ pub enum LearnError {
         hint: String,
     },
     /// The loss or a gradient is not a number any more.
-    #[error("training diverged at step {step}: {what}\nhint: lower the learning rate or tighten gradient clipping")]
+    #[error(
+        "training diverged at step {step}: {what}\nhint: lower the learning rate or tighten gradient clipping"
+    )]
     Diverged {
         /// The optimiser step.
         step: usize,

@@ -93,7 +93,10 @@ impl Evaluation {
 
     /// Share of problems with at least `distinct` distinct right responses (pass@K-S).
     pub fn pass_distinct(&self, distinct: usize) -> Result<Interval, LearnError> {
-        Ok(accuracy(self.results.iter().filter(|r| r.distinct_right >= distinct).count(), self.results.len())?)
+        Ok(accuracy(
+            self.results.iter().filter(|r| r.distinct_right >= distinct).count(),
+            self.results.len(),
+        )?)
     }
 
     /// Share of right samples with a wrong or missing step; 0 when nothing is right.
@@ -145,9 +148,15 @@ pub fn evaluate(
 
 fn result(greedy: &[Judged], samples: &[Judged]) -> Result<ProblemResult, LearnError> {
     let right = |j: &&Judged| j.verdict.is_correct();
-    let ballot = Ballot::from_answers(samples.iter().map(|j| (j.verdict.answer.as_deref(), j.verdict.is_correct())))?;
+    let ballot =
+        Ballot::from_answers(samples.iter().map(|j| (j.verdict.answer.as_deref(), j.verdict.is_correct())))?;
     let texts = |keep: &dyn Fn(&&Judged) -> bool| {
-        samples.iter().filter(keep).map(|j| j.rollout.text.as_str()).collect::<std::collections::HashSet<_>>().len()
+        samples
+            .iter()
+            .filter(keep)
+            .map(|j| j.rollout.text.as_str())
+            .collect::<std::collections::HashSet<_>>()
+            .len()
     };
     Ok(ProblemResult {
         greedy: greedy.first().is_some_and(|j| j.verdict.is_correct()),

@@ -4,8 +4,8 @@
 
 mod error;
 pub mod evaluation;
-pub mod objective;
 mod native_policy;
+pub mod objective;
 mod observer;
 pub mod policy;
 pub mod pretrain;

@@ -4,8 +4,8 @@ use crate::LearnError;
 use crate::objective::{BatchScale, Objective, RowGradient, RowOutput, TrainingRow};
 use crate::policy::{OptimiserSettings, Policy, Rollout, RolloutRequest};
 use elenchus_native::{
-    AdamW, AdamWConfig, DecodeFinish, DecodeRequest, Decoder, DecoderOptions, Detail, Engine, ForwardOptions, Gradient,
-    Model, Precision, Sequence, SequenceGradient, SequenceOutput, Tokenizer, Trainable,
+    AdamW, AdamWConfig, DecodeFinish, DecodeRequest, Decoder, DecoderOptions, Detail, Engine, ForwardOptions,
+    Gradient, Model, Precision, Sequence, SequenceGradient, SequenceOutput, Tokenizer, Trainable,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +78,9 @@ impl NativePolicy {
                 }
                 decoder
             }
-            None => Decoder::new(&self.model, DecoderOptions { threads: self.threads, ..Default::default() })?,
+            None => {
+                Decoder::new(&self.model, DecoderOptions { threads: self.threads, ..Default::default() })?
+            }
         };
         self.stale = false;
         Ok(self.decoder.insert(decoder))
@@ -106,7 +108,10 @@ impl Policy for NativePolicy {
             && tokens.contains(&unknown)
         {
             return Err(LearnError::Data {
-                what: format!("the model's vocabulary cannot write `{}`", text.chars().take(80).collect::<String>()),
+                what: format!(
+                    "the model's vocabulary cannot write `{}`",
+                    text.chars().take(80).collect::<String>()
+                ),
                 hint: "the embedded model reads the compact notation of its own tasks only".into(),
             });
         }
@@ -129,7 +134,8 @@ impl Policy for NativePolicy {
         step: usize,
     ) -> Result<f64, LearnError> {
         let scale = BatchScale::of(batch);
-        let groups: Vec<Vec<Sequence>> = batch.iter().map(|group| group.iter().map(sequence).collect()).collect();
+        let groups: Vec<Vec<Sequence>> =
+            batch.iter().map(|group| group.iter().map(sequence).collect()).collect();
         let options = ForwardOptions {
             entropies: objective.needs().entropies,
             dropout,
@@ -185,7 +191,11 @@ impl Policy for NativePolicy {
     fn heads(&mut self, rows: &[TrainingRow]) -> Result<Vec<Vec<Vec<f32>>>, LearnError> {
         let only_heads: Vec<TrainingRow> = rows
             .iter()
-            .map(|row| TrainingRow { tokens: row.tokens.clone(), first_target: row.tokens.len(), ..Default::default() })
+            .map(|row| TrainingRow {
+                tokens: row.tokens.clone(),
+                first_target: row.tokens.len(),
+                ..Default::default()
+            })
             .collect();
         Ok(self.forward(&only_heads)?.into_iter().map(|output| output.heads).collect())
     }
@@ -226,7 +236,12 @@ impl Policy for NativePolicy {
     }
 
     fn copy(&self) -> Box<dyn Policy> {
-        Box::new(NativePolicy::new(self.model.clone(), Arc::clone(&self.tokenizer), self.trainable, self.threads))
+        Box::new(NativePolicy::new(
+            self.model.clone(),
+            Arc::clone(&self.tokenizer),
+            self.trainable,
+            self.threads,
+        ))
     }
 
     fn set_weights_from(&mut self, other: &dyn Policy) -> Result<(), LearnError> {

@@ -7,8 +7,8 @@ use crate::rollouts::mix;
 use crate::step_reward::StepRewardSettings;
 use crate::trainer::{BatchSource, Epochs, TrainSettings, train};
 use crate::{LearnError, Session};
-use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Surface, skills};
 use elenchus_task::arithmetic::skills::{SkillGenerator, SkillMix, SkillRow};
+use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Surface, skills};
 use elenchus_task::countdown::{Countdown, CountdownSettings};
 use elenchus_task::{Skill, Split, Task, arithmetic::Arithmetic};
 use elenchus_trace::Problem;
@@ -141,7 +141,14 @@ pub struct ModelShape {
 
 impl Default for ModelShape {
     fn default() -> Self {
-        ModelShape { hidden_size: 128, intermediate_size: 384, layers: 4, heads: 4, kv_heads: 4, max_positions: 512 }
+        ModelShape {
+            hidden_size: 128,
+            intermediate_size: 384,
+            layers: 4,
+            heads: 4,
+            kv_heads: 4,
+            max_positions: 512,
+        }
     }
 }
 
@@ -277,8 +284,12 @@ fn base_phase(
     session.observer.phase(0, "first phase", steps);
     let encoder = policy.copy();
     let row = |row: &SkillRow| text_row(encoder.as_ref(), &row.prompt, &row.target);
-    let mut source =
-        Generated { policy_rows: &row, mixture: &settings.mixture, batch: settings.base.batch, seed: mix(seed, 1) };
+    let mut source = Generated {
+        policy_rows: &row,
+        mixture: &settings.mixture,
+        batch: settings.base.batch,
+        seed: mix(seed, 1),
+    };
     let mut first = 0;
     for end in (0..steps).step_by(every).map(|start| (start + every).min(steps)) {
         let name = format!("base-{end}");
@@ -287,7 +298,9 @@ fn base_phase(
             first = end;
             continue;
         }
-        if first > 0 && let Some(folder) = session.checkpoint(&format!("base-{first}"))? {
+        if first > 0
+            && let Some(folder) = session.checkpoint(&format!("base-{first}"))?
+        {
             policy.load(&folder)?;
         }
         train(policy, &Sft::default(), &settings.base, &mut source, first..end, &mut |_, step| {
@@ -399,9 +412,16 @@ fn skills_phase(
         own: Epochs::new(rows, own_batch, mix(seed, 2))?,
     };
     policy.reset_optimiser();
-    train(policy, &Sft::default(), &settings.skills, &mut source, 0..settings.skills.steps, &mut |_, step| {
-        session.observer.advance(1, step.tokens, false);
-        if session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    train(
+        policy,
+        &Sft::default(),
+        &settings.skills,
+        &mut source,
+        0..settings.skills.steps,
+        &mut |_, step| {
+            session.observer.advance(1, step.tokens, false);
+            if session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    )?;
     session.save_checkpoint("skills", |folder| policy.save(folder, false))
 }

@@ -60,8 +60,9 @@ pub fn score_rollouts(
     label: &str,
     session: &Session<'_>,
 ) -> Result<Vec<Vec<ScoredSample>>, LearnError> {
-    let answered =
-        |samples: &'_ [Judged]| samples.iter().filter(|j| j.verdict.outcome != Outcome::NoAnswer).cloned().collect::<Vec<_>>();
+    let answered = |samples: &'_ [Judged]| {
+        samples.iter().filter(|j| j.verdict.outcome != Outcome::NoAnswer).cloned().collect::<Vec<_>>()
+    };
     let judged: Vec<Vec<Judged>> = judged.iter().map(|samples| answered(samples)).collect();
     let steps: Vec<Vec<Vec<f64>>> = match (settings.step, step_model) {
         (StepReward::None, _) => judged.iter().map(|s| vec![Vec::new(); s.len()]).collect(),
@@ -113,7 +114,8 @@ pub fn step_positions(
     task.steps(problem, response)
         .iter()
         .map(|step| {
-            let through = (step.end + 1..=response.len()).find(|&i| response.is_char_boundary(i)).unwrap_or(step.end);
+            let through =
+                (step.end + 1..=response.len()).find(|&i| response.is_char_boundary(i)).unwrap_or(step.end);
             Ok(prompt_tokens + policy.encode(&response[..through])?.len().saturating_sub(1))
         })
         .collect()

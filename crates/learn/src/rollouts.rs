@@ -62,10 +62,11 @@ pub fn judged_rollouts(
                 })
                 .collect();
             let rollouts = policy.sample(&requests)?;
-            chunk.iter().zip(rollouts).map(|(problem, rollouts)| judge(task, problem, rollouts)).collect::<Result<
-                Vec<Vec<Judged>>,
-                LearnError,
-            >>()
+            chunk
+                .iter()
+                .zip(rollouts)
+                .map(|(problem, rollouts)| judge(task, problem, rollouts))
+                .collect::<Result<Vec<Vec<Judged>>, LearnError>>()
         })?;
         let tokens = judged.iter().flatten().map(|j| j.rollout.tokens.len()).sum();
         session.observer.advance(chunk.len(), tokens, replayed);

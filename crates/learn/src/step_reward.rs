@@ -62,8 +62,13 @@ pub fn step_rows(
     session: &Session<'_>,
 ) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
     let problems = task.problems(split, problems, mix(seed, 1))?;
-    let settings =
-        RolloutSettings { samples, temperature: 1.0, max_new_tokens: 160, seed: mix(seed, 2), distributions: false };
+    let settings = RolloutSettings {
+        samples,
+        temperature: 1.0,
+        max_new_tokens: 160,
+        seed: mix(seed, 2),
+        distributions: false,
+    };
     session.observer.phase(0, "steps to label", problems.len());
     let judged = judged_rollouts(policy, task, &problems, &settings, &format!("steps/{split:?}"), session)?;
     let mut rows = Vec::new();
@@ -76,7 +81,11 @@ pub fn step_rows(
             row.head_targets = positions
                 .iter()
                 .enumerate()
-                .map(|(step, &position)| HeadTarget { head: 0, position, target: f32::from(u8::from(step < wrong)) })
+                .map(|(step, &position)| HeadTarget {
+                    head: 0,
+                    position,
+                    target: f32::from(u8::from(step < wrong)),
+                })
                 .collect();
             if !row.head_targets.is_empty() {
                 // No log-probability is wanted, only head outputs.
@@ -98,7 +107,8 @@ pub fn train_step_reward(
 ) -> Result<(NativePolicy, f64), LearnError> {
     let (problems, samples) = (settings.problems, settings.samples);
     let rows = step_rows(policy, task, Split::Train, problems, samples, mix(seed, 1), session)?;
-    let held_out = step_rows(policy, task, Split::Validation, settings.validation, samples, mix(seed, 2), session)?;
+    let held_out =
+        step_rows(policy, task, Split::Validation, settings.validation, samples, mix(seed, 2), session)?;
     let mut model = policy.model().clone();
     model.heads = vec![ScalarHead::zeros(HEAD, None, model.config().hidden_size)];
     let mut reward = NativePolicy::new(model, Arc::clone(policy.tokenizer()), Trainable::All, 0);

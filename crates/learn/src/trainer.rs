@@ -1,10 +1,10 @@
 //! The training loop: batches by step, a schedule, an observer, the same loss curve after a resume.
 
+use crate::LearnError;
 use crate::objective::{Objective, TrainingRow};
 use crate::policy::{OptimiserSettings, Policy};
-use crate::LearnError;
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, Range};
@@ -80,13 +80,25 @@ impl TrainSettings {
             return refuse("batch", "is 0".into(), "give at least 1");
         }
         if !(self.learning_rate.is_finite() && self.learning_rate >= 0.0) {
-            return refuse("learning_rate", format!("is {}", self.learning_rate), "usual values: 1e-5 to 2e-3");
+            return refuse(
+                "learning_rate",
+                format!("is {}", self.learning_rate),
+                "usual values: 1e-5 to 2e-3",
+            );
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return refuse("dropout", format!("is {}", self.dropout), "a share from 0 up to, not including, 1");
+            return refuse(
+                "dropout",
+                format!("is {}", self.dropout),
+                "a share from 0 up to, not including, 1",
+            );
         }
         if !(0.0..1.0).contains(&self.hold) || !(0.0..=1.0).contains(&self.floor) {
-            return refuse("hold / floor", format!("are {} / {}", self.hold, self.floor), "shares from 0 to 1");
+            return refuse(
+                "hold / floor",
+                format!("are {} / {}", self.hold, self.floor),
+                "shares from 0 to 1",
+            );
         }
         Ok(())
     }
@@ -130,7 +142,8 @@ impl<'a> Epochs<'a> {
         if groups.is_empty() {
             return Err(LearnError::Data {
                 what: "no training rows".into(),
-                hint: "lower the threshold, draw more samples, or check that the verifier accepts any answer".into(),
+                hint: "lower the threshold, draw more samples, or check that the verifier accepts any answer"
+                    .into(),
             });
         }
         Ok(Epochs { groups, batch, seed, order: None })
@@ -142,7 +155,8 @@ impl<'a> Epochs<'a> {
             Some((known, order)) if *known == epoch => order[place] as usize,
             _ => {
                 let mut order: Vec<u32> = (0..self.groups.len() as u32).collect();
-                let mut random = ChaCha8Rng::seed_from_u64(self.seed ^ (epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                let mut random =
+                    ChaCha8Rng::seed_from_u64(self.seed ^ (epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
                 order.shuffle(&mut random);
                 let index = order[place] as usize;
                 self.order = Some((epoch, order));
@@ -213,7 +227,10 @@ pub fn train(
             clip_norm: settings.clip_norm,
         })?;
         if !loss.is_finite() || !gradient_norm.is_finite() {
-            return Err(LearnError::Diverged { step, what: format!("loss {loss}, gradient norm {gradient_norm}") });
+            return Err(LearnError::Diverged {
+                step,
+                what: format!("loss {loss}, gradient norm {gradient_norm}"),
+            });
         }
         let tokens = batch.iter().flatten().map(|r| r.tokens.len()).sum();
         summary.steps = step + 1;

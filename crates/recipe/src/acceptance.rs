@@ -113,7 +113,8 @@ impl Reproduction {
         find: impl Fn(&str) -> Option<Interval>,
         seconds: f64,
     ) -> Self {
-        let claims: Vec<ClaimResult> = acceptance.claims.iter().map(|claim| claim.judge(find(&claim.id))).collect();
+        let claims: Vec<ClaimResult> =
+            acceptance.claims.iter().map(|claim| claim.judge(find(&claim.id))).collect();
         let holds = claims.iter().filter(|c| c.required).all(|c| c.holds == Some(true));
         Reproduction { recipe: recipe.into(), size, holds, claims, seconds }
     }
@@ -130,8 +131,16 @@ mod tests {
     #[test]
     fn an_estimate_must_reach_the_size_and_the_interval_the_side() {
         let found = |value, low| Some(Interval { value, low, high: value + 0.05 });
-        assert_eq!(claim(None, true).judge(found(0.02, -0.01)).holds, Some(true), "size reached, no side asked");
-        assert_eq!(claim(Some(0.0), true).judge(found(0.02, -0.01)).holds, Some(false), "interval contains 0");
+        assert_eq!(
+            claim(None, true).judge(found(0.02, -0.01)).holds,
+            Some(true),
+            "size reached, no side asked"
+        );
+        assert_eq!(
+            claim(Some(0.0), true).judge(found(0.02, -0.01)).holds,
+            Some(false),
+            "interval contains 0"
+        );
         assert_eq!(claim(Some(0.0), true).judge(found(0.019, 0.01)).holds, Some(false), "too small");
         assert_eq!(claim(None, true).judge(None).holds, None, "not measured is not a yes and not a no");
     }
@@ -145,7 +154,8 @@ mod tests {
             seeds: 1,
             claims: vec![claim(None, required)],
         };
-        let verdict = |required| Reproduction::judge("r", Size::Quick, &acceptance(required), |_| None, 0.0).holds;
+        let verdict =
+            |required| Reproduction::judge("r", Size::Quick, &acceptance(required), |_| None, 0.0).holds;
         assert!(!verdict(true), "an untold required claim counts against it");
         assert!(verdict(false), "an untold observation does not");
     }

@@ -5,8 +5,9 @@ use elenchus_learn::policy::Policy;
 use elenchus_learn::rounds::{RoundReport, RoundSettings, RoundsResult, gold_control, improve};
 use elenchus_learn::{LearnError, Session};
 use elenchus_measure::{
-    Attempt, Axis, Bootstrap, Cell, Chart, Comparison, Interval, Judgement, Judgements, Plot, Report, RoundRecord, Scale,
-    Section, Series, Table, Tone, TraceSample, calibration_sections, compare, rounds_plots, rounds_table,
+    Attempt, Axis, Bootstrap, Cell, Chart, Comparison, Interval, Judgement, Judgements, Plot, Report,
+    RoundRecord, Scale, Section, Series, Table, Tone, TraceSample, calibration_sections, compare,
+    rounds_plots, rounds_table,
 };
 use elenchus_task::{Split, Task};
 use elenchus_trace::Problem;
@@ -58,7 +59,15 @@ pub fn run_improve(
     let control = match &mut control_policy {
         Some(control) => {
             let rows: Vec<usize> = result.reports.iter().skip(1).map(|r| r.rows).collect();
-            Some(gold_control(control.as_mut(), task, &config.rounds, &rows, config.seed, "control", session)?)
+            Some(gold_control(
+                control.as_mut(),
+                task,
+                &config.rounds,
+                &rows,
+                config.seed,
+                "control",
+                session,
+            )?)
         }
         None => None,
     };
@@ -140,7 +149,9 @@ fn report(
         (greedy, sampled) if greedy.high < 0.0 || sampled.high < 0.0 => Tone::Bad,
         _ => Tone::Unclear,
     };
-    let points = |i: &Interval| format!("{:+.1} points (95 % {:+.1} to {:+.1})", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high);
+    let points = |i: &Interval| {
+        format!("{:+.1} points (95 % {:+.1} to {:+.1})", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high)
+    };
     let rounds = records.len().saturating_sub(1);
     let sentence = format!(
         "After {rounds} rounds on its own verified answers the model solves {} more problems greedily and {} with one sample, on {} held-out problems.",
@@ -171,11 +182,13 @@ fn report(
     report = report.section(Section::plots("Exploration and exploitation", monitors(&result.reports, k)));
     if let Some(evaluation) = result.evaluations.last() {
         let judgements = Judgements::new(evaluation.results.iter().flat_map(|r| {
-            r.confidences
-                .iter()
-                .map(|&(confidence, correct)| Judgement { confidence: f64::from(confidence.clamp(0.0, 1.0)), correct })
+            r.confidences.iter().map(|&(confidence, correct)| Judgement {
+                confidence: f64::from(confidence.clamp(0.0, 1.0)),
+                correct,
+            })
         }))?;
-        report = report.sections(calibration_sections("exp(mean log-probability) after the last round", &judgements)?);
+        report = report
+            .sections(calibration_sections("exp(mean log-probability) after the last round", &judgements)?);
     }
     report = report.section(traces(task, held_out, result, control.map(|(_, e)| e))?);
     Ok(report)
@@ -198,10 +211,22 @@ fn compared(comparisons: &[Comparison]) -> Table {
 fn control_table(result: &RoundsResult, control: &RoundReport, k: usize) -> Table {
     let mut table = Table::new(
         "Beside as many gold rows for as many steps",
-        ["arm", "rows", "greedy", "one sample", &format!("vote of {k}"), &format!("pass@{k}"), "right by wrong steps"],
+        [
+            "arm",
+            "rows",
+            "greedy",
+            "one sample",
+            &format!("vote of {k}"),
+            &format!("pass@{k}"),
+            "right by wrong steps",
+        ],
     )
     .note("The control is trained from the same start on reference solutions of other training problems.");
-    let ends = [("start", result.reports.first()), ("self-improved", result.reports.last()), ("gold control", Some(control))];
+    let ends = [
+        ("start", result.reports.first()),
+        ("self-improved", result.reports.last()),
+        ("gold control", Some(control)),
+    ];
     for (name, report) in ends {
         let Some(r) = report else { continue };
         let rows = if name == "self-improved" { result.reports.iter().map(|r| r.rows).sum() } else { r.rows };
@@ -268,7 +293,9 @@ fn traces(
         return Ok(Section::traces("Samples", "", Vec::new()));
     };
     let mut samples = Vec::new();
-    for (kind, wanted) in [("repaired", (false, true)), ("broken", (true, false)), ("still wrong", (false, false))] {
+    for (kind, wanted) in
+        [("repaired", (false, true)), ("broken", (true, false)), ("still wrong", (false, false))]
+    {
         let places = (0..held_out.len())
             .filter(|&i| (before.results[i].greedy, after.results[i].greedy) == wanted)
             .take(PER_KIND);
@@ -292,7 +319,9 @@ fn traces(
     }
     Ok(Section::traces(
         "Greedy answers before and after",
-        format!("The first {PER_KIND} held-out problems of each kind, in the order of the set: not chosen by hand."),
+        format!(
+            "The first {PER_KIND} held-out problems of each kind, in the order of the set: not chosen by hand."
+        ),
         samples,
     ))
 }

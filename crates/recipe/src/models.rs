@@ -1,10 +1,10 @@
 //! Models by name: the embedded one, or a folder in the Hugging Face format.
 
+use crate::RecipeError;
 use elenchus_learn::pretrain::ModelShape;
 use elenchus_learn::reward::StepReward;
 use elenchus_learn::rounds::RoundSettings;
 use elenchus_learn::{LearnError, NativePolicy};
-use crate::RecipeError;
 use elenchus_native::{Checkpoint, Model, ModelConfig, NativeError, Tokenizer, Trainable};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +20,15 @@ const FILES: &[(&str, &[u8])] = &[
     ("model.safetensors", include_bytes!("../../../models/seedling/model.safetensors")),
     ("step_reward/config.json", include_bytes!("../../../models/seedling/step_reward/config.json")),
     ("step_reward/tokenizer.json", include_bytes!("../../../models/seedling/tokenizer.json")),
-    ("step_reward/model.safetensors", include_bytes!("../../../models/seedling/step_reward/model.safetensors")),
+    (
+        "step_reward/model.safetensors",
+        include_bytes!("../../../models/seedling/step_reward/model.safetensors"),
+    ),
     ("step_reward/elenchus.json", include_bytes!("../../../models/seedling/step_reward/elenchus.json")),
-    ("step_reward/heads.safetensors", include_bytes!("../../../models/seedling/step_reward/heads.safetensors")),
+    (
+        "step_reward/heads.safetensors",
+        include_bytes!("../../../models/seedling/step_reward/heads.safetensors"),
+    ),
 ];
 
 /// A model with its tokenizer.
@@ -49,7 +55,9 @@ pub fn folder(name: &str) -> Result<PathBuf, RecipeError> {
             return Err(RecipeError::Unknown {
                 what: "model",
                 name: name.into(),
-                hint: format!("`{EMBEDDED}`, or a folder that holds config.json, tokenizer.json and model.safetensors"),
+                hint: format!(
+                    "`{EMBEDDED}`, or a folder that holds config.json, tokenizer.json and model.safetensors"
+                ),
             });
         }
         return Ok(folder);

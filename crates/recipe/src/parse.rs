@@ -6,7 +6,8 @@ use elenchus_trace::nearest;
 /// Reads a recipe. `file` is only named in errors.
 pub fn parse(file: &str, text: &str) -> Result<Recipe, RecipeError> {
     let recipe: Recipe = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let line =
+            error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         let message = error.message().to_string();
         RecipeError::Parse { file: file.into(), line, hint: hint(&message), problem: first_line(&message) }
     })?;
@@ -33,8 +34,13 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     let refuse = |problem: String, hint: String| {
         Err(RecipeError::Check { recipe: recipe.name.clone(), problem, hint })
     };
-    if recipe.name.is_empty() || !recipe.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
-        return refuse("the name must be lower-case letters, digits and `-`".into(), "for example `self-certainty`".into());
+    if recipe.name.is_empty()
+        || !recipe.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    {
+        return refuse(
+            "the name must be lower-case letters, digits and `-`".into(),
+            "for example `self-certainty`".into(),
+        );
     }
     if let Some(part) = &recipe.strategy {
         elenchus_control::strategy(&part.name, part.settings.clone())
@@ -44,12 +50,18 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
         rounds.check().map_err(|error| split(&recipe.name, &error.to_string()))?;
     }
     if recipe.kind == Kind::TestTime && recipe.strategy.is_none() {
-        return refuse("a test-time recipe names no strategy".into(), "add a [strategy] table with `name`".into());
+        return refuse(
+            "a test-time recipe names no strategy".into(),
+            "add a [strategy] table with `name`".into(),
+        );
     }
     if let Some(acceptance) = &recipe.acceptance {
         let mut seen = std::collections::HashSet::new();
         if let Some(twice) = acceptance.claims.iter().find(|c| !seen.insert(c.id.as_str())) {
-            return refuse(format!("two claims have the id `{}`", twice.id), "give each claim its own id".into());
+            return refuse(
+                format!("two claims have the id `{}`", twice.id),
+                "give each claim its own id".into(),
+            );
         }
     }
     Ok(())
@@ -57,7 +69,8 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
 
 /// Takes a part's own `… hint: …` message apart.
 fn split(recipe: &str, message: &str) -> RecipeError {
-    let (problem, hint) = message.split_once("\nhint: ").unwrap_or((message, "see docs/reference/recipes.md"));
+    let (problem, hint) =
+        message.split_once("\nhint: ").unwrap_or((message, "see docs/reference/recipes.md"));
     RecipeError::Check { recipe: recipe.into(), problem: problem.into(), hint: hint.into() }
 }
 
@@ -97,7 +110,9 @@ settings = { samples = 4 }
         let error = parse("mine.toml", &wrong).unwrap_err().to_string();
         assert!(error.starts_with("mine.toml:14: unknown field `lerner`"), "{error}");
         assert!(error.ends_with("hint: did you mean `learner`?"), "{error}");
-        let error = parse("mine.toml", &GOOD.replace("self-consistency", "self-consistancy")).unwrap_err().to_string();
+        let error = parse("mine.toml", &GOOD.replace("self-consistency", "self-consistancy"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("self-consistency"), "the nearest strategy is offered: {error}");
         let error = parse("mine.toml", &GOOD.replace("samples = 4", "sampels = 4")).unwrap_err().to_string();
         assert!(error.contains("sampels"), "a setting of a part is checked too: {error}");

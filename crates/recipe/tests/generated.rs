@@ -22,7 +22,8 @@ fn up_to_date(path: &Path, wanted: &str) {
 
 #[test]
 fn the_table_of_recipes_in_the_readme() {
-    let mut table = String::from("\n| recipe | paper | what it does | state | verdict |\n|---|---|---|---|---|\n");
+    let mut table =
+        String::from("\n| recipe | paper | what it does | state | verdict |\n|---|---|---|---|---|\n");
     for r in built_in_recipes().expect("all recipes are valid") {
         let state = match r.state {
             State::Preview => "preview",

@@ -21,4 +21,4 @@ pub use message::{Content, ContentPart, FunctionCall, ImageUrl, Message, Role, T
 pub use nearest::nearest;
 pub use problem::{ChoiceOption, Problem};
 pub use records::{JudgementRow, PairRow, Sample, SampleRow};
-pub use tree::{Node, NodeId, NodeKind, Trace, TraceError, TRACE_VERSION};
+pub use tree::{Node, NodeId, NodeKind, TRACE_VERSION, Trace, TraceError};

@@ -99,10 +99,14 @@ pub struct Trace {
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// Not JSON, or not the JSON of a trace.
-    #[error("not a trace: {0}\nhint: a trace is the JSON object that `elenchus ask --json` prints under `trace`")]
+    #[error(
+        "not a trace: {0}\nhint: a trace is the JSON object that `elenchus ask --json` prints under `trace`"
+    )]
     Json(#[from] serde_json::Error),
     /// Written by a newer program.
-    #[error("trace `{id}` has format version {found}, this program reads up to {TRACE_VERSION}\nhint: update elenchus")]
+    #[error(
+        "trace `{id}` has format version {found}, this program reads up to {TRACE_VERSION}\nhint: update elenchus"
+    )]
     Version {
         /// The trace.
         id: String,
@@ -110,7 +114,9 @@ pub enum TraceError {
         found: u32,
     },
     /// A node names a node that does not stand before it.
-    #[error("trace `{id}`: node {node} refers to node {target}, which does not stand before it\nhint: the file was edited or cut")]
+    #[error(
+        "trace `{id}`: node {node} refers to node {target}, which does not stand before it\nhint: the file was edited or cut"
+    )]
     Order {
         /// The trace.
         id: String,

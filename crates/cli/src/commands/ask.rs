@@ -39,7 +39,8 @@ pub fn run(command: &Ask, global: &Global) -> Result<(), Failure> {
     let cancel = CancelToken::new();
     let context = asking::context(&command.model, &command.budget, global.seed, cancel.clone())?;
     let problem = Problem::new("question", task.name(), &command.question);
-    let answer = asking::block_on(&cancel, async { Ok(strategy.run(&context, task.as_ref(), &problem).await?) })?;
+    let answer =
+        asking::block_on(&cancel, async { Ok(strategy.run(&context, task.as_ref(), &problem).await?) })?;
     if global.json {
         return output::json(&answer);
     }
@@ -69,9 +70,15 @@ fn print(answer: &Answer, quiet: bool) -> Result<(), Failure> {
     }
     output::line(answer.answer.as_deref().unwrap_or(&answer.text))?;
     if !quiet {
-        let confidence = answer.confidence.map_or(String::new(), |c| format!("confidence {:.0} % (raw)  ", 100.0 * c));
+        let confidence =
+            answer.confidence.map_or(String::new(), |c| format!("confidence {:.0} % (raw)  ", 100.0 * c));
         let u = answer.usage;
-        anstream::eprintln!("{confidence}{} calls  {} tokens  {:.2} s of model time", u.calls, u.tokens(), u.seconds);
+        anstream::eprintln!(
+            "{confidence}{} calls  {} tokens  {:.2} s of model time",
+            u.calls,
+            u.tokens(),
+            u.seconds
+        );
     }
     Ok(())
 }

@@ -38,17 +38,16 @@ pub struct Estimate {
 /// Runs the command.
 pub fn run(command: &Estimate, global: &Global) -> Result<(), Failure> {
     let strategy = asking::named_strategy(&command.strategy, &command.settings)?;
-    let input = EstimateInput {
-        prompt_tokens: command.prompt_tokens,
-        completion_tokens: command.completion_tokens,
-    };
+    let input =
+        EstimateInput { prompt_tokens: command.prompt_tokens, completion_tokens: command.completion_tokens };
     let estimate = strategy.estimate(&input);
     let mut usage = estimate.usage;
     usage.calls *= command.problems;
     usage.prompt_tokens *= command.problems;
     usage.completion_tokens *= command.problems;
     let money = command.budget.price()?.map(|price| price.of(&usage));
-    let seconds = command.tokens_per_second.filter(|r| *r > 0.0).map(|rate| usage.completion_tokens as f64 / rate);
+    let seconds =
+        command.tokens_per_second.filter(|r| *r > 0.0).map(|rate| usage.completion_tokens as f64 / rate);
     if global.json {
         return output::json(&serde_json::json!({
             "strategy": strategy.name(), "problems": command.problems, "calls": usage.calls,

@@ -77,11 +77,13 @@ pub struct Eval {
 
 /// Two or more strategies on the same problems, with paired differences
 #[derive(Debug, Args)]
-#[command(after_help = "Each strategy gets the same token budget when `--max-total-tokens` is given; else what each spent stands
+#[command(
+    after_help = "Each strategy gets the same token budget when `--max-total-tokens` is given; else what each spent stands
 beside its result. The first strategy is the baseline.
 
 Example:
-  elenchus compare --strategy single --strategy self-consistency --strategy self-certainty --problems 300")]
+  elenchus compare --strategy single --strategy self-consistency --strategy self-certainty --problems 300"
+)]
 pub struct Compare {
     /// A strategy or a recipe, with settings behind a colon: `self-consistency:samples=8,temperature=0.8`
     #[arg(long, visible_alias = "recipe", required = true, num_args = 1)]
@@ -125,7 +127,9 @@ fn bar(length: usize, name: &str, quiet: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(length as u64).with_prefix(name.to_string());
-    if let Ok(style) = ProgressStyle::with_template("{prefix:>24} {bar:32} {pos}/{len} {per_sec} {eta_precise} left") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{prefix:>24} {bar:32} {pos}/{len} {per_sec} {eta_precise} left")
+    {
         bar.set_style(style);
     }
     bar
@@ -144,7 +148,8 @@ fn measure(
     let context = asking::context(asked.model, asked.budget, global.seed, cancel.clone())?;
     let bar = bar(problems.len(), name, global.quiet);
     let answers = asking::block_on(&cancel, async {
-        asking::answer_all(&context, strategy.as_ref(), task, problems, asked.problems.at_once.max(1), &bar).await
+        asking::answer_all(&context, strategy.as_ref(), task, problems, asked.problems.at_once.max(1), &bar)
+            .await
     });
     bar.finish_and_clear();
     let answers = answers?;
@@ -196,7 +201,11 @@ pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
 /// Runs `compare`.
 pub fn run_compare(command: &Compare, global: &Global) -> Result<(), Failure> {
     if command.strategy.len() < 2 {
-        return Err(Failure::new(Code::Usage, "one strategy cannot be compared", "give `--strategy` twice or more"));
+        return Err(Failure::new(
+            Code::Usage,
+            "one strategy cannot be compared",
+            "give `--strategy` twice or more",
+        ));
     }
     let (task, problems) = command.problems.load(global.seed)?;
     let asked = Asked { problems: &command.problems, model: &command.model, budget: &command.budget };
@@ -211,9 +220,12 @@ pub fn run_compare(command: &Compare, global: &Global) -> Result<(), Failure> {
     let bootstrap = Bootstrap::default().seed(global.seed);
     let comparisons = strategies[1..]
         .iter()
-        .map(|m| Ok(compare(&m.strategy, &m.correct, &strategies[0].strategy, &strategies[0].correct, &bootstrap)?))
+        .map(|m| {
+            Ok(compare(&m.strategy, &m.correct, &strategies[0].strategy, &strategies[0].correct, &bootstrap)?)
+        })
         .collect::<Result<Vec<_>, Failure>>()?;
-    let p_values: Vec<f64> = comparisons.iter().filter_map(|c| c.mcnemar.as_ref().map(|m| m.p_value)).collect();
+    let p_values: Vec<f64> =
+        comparisons.iter().filter_map(|c| c.mcnemar.as_ref().map(|m| m.p_value)).collect();
     let adjusted_p = if p_values.is_empty() { Vec::new() } else { holm(&p_values)? };
     if global.json {
         return output::json(&Compared { strategies, comparisons, adjusted_p });
@@ -222,7 +234,8 @@ pub fn run_compare(command: &Compare, global: &Global) -> Result<(), Failure> {
     rows.extend(strategies.iter().map(row));
     output::line(&output::table(&rows))?;
     for (index, comparison) in comparisons.iter().enumerate() {
-        let p = adjusted_p.get(index).map_or(String::new(), |p| format!(" (McNemar p = {p:.4}, Holm-adjusted)"));
+        let p =
+            adjusted_p.get(index).map_or(String::new(), |p| format!(" (McNemar p = {p:.4}, Holm-adjusted)"));
         output::line(&format!("{}{p}", comparison.sentence))?;
         let (a, b) = (strategies[index + 1].usage.tokens(), strategies[0].usage.tokens());
         output::line(&format!(

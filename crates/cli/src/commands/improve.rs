@@ -172,8 +172,15 @@ pub fn execute(config: &ImproveConfig, run: &Run, global: &Global) -> Result<(),
     print(&improvement, config.rounds.evaluate.samples, seconds, &report, &model)
 }
 
-fn print(improvement: &Improvement, k: usize, seconds: f64, report: &Path, model: &Path) -> Result<(), Failure> {
-    let heading = ["", "greedy", "one sample", &format!("vote@{k}"), &format!("pass@{k}"), "by wrong steps", "rows"];
+fn print(
+    improvement: &Improvement,
+    k: usize,
+    seconds: f64,
+    report: &Path,
+    model: &Path,
+) -> Result<(), Failure> {
+    let heading =
+        ["", "greedy", "one sample", &format!("vote@{k}"), &format!("pass@{k}"), "by wrong steps", "rows"];
     let mut rows = vec![heading.iter().map(ToString::to_string).collect::<Vec<String>>()];
     let mut add = |name: String, r: &RoundReport| {
         rows.push(vec![

@@ -144,7 +144,9 @@ pub fn list_models(command: &Models, global: &Global) -> Result<(), Failure> {
         c.vocab_size,
         c.max_positions
     ))?;
-    output::line("any folder with config.json, tokenizer.json and model.safetensors (Llama, Qwen2, Qwen3) can be named too")
+    output::line(
+        "any folder with config.json, tokenizer.json and model.safetensors (Llama, Qwen2, Qwen3) can be named too",
+    )
 }
 
 /// Runs `report`.

@@ -49,7 +49,8 @@ pub fn run(command: &Measure, global: &Global) -> Result<(), Failure> {
             "ece": { "equal_width": s.ece.equal_width, "equal_mass": s.ece.equal_mass },
         }));
     }
-    let optional = |v: Option<f64>| v.map_or("undefined (all right or all wrong)".into(), |v| format!("{v:.4}"));
+    let optional =
+        |v: Option<f64>| v.map_or("undefined (all right or all wrong)".into(), |v| format!("{v:.4}"));
     for (name, value) in [
         ("judgements", s.n.to_string()),
         ("accuracy", output::percent(&s.accuracy_interval)),

@@ -17,12 +17,14 @@ use std::time::Instant;
 
 /// Make the embedded model again from nothing
 #[derive(Debug, Args)]
-#[command(after_help = "Trains the tiny transformer on generated problems, first on gold and corrupted solutions, then on
+#[command(
+    after_help = "Trains the tiny transformer on generated problems, first on gold and corrupted solutions, then on
 its own samples for the skills that look at solutions. The same seed gives the same weights on the same machine.
 
 Examples:
   elenchus pretrain --out runs/seedling
-  elenchus pretrain --set base.steps=2000 --out runs/short")]
+  elenchus pretrain --set base.steps=2000 --out runs/short"
+)]
 pub struct Pretrain {
     /// Folder of the run; the model is in its `model` folder
     #[arg(long, value_name = "DIR", default_value = "runs/pretrain")]
@@ -69,7 +71,12 @@ pub fn execute(config: &PretrainConfig, run: &Run, global: &Global) -> Result<()
     reward.save(&folder.join("step_reward"), false)?;
     let seconds = begun.elapsed().as_secs_f64();
     if global.json {
-        return output::json(&serde_json::json!({ "model": folder, "step_reward_auroc": quality, "seconds": seconds }));
+        return output::json(
+            &serde_json::json!({ "model": folder, "step_reward_auroc": quality, "seconds": seconds }),
+        );
     }
-    output::line(&format!("model   {}\nAUROC of the step reward model {quality:.3}\n{seconds:.0} seconds", folder.display()))
+    output::line(&format!(
+        "model   {}\nAUROC of the step reward model {quality:.3}\n{seconds:.0} seconds",
+        folder.display()
+    ))
 }

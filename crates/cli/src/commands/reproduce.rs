@@ -49,8 +49,10 @@ pub struct ReproduceConfig {
 pub fn run(command: &Reproduce, global: &Global) -> Result<(), Failure> {
     let recipe = built_in(&command.name)?;
     let size = if command.full { Size::Full } else { Size::Quick };
-    let config = ReproduceConfig { recipe: recipe.name, size, models: command.model.clone(), seed: global.seed };
-    let folder = command.out.clone().unwrap_or_else(|| free_folder(&format!("runs/reproduce-{}", command.name)));
+    let config =
+        ReproduceConfig { recipe: recipe.name, size, models: command.model.clone(), seed: global.seed };
+    let folder =
+        command.out.clone().unwrap_or_else(|| free_folder(&format!("runs/reproduce-{}", command.name)));
     let run = Run::create(folder, &RunConfig::Reproduce(config.clone()))?;
     execute(&config, &run, global)
 }
@@ -60,8 +62,13 @@ pub fn execute(config: &ReproduceConfig, run: &Run, global: &Global) -> Result<(
     let recipe = built_in(&config.recipe)?;
     let display = Display::new(0, 0, global.quiet);
     let session = Session { run: Some(run), observer: &display, stop: stop_on_interrupt() };
-    let input =
-        Input { recipe: &recipe, size: config.size, seed: config.seed, models: &config.models, session: &session };
+    let input = Input {
+        recipe: &recipe,
+        size: config.size,
+        seed: config.seed,
+        models: &config.models,
+        session: &session,
+    };
     let outcome = reproduce(&input);
     display.finish();
     let reproduced = outcome?;

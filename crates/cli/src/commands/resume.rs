@@ -9,11 +9,13 @@ use std::path::PathBuf;
 
 /// Go on with a run that was interrupted
 #[derive(Debug, Args)]
-#[command(after_help = "Finished units of work come from the journal, the rest is done now; the result is the one that
+#[command(
+    after_help = "Finished units of work come from the journal, the rest is done now; the result is the one that
 an undisturbed run would have had. A finished run is only reported again.
 
 Example:
-  elenchus resume runs/improve-1")]
+  elenchus resume runs/improve-1"
+)]
 pub struct Resume {
     /// Folder of the run
     run: PathBuf,

@@ -4,7 +4,9 @@ use crate::arguments::Global;
 use crate::failure::{Code, Failure};
 use crate::{files, output};
 use clap::Args;
-use elenchus_control::{Power, RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded};
+use elenchus_control::{
+    Power, RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
+};
 use elenchus_measure::{Interval, accuracy};
 use elenchus_trace::{Problem, SampleRow};
 use serde::Serialize;

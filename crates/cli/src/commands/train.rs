@@ -5,10 +5,10 @@ use crate::failure::{Code, Failure};
 use crate::progress::{Display, stop_on_interrupt};
 use crate::{files, output};
 use clap::Args;
+use elenchus_learn::Observer;
 use elenchus_learn::objective::{TrainingRow, objective};
 use elenchus_learn::policy::{Policy, text_row};
 use elenchus_learn::trainer::{Epochs, TrainSettings, train};
-use elenchus_learn::Observer;
 use elenchus_recipe::models;
 use elenchus_remember::data::{PreferenceRow, PromptCompletionRow};
 use std::ops::ControlFlow;
@@ -16,11 +16,13 @@ use std::path::PathBuf;
 
 /// Train a checkpoint on rows in TRL's formats
 #[derive(Debug, Args)]
-#[command(after_help = "sft reads prompt-completion rows, dpo, ipo and orpo preference rows (docs/formats.md); JSON Lines or Parquet.
+#[command(
+    after_help = "sft reads prompt-completion rows, dpo, ipo and orpo preference rows (docs/formats.md); JSON Lines or Parquet.
 
 Examples:
   elenchus train rows.jsonl --out runs/sft/model
-  elenchus train pairs.parquet --objective dpo --set beta=0.2 --train-set steps=200 --out runs/dpo/model")]
+  elenchus train pairs.parquet --objective dpo --set beta=0.2 --train-set steps=200 --out runs/dpo/model"
+)]
 pub struct Train {
     /// Training rows
     file: PathBuf,
@@ -70,10 +72,11 @@ pub fn run(command: &Train, global: &Global) -> Result<(), Failure> {
     let stop = stop_on_interrupt();
     display.phase(0, &command.objective, settings.steps);
     let mut source = Epochs::new(&groups, settings.batch, global.seed)?;
-    let outcome = train(&mut policy, objective.as_ref(), &settings, &mut source, 0..settings.steps, &mut |_, step| {
-        display.advance(1, step.tokens, false);
-        if stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    let outcome =
+        train(&mut policy, objective.as_ref(), &settings, &mut source, 0..settings.steps, &mut |_, step| {
+            display.advance(1, step.tokens, false);
+            if stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
     display.finish();
     // What was learned so far is worth keeping, also after Ctrl-C.
     policy.save(&command.out, true)?;
@@ -86,7 +89,9 @@ pub fn run(command: &Train, global: &Global) -> Result<(), Failure> {
         other => other.into(),
     })?;
     if global.json {
-        return output::json(&serde_json::json!({ "model": command.out, "rows": groups.len(), "summary": summary }));
+        return output::json(
+            &serde_json::json!({ "model": command.out, "rows": groups.len(), "summary": summary }),
+        );
     }
     output::line(&format!(
         "{} steps on {} rows, loss of the last tenth {:.4}\nmodel   {}",
@@ -98,7 +103,9 @@ pub fn run(command: &Train, global: &Global) -> Result<(), Failure> {
 }
 
 fn groups(command: &Train, policy: &dyn Policy) -> Result<Vec<Vec<TrainingRow>>, Failure> {
-    let row = |prompt: String, response: String| -> Result<TrainingRow, Failure> { Ok(text_row(policy, &prompt, &response)?) };
+    let row = |prompt: String, response: String| -> Result<TrainingRow, Failure> {
+        Ok(text_row(policy, &prompt, &response)?)
+    };
     match command.objective.as_str() {
         "sft" => files::read::<PromptCompletionRow>(&command.file, command.skip_bad_lines)?
             .iter()

@@ -12,11 +12,13 @@ use std::time::Instant;
 
 /// Whether predicted answers mean the same as reference answers
 #[derive(Debug, Args)]
-#[command(after_help = "FILE is pairs.jsonl: {id, gold, pred} per line; a row may carry options (docs/formats.md).
+#[command(
+    after_help = "FILE is pairs.jsonl: {id, gold, pred} per line; a row may carry options (docs/formats.md).
 
 Examples:
   elenchus verify pairs.jsonl
-  elenchus verify pairs.jsonl --json | jq .equivalent")]
+  elenchus verify pairs.jsonl --json | jq .equivalent"
+)]
 pub struct Verify {
     /// Answer pairs
     file: PathBuf,

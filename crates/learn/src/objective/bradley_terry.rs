@@ -55,6 +55,8 @@ mod tests {
     #[test]
     fn gradient() {
         check::gradient_is_right(&BradleyTerry::default(), |_| {});
-        check::gradient_is_right(&BradleyTerry { head: 0, margin: 0.3 }, |rows| rows[0].preference = Some(0.8));
+        check::gradient_is_right(&BradleyTerry { head: 0, margin: 0.3 }, |rows| {
+            rows[0].preference = Some(0.8)
+        });
     }
 }

@@ -1,4 +1,6 @@
-use super::{BatchScale, Objective, ObjectiveNeeds, RowGradient, RowOutput, log_sigmoid, sigmoid, spread, weighted_sum};
+use super::{
+    BatchScale, Objective, ObjectiveNeeds, RowGradient, RowOutput, log_sigmoid, sigmoid, spread, weighted_sum,
+};
 use serde::{Deserialize, Serialize};
 
 /// Direct preference optimisation (arXiv 2305.18290, eq. 7) with label smoothing and soft labels.

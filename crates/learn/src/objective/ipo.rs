@@ -47,7 +47,10 @@ impl Objective for Ipo {
             logprobs: spread(output.row, factor),
             ..Default::default()
         };
-        (residual * residual / scale.groups, vec![gradient(chosen, factor / nw), gradient(rejected, -factor / nl)])
+        (
+            residual * residual / scale.groups,
+            vec![gradient(chosen, factor / nw), gradient(rejected, -factor / nl)],
+        )
     }
 }
 

@@ -176,7 +176,9 @@ pub struct ObjectiveEntry {
     pub build: fn(Value) -> Result<Box<dyn Objective>, LearnError>,
 }
 
-fn build<T: Objective + DeserializeOwned + 'static>(settings: Value) -> Result<Box<dyn Objective>, LearnError> {
+fn build<T: Objective + DeserializeOwned + 'static>(
+    settings: Value,
+) -> Result<Box<dyn Objective>, LearnError> {
     let settings = if settings.is_null() { Value::Object(Default::default()) } else { settings };
     let objective: T = serde_json::from_value(settings).map_err(|e| LearnError::Setting {
         field: "objective".into(),
@@ -247,7 +249,10 @@ pub(crate) mod check {
     use super::*;
 
     /// Random rows with log-probabilities, entropies and one head; deterministic.
-    pub fn rows(count: usize, seed: u64) -> (Vec<TrainingRow>, Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<Vec<Vec<f32>>>) {
+    pub fn rows(
+        count: usize,
+        seed: u64,
+    ) -> (Vec<TrainingRow>, Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<Vec<Vec<f32>>>) {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut next = move || {
             state ^= state << 13;
@@ -323,7 +328,8 @@ pub(crate) mod check {
                     up[r][0][i] += h;
                     down[r][0][i] -= h;
                     let step = f64::from(up[r][0][i]) - f64::from(down[r][0][i]);
-                    let numeric = (run(&logprobs, &entropies, &up).0 - run(&logprobs, &entropies, &down).0) / step;
+                    let numeric =
+                        (run(&logprobs, &entropies, &up).0 - run(&logprobs, &entropies, &down).0) / step;
                     let analytic = gradient[r].heads.first().and_then(|g| g.get(i)).copied().unwrap_or(0.0);
                     close(numeric, analytic, "head");
                 }
@@ -345,7 +351,9 @@ mod tests {
 
     #[test]
     fn unknown_names_and_settings_are_refused_with_a_hint() {
-        assert!(objective("dppo", Value::Null).is_err_and(|e| e.to_string().contains("hint: one of: sft, dpo")));
+        assert!(
+            objective("dppo", Value::Null).is_err_and(|e| e.to_string().contains("hint: one of: sft, dpo"))
+        );
         let wrong = objective("dpo", serde_json::json!({"betta": 0.1}));
         assert!(wrong.is_err_and(|e| e.to_string().contains("betta")), "an unknown field is named");
         for entry in OBJECTIVES {

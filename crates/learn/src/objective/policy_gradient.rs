@@ -170,12 +170,20 @@ mod tests {
     fn gradient() {
         for kl_estimator in [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3] {
             for normalisation in [Normalisation::Token, Normalisation::Sequence, Normalisation::Constant(7)] {
-                let objective =
-                    PolicyGradient { kl: 0.3, kl_estimator, entropy: 0.1, normalisation, ..Default::default() };
+                let objective = PolicyGradient {
+                    kl: 0.3,
+                    kl_estimator,
+                    entropy: 0.1,
+                    normalisation,
+                    ..Default::default()
+                };
                 check::gradient_is_right(&objective, |_| {});
             }
         }
-        check::gradient_is_right(&PolicyGradient { clip_low: 0.0, clip_high: 0.0, ..Default::default() }, |_| {});
+        check::gradient_is_right(
+            &PolicyGradient { clip_low: 0.0, clip_high: 0.0, ..Default::default() },
+            |_| {},
+        );
     }
 
     #[test]
@@ -200,7 +208,11 @@ mod tests {
         assert!((rloo[0] - 2.0 / 3.0).abs() < 1e-12 && (rloo[1] + 2.0 / 3.0).abs() < 1e-12, "leave one out");
         assert_eq!(advantages(&r, Advantage::Centred), [0.5, -0.5, -0.5, 0.5]);
         assert!((advantages(&r, Advantage::Standardised)[0] - 1.0).abs() < 1e-5, "deviation is 1/2");
-        assert_eq!(advantages(&[1.0, 1.0], Advantage::Standardised), [0.0, 0.0], "no signal in equal rewards");
+        assert_eq!(
+            advantages(&[1.0, 1.0], Advantage::Standardised),
+            [0.0, 0.0],
+            "no signal in equal rewards"
+        );
         assert_eq!(effective_group_share(&[vec![1.0, 1.0], vec![0.0, 1.0]]), 0.5);
     }
 }

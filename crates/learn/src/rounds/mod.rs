@@ -148,14 +148,24 @@ impl RoundSettings {
         if self.rounds == 0 || self.problems == 0 || self.samples == 0 {
             return refuse("rounds / problems / samples", "must be at least 1", "use `eval` to only measure");
         }
-        if self.probe.temperatures.is_empty() || self.probe.temperatures.iter().any(|t| !(*t > 0.0 && t.is_finite())) {
-            return refuse("probe.temperatures", "needs at least one value above 0", "for example [0.8, 1.0]");
+        if self.probe.temperatures.is_empty()
+            || self.probe.temperatures.iter().any(|t| !(*t > 0.0 && t.is_finite()))
+        {
+            return refuse(
+                "probe.temperatures",
+                "needs at least one value above 0",
+                "for example [0.8, 1.0]",
+            );
         }
         if self.probe.thresholds.is_empty() {
             return refuse("probe.thresholds", "is empty", "for example [0.0]");
         }
         if self.evaluate.problems == 0 || self.evaluate.samples == 0 {
-            return refuse("evaluate", "needs problems and samples", "for example problems = 1000, samples = 8");
+            return refuse(
+                "evaluate",
+                "needs problems and samples",
+                "for example problems = 1000, samples = 8",
+            );
         }
         self.train.check()
     }
@@ -294,7 +304,15 @@ pub fn improve(
     let mut result = RoundsResult { reports: Vec::new(), evaluations: Vec::new() };
     let measure = |policy: &mut dyn Policy, round: usize| {
         session.observer.phase(round, "measure", 2 * held_out.len());
-        evaluate(policy, task, &held_out, &settings.evaluate, mix(seed, 2), &format!("{name}/{round}/measure"), session)
+        evaluate(
+            policy,
+            task,
+            &held_out,
+            &settings.evaluate,
+            mix(seed, 2),
+            &format!("{name}/{round}/measure"),
+            session,
+        )
     };
     let evaluation = measure(policy, 0)?;
     let report = RoundReport::measured(0, &evaluation)?;
@@ -306,7 +324,16 @@ pub fn improve(
         let mut round_seed = mix(seed, 100 + round as u64);
         let begun = std::time::Instant::now();
         let checkpoint = format!("{name}-round-{round}");
-        let prepared = prepare(policy, task, settings, step_model.as_deref_mut(), round, &mut round_seed, name, session)?;
+        let prepared = prepare(
+            policy,
+            task,
+            settings,
+            step_model.as_deref_mut(),
+            round,
+            &mut round_seed,
+            name,
+            session,
+        )?;
         if let Some(folder) = session.checkpoint(&checkpoint)? {
             policy.load(&folder)?;
         } else {
@@ -333,7 +360,9 @@ pub fn improve(
         result.reports.push(report);
         result.evaluations.push(evaluation);
         if settings.stop.patience > 0 && stalled(&result.reports, settings.stop) {
-            session.observer.note(&format!("stopped after round {round}: no gain in {} rounds", settings.stop.patience));
+            session
+                .observer
+                .note(&format!("stopped after round {round}: no gain in {} rounds", settings.stop.patience));
             break;
         }
     }
@@ -390,7 +419,15 @@ fn prepare(
             let judged = judged_rollouts(policy, task, &problems, &rollouts, &label, session)?;
             tokens += count_tokens(&judged);
             drawn += problems.len() * settings.probe.samples;
-            let scored = score_rollouts(task, &problems, &judged, &settings.reward, step_model.as_deref_mut(), &label, session)?;
+            let scored = score_rollouts(
+                task,
+                &problems,
+                &judged,
+                &settings.reward,
+                step_model.as_deref_mut(),
+                &label,
+                session,
+            )?;
             let pools = Pools::new(&scored);
             let (threshold, balance) = pools.best_threshold(
                 thresholds,
@@ -418,7 +455,15 @@ fn prepare(
     let judged = judged_rollouts(policy, task, &problems, &rollouts, &label, session)?;
     tokens += count_tokens(&judged);
     drawn += problems.len() * settings.samples;
-    let mut scored = score_rollouts(task, &problems, &judged, &settings.reward, step_model.as_deref_mut(), &label, session)?;
+    let mut scored = score_rollouts(
+        task,
+        &problems,
+        &judged,
+        &settings.reward,
+        step_model.as_deref_mut(),
+        &label,
+        session,
+    )?;
     if settings.select.add_reference {
         for (problem, pool) in problems.iter().zip(&mut scored) {
             if let Some(text) = task.reference(problem) {
@@ -490,23 +535,17 @@ fn train_round(
     if !online {
         policy.reset_optimiser();
     }
-    let (first, total) = if online { ((round - 1) * per_round, settings.rounds * per_round) } else { (0, per_round) };
+    let (first, total) =
+        if online { ((round - 1) * per_round, settings.rounds * per_round) } else { (0, per_round) };
     let mut epochs = Epochs::new(rows, settings.train.batch, mix(seed, 6))?;
     let mut tokens = 0;
     let whole = TrainSettings { steps: total, ..settings.train.clone() };
     let mut stretch = Stretch { inner: &mut epochs, first };
-    train(
-        policy,
-        &Sft::default(),
-        &whole,
-        &mut stretch,
-        first..first + per_round,
-        &mut |_, step| {
-            tokens += step.tokens;
-            session.observer.advance(1, step.tokens, false);
-            if session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        },
-    )?;
+    train(policy, &Sft::default(), &whole, &mut stretch, first..first + per_round, &mut |_, step| {
+        tokens += step.tokens;
+        session.observer.advance(1, step.tokens, false);
+        if session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
     Ok(tokens)
 }
 

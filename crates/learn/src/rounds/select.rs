@@ -26,7 +26,8 @@ pub struct Selection {
 /// The samples of one query that can be kept at all: first of each distinct text, by falling reward (ties: first drawn).
 fn candidates(samples: &[ScoredSample]) -> Vec<usize> {
     let mut seen = HashSet::new();
-    let mut order: Vec<usize> = (0..samples.len()).filter(|&i| seen.insert(samples[i].text.as_str())).collect();
+    let mut order: Vec<usize> =
+        (0..samples.len()).filter(|&i| seen.insert(samples[i].text.as_str())).collect();
     order.sort_by(|&a, &b| samples[b].reward.total_cmp(&samples[a].reward));
     order
 }
@@ -54,11 +55,14 @@ impl<'a> Pools<'a> {
     pub fn select(&self, threshold: f64, target: usize, most_per_query: usize) -> Selection {
         let above: Vec<usize> = (0..self.queries.len()).map(|q| self.above(q, threshold)).collect();
         let total = |cap: usize| above.iter().map(|&n| n.min(cap)).sum::<usize>();
-        let cap = (1..=most_per_query.max(1)).find(|&cap| total(cap) >= target).unwrap_or(most_per_query.max(1));
+        let cap =
+            (1..=most_per_query.max(1)).find(|&cap| total(cap) >= target).unwrap_or(most_per_query.max(1));
         let kept = above
             .iter()
             .enumerate()
-            .flat_map(|(query, &n)| self.order[query][..n.min(cap)].iter().map(move |&sample| (query, sample)))
+            .flat_map(|(query, &n)| {
+                self.order[query][..n.min(cap)].iter().map(move |&sample| (query, sample))
+            })
             .collect();
         Selection { kept, cap }
     }
@@ -77,17 +81,24 @@ impl<'a> Pools<'a> {
     /// `bs_i = min(n'_i / n*, 1) · n'_i / n_i` with n'_i unique correct rows and n_i kept rows.
     pub fn balance(&self, selection: &Selection, wanted: f64) -> f64 {
         let yields = self.yields(selection);
-        let sum: f64 = yields
-            .iter()
-            .map(|&(good, kept)| {
-                if kept == 0 { 0.0 } else { (good as f64 / wanted).min(1.0) * good as f64 / kept as f64 }
-            })
-            .sum();
+        let sum: f64 =
+            yields
+                .iter()
+                .map(|&(good, kept)| {
+                    if kept == 0 { 0.0 } else { (good as f64 / wanted).min(1.0) * good as f64 / kept as f64 }
+                })
+                .sum();
         sum / yields.len().max(1) as f64
     }
 
     /// The threshold of the grid with the highest mean balance score (ties: the lowest threshold), with that score.
-    pub fn best_threshold(&self, grid: &[f64], target: usize, most_per_query: usize, wanted: f64) -> (f64, f64) {
+    pub fn best_threshold(
+        &self,
+        grid: &[f64],
+        target: usize,
+        most_per_query: usize,
+        wanted: f64,
+    ) -> (f64, f64) {
         let mut best = (grid.first().copied().unwrap_or(0.0), f64::NEG_INFINITY);
         for &threshold in grid {
             let score = self.balance(&self.select(threshold, target, most_per_query), wanted);
@@ -134,10 +145,18 @@ mod tests {
     #[test]
     fn the_threshold_is_exclusive_and_duplicates_count_once() {
         // Rewards of the sheet: right with min step 0.6, wrong with −0.4, wrong with −0.6.
-        let queries =
-            vec![vec![sample("a", 1.12, true), sample("b", -0.08, false), sample("c", -0.12, false), sample("a", 1.12, true)]];
+        let queries = vec![vec![
+            sample("a", 1.12, true),
+            sample("b", -0.08, false),
+            sample("c", -0.12, false),
+            sample("a", 1.12, true),
+        ]];
         let pools = Pools::new(&queries);
-        assert_eq!(pools.select(-0.1, 9, 64).kept, [(0, 0), (0, 1)], "−0.08 stays, −0.12 goes, the second `a` is the first");
+        assert_eq!(
+            pools.select(-0.1, 9, 64).kept,
+            [(0, 0), (0, 1)],
+            "−0.08 stays, −0.12 goes, the second `a` is the first"
+        );
         assert_eq!(pools.select(1.12, 9, 64).kept, [], "r > τ, not ≥");
     }
 

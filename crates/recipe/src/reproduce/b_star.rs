@@ -7,7 +7,8 @@ use elenchus_learn::reward::StepReward;
 use elenchus_learn::rollouts::mix;
 use elenchus_learn::rounds::{RoundSettings, RoundsResult, improve};
 use elenchus_measure::{
-    Axis, Bootstrap, Cell, Chart, Interval, Plot, Scale, Section, Series, Table, compare_over_seeds, student_interval,
+    Axis, Bootstrap, Cell, Chart, Interval, Plot, Scale, Section, Series, Table, compare_over_seeds,
+    student_interval,
 };
 use serde::Deserialize;
 
@@ -90,7 +91,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
                 let step_model = steps.as_mut().map(|p| p as &mut dyn Policy);
                 let task = task.as_ref();
                 input.session.observer.note(&format!("arm {}, model {name}, seed {}", arm.name, s + 1));
-                let result = improve(&mut policy, task, &arm.settings, step_model, seed, &label, input.session)?;
+                let result =
+                    improve(&mut policy, task, &arm.settings, step_model, seed, &label, input.session)?;
                 arm.results.push(result);
             }
         }
@@ -105,7 +107,8 @@ fn last_greedy(result: &RoundsResult) -> Vec<f64> {
 
 fn last_distinct(result: &RoundsResult) -> Vec<f64> {
     let last = result.evaluations.last();
-    last.map(|e| e.results.iter().map(|r| f64::from(u8::from(r.distinct_right >= 4))).collect()).unwrap_or_default()
+    last.map(|e| e.results.iter().map(|r| f64::from(u8::from(r.distinct_right >= 4))).collect())
+        .unwrap_or_default()
 }
 
 fn findings(input: &Reproduce<'_>, settings: &Settings, arms: &[Arm]) -> Result<Findings, RecipeError> {
@@ -113,7 +116,9 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, arms: &[Arm]) -> Result<
     let bootstrap = Bootstrap::default().seed(input.seed);
     let rows = |arm: &Arm, of: fn(&RoundsResult) -> Vec<f64>| arm.results.iter().map(of).collect::<Vec<_>>();
     let difference = |a: &Arm, b: &Arm, of: fn(&RoundsResult) -> Vec<f64>| -> Result<Interval, RecipeError> {
-        Ok(super::wider(&compare_over_seeds(&a.name, &rows(a, of), &b.name, &rows(b, of), &bootstrap)?.difference))
+        Ok(super::wider(
+            &compare_over_seeds(&a.name, &rows(a, of), &b.name, &rows(b, of), &bootstrap)?.difference,
+        ))
     };
     let [b_star, fixed, ablations @ ..] = arms else { return Ok(findings) };
     findings.estimates.insert("greedy".into(), difference(b_star, fixed, last_greedy)?);
@@ -168,9 +173,16 @@ fn drawn(arm: &Arm) -> usize {
     arm.results.first().and_then(|r| r.reports.get(1)).map_or(0, |r| r.drawn)
 }
 
-fn pooled(arm: &Arm, value: impl Fn(&elenchus_learn::rounds::RoundReport) -> f64) -> Result<Interval, RecipeError> {
+fn pooled(
+    arm: &Arm,
+    value: impl Fn(&elenchus_learn::rounds::RoundReport) -> f64,
+) -> Result<Interval, RecipeError> {
     let values: Vec<f64> = arm.results.iter().filter_map(|r| r.reports.last()).map(value).collect();
-    Ok(if values.len() > 1 { student_interval(&values, 0.95)? } else { Interval::exact(values.first().copied().unwrap_or(0.0)) })
+    Ok(if values.len() > 1 {
+        student_interval(&values, 0.95)?
+    } else {
+        Interval::exact(values.first().copied().unwrap_or(0.0))
+    })
 }
 
 fn table(settings: &Settings, arms: &[Arm]) -> Result<Table, RecipeError> {
@@ -203,7 +215,10 @@ fn table(settings: &Settings, arms: &[Arm]) -> Result<Table, RecipeError> {
 }
 
 fn chosen(b_star: &Arm) -> Table {
-    let mut table = Table::new("What B-STaR chose", ["seed", "round", "temperature", "threshold", "balance score", "rows"]);
+    let mut table = Table::new(
+        "What B-STaR chose",
+        ["seed", "round", "temperature", "threshold", "balance score", "rows"],
+    );
     for (seed, result) in b_star.results.iter().enumerate() {
         for r in result.reports.iter().skip(1) {
             table = table.row([
@@ -232,7 +247,11 @@ fn plot(arms: &[Arm]) -> Result<Plot, RecipeError> {
     Ok(Plot::new(
         "Greedy accuracy by round",
         "Means over models and seeds on held-out problems.",
-        Chart::Line { x: Axis::new("round", Scale::Whole), y: Axis::new("greedy accuracy", Scale::Percent), series },
+        Chart::Line {
+            x: Axis::new("round", Scale::Whole),
+            y: Axis::new("greedy accuracy", Scale::Percent),
+            series,
+        },
     ))
 }
 
@@ -245,7 +264,13 @@ mod tests {
         let rounds = RoundSettings::default();
         let probe = rounds.probe.problems * rounds.probe.samples * rounds.probe.temperatures.len();
         let spent = probe + rounds.problems * rounds.samples;
-        assert!(equal_samples(&rounds) * rounds.problems >= spent, "the probe's cost is in the baseline's budget");
-        assert!((equal_samples(&rounds) - 1) * rounds.problems < spent, "and not more than one sample above it");
+        assert!(
+            equal_samples(&rounds) * rounds.problems >= spent,
+            "the probe's cost is in the baseline's budget"
+        );
+        assert!(
+            (equal_samples(&rounds) - 1) * rounds.problems < spent,
+            "and not more than one sample above it"
+        );
     }
 }

@@ -8,8 +8,8 @@ use elenchus_learn::policy::{Policy, RolloutRequest, text_row};
 use elenchus_learn::rollouts::mix;
 use elenchus_learn::trainer::{Epochs, TrainSettings, train};
 use elenchus_measure::{
-    Axis, Bootstrap, Cell, Chart, CorrectionQuestion, Dialogue, Interval, Plot, Scale, Section, SelfCorrection,
-    SelfCorrectionIntervals, Series, Table, self_correction, self_correction_intervals,
+    Axis, Bootstrap, Cell, Chart, CorrectionQuestion, Dialogue, Interval, Plot, Scale, Section,
+    SelfCorrection, SelfCorrectionIntervals, Series, Table, self_correction, self_correction_intervals,
 };
 use elenchus_task::{Skill, Split, Task};
 use elenchus_trace::Problem;
@@ -89,8 +89,11 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         arm("steered, sure", Rows::Steered, SURE),
         arm("steered, check", Rows::Steered, CHECK),
     ];
-    let mut sweep: Vec<Arm> =
-        settings.ratios.iter().map(|&r| arm(&format!("{:.0} % CLT", 100.0 * r), Rows::Again(r), "")).collect();
+    let mut sweep: Vec<Arm> = settings
+        .ratios
+        .iter()
+        .map(|&r| arm(&format!("{:.0} % CLT", 100.0 * r), Rows::Again(r), ""))
+        .collect();
     let mut start = arm("start", Rows::Plain, "");
     let mut resample: Vec<Vec<[f64; 3]>> = Vec::new();
     let test = task.problems(Split::Test, settings.questions, mix(input.seed, 1))?;
@@ -104,11 +107,22 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             for arm in arms.iter_mut().chain(&mut sweep) {
                 // The two readings of the steered arm share one training.
                 if trained.as_ref().is_none_or(|(rows, _)| *rows != arm.rows) {
-                    trained = Some((arm.rows, fit(input, &settings, &policy, &material, arm, &key(&arm.name, seed))?));
+                    trained = Some((
+                        arm.rows,
+                        fit(input, &settings, &policy, &material, arm, &key(&arm.name, seed))?,
+                    ));
                 }
                 let Some((_, model)) = &mut trained else { continue };
                 let label = key(&arm.name, seed);
-                arm.dialogues.push(measure(input, &settings, model.as_mut(), task, &test, arm.token, &label)?);
+                arm.dialogues.push(measure(
+                    input,
+                    &settings,
+                    model.as_mut(),
+                    task,
+                    &test,
+                    arm.token,
+                    &label,
+                )?);
                 if arm.name == "SFT" {
                     resample.push(independent(input, &settings, model.as_mut(), task, &test, &label)?);
                 }
@@ -129,7 +143,13 @@ fn material(
     let problems = task.problems(Split::Train, settings.train_questions, mix(input.seed, 2))?;
     input.session.observer.phase(0, "own answers", problems.len());
     let (found, replayed) = input.session.once(&format!("{label}/material"), || {
-        let answers = sample(policy, &problems, &|p| Skill::Solve.prompt(p, &[]), settings.train_samples, mix(input.seed, 3))?;
+        let answers = sample(
+            policy,
+            &problems,
+            &|p| Skill::Solve.prompt(p, &[]),
+            settings.train_samples,
+            mix(input.seed, 3),
+        )?;
         let mut found = Vec::new();
         for (problem, answers) in problems.iter().zip(answers) {
             let Some(reference) = task.reference(problem) else { continue };
@@ -165,7 +185,11 @@ fn request(prompt: String, samples: usize, seed: u64) -> RolloutRequest {
 }
 
 /// The rows of an arm: one per training question and kind it calls for, in the proportion it calls for.
-fn rows_of(rows: Rows, material: &[Material], policy: &dyn Policy) -> Result<Vec<Vec<TrainingRow>>, RecipeError> {
+fn rows_of(
+    rows: Rows,
+    material: &[Material],
+    policy: &dyn Policy,
+) -> Result<Vec<Vec<TrainingRow>>, RecipeError> {
     let plain = |m: &Material| text_row(policy, &Skill::Solve.prompt(&m.problem, &[]), &m.reference);
     let again = |m: &Material, first: &str, token: &str| {
         text_row(policy, &format!("{}{token}", Skill::Again.prompt(&m.problem, &[first])), &m.reference)
@@ -279,13 +303,20 @@ fn independent(
     label: &str,
 ) -> Result<Vec<[f64; 3]>, RecipeError> {
     let (found, _) = input.session.once(&format!("{label}/independent"), || {
-        let answers =
-            sample(policy, test, &|p| Skill::Solve.prompt(p, &[]), settings.dialogues.max(3), mix(input.seed, 6))?;
+        let answers = sample(
+            policy,
+            test,
+            &|p| Skill::Solve.prompt(p, &[]),
+            settings.dialogues.max(3),
+            mix(input.seed, 6),
+        )?;
         test.iter()
             .zip(answers)
             .map(|(problem, texts)| {
-                let verdicts =
-                    texts.iter().map(|t| Ok(task.verify(problem, t)?)).collect::<Result<Vec<_>, elenchus_learn::LearnError>>()?;
+                let verdicts = texts
+                    .iter()
+                    .map(|t| Ok(task.verify(problem, t)?))
+                    .collect::<Result<Vec<_>, elenchus_learn::LearnError>>()?;
                 let right = |i: usize| f64::from(u8::from(verdicts.get(i).is_some_and(|v| v.is_correct())));
                 let ballot = elenchus_measure::Ballot::from_answers(
                     verdicts.iter().map(|v| (v.answer.as_deref(), v.is_correct())),
@@ -313,7 +344,8 @@ fn difference(
         .iter()
         .zip(second)
         .map(|(a, b)| {
-            let part = |q: &CorrectionQuestion| [q.first, q.first * q.kept, (1.0 - q.first) * q.repaired, 1.0];
+            let part =
+                |q: &CorrectionQuestion| [q.first, q.first * q.kept, (1.0 - q.first) * q.repaired, 1.0];
             let (a, b) = (part(a), part(b));
             [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
         })

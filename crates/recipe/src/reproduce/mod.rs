@@ -51,7 +51,8 @@ pub struct Reproduced {
 impl Reproduce<'_> {
     /// The settings of the experiment at this size.
     fn settings<T: DeserializeOwned>(&self) -> Result<T, RecipeError> {
-        let experiment = self.recipe.reproduce.as_ref().ok_or_else(|| self.refuse("has no [reproduce] table"))?;
+        let experiment =
+            self.recipe.reproduce.as_ref().ok_or_else(|| self.refuse("has no [reproduce] table"))?;
         let value = match self.size {
             Size::Quick => &experiment.quick,
             Size::Full => &experiment.full,

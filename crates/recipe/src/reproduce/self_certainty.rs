@@ -12,8 +12,8 @@ use elenchus_measure::{
 };
 use elenchus_task::{Split, Task};
 use elenchus_trace::Completion;
-use rand::seq::index::sample as draw_indices;
 use rand::SeedableRng;
+use rand::seq::index::sample as draw_indices;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -165,7 +165,12 @@ fn collect(
                                 let settings = CertaintySettings { measure, ..Default::default() };
                                 certainty(&completion, &settings).unwrap_or(f64::NAN)
                             };
-                            Scored { answer: j.verdict.answer, correct, length, scores: MEASURES.iter().map(score).collect() }
+                            Scored {
+                                answer: j.verdict.answer,
+                                correct,
+                                length,
+                                scores: MEASURES.iter().map(score).collect(),
+                            }
                         })
                         .collect()
                 })
@@ -198,18 +203,48 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         let mut policy = loaded.policy();
         let label = |what: &str| format!("{what}/{m}");
         let validation = collect(
-            input, &mut policy, task.as_ref(), Split::Validation, settings.validation, &settings, &label("validation"),
+            input,
+            &mut policy,
+            task.as_ref(),
+            Split::Validation,
+            settings.validation,
+            &settings,
+            &label("validation"),
         )?;
-        let test =
-            collect(input, &mut policy, task.as_ref(), Split::Test, settings.questions, &settings, &label("test"))?;
-        let powers = settings.sizes.iter().map(|&size| (size, tune(&validation, size, &settings, input.seed))).collect();
+        let test = collect(
+            input,
+            &mut policy,
+            task.as_ref(),
+            Split::Test,
+            settings.questions,
+            &settings,
+            &label("test"),
+        )?;
+        let powers = settings
+            .sizes
+            .iter()
+            .map(|&size| (size, tune(&validation, size, &settings, input.seed)))
+            .collect();
         let (open, open_greedy) = if settings.open_questions > 0 {
             let questions = settings.open_questions;
-            let open =
-                collect(input, &mut policy, open_task.as_ref(), Split::Test, questions, &settings, &label("open"))?;
+            let open = collect(
+                input,
+                &mut policy,
+                open_task.as_ref(),
+                Split::Test,
+                questions,
+                &settings,
+                &label("open"),
+            )?;
             let greedy_settings = Settings { samples: 1, temperature: 0.0, ..settings.clone() };
             let greedy = collect(
-                input, &mut policy, open_task.as_ref(), Split::Test, questions, &greedy_settings, &label("open greedy"),
+                input,
+                &mut policy,
+                open_task.as_ref(),
+                Split::Test,
+                questions,
+                &greedy_settings,
+                &label("open greedy"),
             )?;
             (open, greedy.iter().map(|s| f64::from(u8::from(s.first().is_some_and(|s| s.correct)))).collect())
         } else {
@@ -233,7 +268,13 @@ fn tune(validation: &Questions, size: usize, settings: &Settings, seed: u64) -> 
 }
 
 /// Per-question values of a method over all models, one list after another: pooled over models and questions.
-fn pooled(found: &[PerModel], settings: &Settings, seed: u64, size: usize, method: impl Fn(&PerModel) -> Method) -> Vec<f64> {
+fn pooled(
+    found: &[PerModel],
+    settings: &Settings,
+    seed: u64,
+    size: usize,
+    method: impl Fn(&PerModel) -> Method,
+) -> Vec<f64> {
     found.iter().flat_map(|m| per_question(&m.test, method(m), size, settings.draws, seed)).collect()
 }
 
@@ -251,10 +292,9 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
     let sizes = &settings.sizes;
     let (small, large) = (16, sizes.iter().copied().max().unwrap_or(16));
 
-    findings.estimates.insert(
-        "argmax-over-first".into(),
-        paired(&at(small, &argmax(0)), &at(small, &|_| Method::First))?,
-    );
+    findings
+        .estimates
+        .insert("argmax-over-first".into(), paired(&at(small, &argmax(0)), &at(small, &|_| Method::First))?);
     findings
         .estimates
         .insert("argmax-scales".into(), paired(&at(large, &argmax(0)), &at(small, &argmax(0)))?);
@@ -287,24 +327,25 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
     let power = |n: &usize| mean(&found.iter().filter_map(|m| m.powers.get(n).copied()).collect::<Vec<_>>());
     findings.estimates.insert("power-grows".into(), Interval::exact(power(&large) - power(&smallest)));
     let correlation = |measure: usize| -> Result<f64, RecipeError> {
-        let all = || found.iter().flat_map(|m| m.test.iter().flatten()).filter(|s| s.scores[measure].is_finite());
+        let all =
+            || found.iter().flat_map(|m| m.test.iter().flatten()).filter(|s| s.scores[measure].is_finite());
         let scores: Vec<f64> = all().map(|s| s.scores[measure]).collect();
         let lengths: Vec<f64> = all().map(|s| s.length as f64).collect();
         Ok(pearson(&scores, &lengths)?.unwrap_or(0.0))
     };
-    findings.estimates.insert(
-        "length".into(),
-        Interval::exact(correlation(1)?.abs() - correlation(0)?.abs()),
-    );
+    findings
+        .estimates
+        .insert("length".into(), Interval::exact(correlation(1)?.abs() - correlation(0)?.abs()));
     // The same comparison with the best of the other measures, which the sheet asks for when self-certainty fails.
-    findings.estimates.insert(
-        "entropy-over-first".into(),
-        paired(&at(small, &argmax(3)), &at(small, &|_| Method::First))?,
-    );
+    findings
+        .estimates
+        .insert("entropy-over-first".into(), paired(&at(small, &argmax(3)), &at(small, &|_| Method::First))?);
     if found.iter().any(|m| !m.open.is_empty()) {
         let greedy: Vec<f64> = found.iter().flat_map(|m| m.open_greedy.iter().copied()).collect();
-        let chosen: Vec<f64> =
-            found.iter().flat_map(|m| per_question(&m.open, Method::Argmax(0), small, settings.draws, seed)).collect();
+        let chosen: Vec<f64> = found
+            .iter()
+            .flat_map(|m| per_question(&m.open, Method::Argmax(0), small, settings.draws, seed))
+            .collect();
         findings.estimates.insert("open-ended".into(), paired(&chosen, &greedy)?);
     }
 
@@ -319,7 +360,8 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
             .iter()
             .map(|&n| Ok(bootstrap.mean(&pooled(found, settings, seed, n, |m| method(n, m)))?))
             .collect::<Result<Vec<Interval>, RecipeError>>()?;
-        let cells = std::iter::once(Cell::Text(name.clone())).chain(intervals.iter().map(|i| Cell::PercentInterval(*i)));
+        let cells = std::iter::once(Cell::Text(name.clone()))
+            .chain(intervals.iter().map(|i| Cell::PercentInterval(*i)));
         table = table.clone().row(cells);
         curves.push((name, sizes.iter().map(|&n| n as f64).zip(intervals).collect()));
         Ok(())
@@ -337,7 +379,8 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
     let mut quality = Table::new("Measures", ["measure", "AUROC", "correlation with length"])
         .note("AUROC of right against wrong over all samples.");
     for (index, (name, _)) in MEASURES.iter().enumerate() {
-        let all = || found.iter().flat_map(|m| m.test.iter().flatten()).filter(|s| s.scores[index].is_finite());
+        let all =
+            || found.iter().flat_map(|m| m.test.iter().flatten()).filter(|s| s.scores[index].is_finite());
         let scores: Vec<f64> = all().map(|s| s.scores[index]).collect();
         let correct: Vec<bool> = all().map(|s| s.correct).collect();
         quality = quality.row([
@@ -347,7 +390,8 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
         ]);
     }
     findings.tables.push(quality);
-    let mut tuned = Table::new("Tuned exponent", ["N", "p"]).note("Tuned on validation questions; mean over models.");
+    let mut tuned =
+        Table::new("Tuned exponent", ["N", "p"]).note("Tuned on validation questions; mean over models.");
     for n in sizes {
         tuned = tuned.row([Cell::Count(*n as u64), Cell::Number(power(n), 2)]);
     }
@@ -358,7 +402,11 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
         vec![Plot::new(
             "Accuracy against samples",
             "Shaded: 95 % intervals over questions.",
-            Chart::Line { x: Axis::new("samples N", Scale::Number), y: Axis::new("accuracy", Scale::Percent), series: shown },
+            Chart::Line {
+                x: Axis::new("samples N", Scale::Number),
+                y: Axis::new("accuracy", Scale::Percent),
+                series: shown,
+            },
         )],
     ));
     let vocabulary: Vec<String> = found.iter().map(|m| m.vocabulary.to_string()).collect();
@@ -385,7 +433,8 @@ mod tests {
 
     #[test]
     fn the_sheet_s_five_samples() {
-        let samples = [sample("A", 9.0), sample("A", 8.0), sample("B", 3.0), sample("B", 2.0), sample("B", 1.0)];
+        let samples =
+            [sample("A", 9.0), sample("A", 8.0), sample("B", 3.0), sample("B", 2.0), sample("B", 1.0)];
         let all: Vec<&Scored> = samples.iter().collect();
         assert!(!Method::Majority.correct(&all), "B has three votes");
         assert!(!Method::Borda(0.0).correct(&all), "p = 0 is the majority");
@@ -396,7 +445,8 @@ mod tests {
 
     #[test]
     fn methods_see_the_same_subsets() {
-        let question: Vec<Scored> = (0..40).map(|i| sample(if i % 3 == 0 { "A" } else { "B" }, 1.0)).collect();
+        let question: Vec<Scored> =
+            (0..40).map(|i| sample(if i % 3 == 0 { "A" } else { "B" }, 1.0)).collect();
         let questions = vec![question];
         let a = per_question(&questions, Method::First, 8, 20, 5);
         let b = per_question(&questions, Method::Argmax(0), 8, 20, 5);
