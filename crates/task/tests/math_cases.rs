@@ -57,7 +57,8 @@ fn string_extraction_cases_all_agree() {
         }
         let found = extract_string(row["input"].as_str().unwrap(), &options);
         let found: Vec<String> = found.into_iter().flat_map(|(a, b)| [a, b]).collect();
-        let expected: Vec<&str> = row["expected"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+        let expected: Vec<&str> =
+            row["expected"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
         assert_eq!(found, expected, "{row}");
     }
 }

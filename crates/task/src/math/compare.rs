@@ -43,7 +43,9 @@ pub(super) fn compare(gold: &Expression, pred: &Expression, options: &Options) -
     let comparer = Comparer { options, steps: Cell::new(MAX_STEPS) };
     let (relation, reason) = match comparer.same(gold, pred) {
         Truth::Yes(reason) => (Relation::Equivalent, reason),
-        Truth::No(_) if comparer.steps.get() == 0 => (Relation::Undecided, "the comparison reached its limit of steps"),
+        Truth::No(_) if comparer.steps.get() == 0 => {
+            (Relation::Undecided, "the comparison reached its limit of steps")
+        }
         Truth::No(reason) => (Relation::Different, reason),
         Truth::Unknown(reason) => (Relation::Undecided, reason),
     };
@@ -170,10 +172,11 @@ impl Comparer<'_> {
             return Truth::No("one is a relation, the other a value");
         }
         // `$abc$` reads as a product of letters where `\text{abc}` is one name.
-        if matches!(gold, Expression::Symbol(_)) || matches!(pred, Expression::Symbol(_)) {
-            if let (Some(a), Some(b)) = (letters(&gold), letters(&pred)) {
-                return if a == b { Truth::Yes("same word") } else { Truth::No("different words") };
-            }
+        let name = |e: &Expression| matches!(e, Expression::Symbol(_));
+        if (name(&gold) || name(&pred))
+            && let (Some(a), Some(b)) = (letters(&gold), letters(&pred))
+        {
+            return if a == b { Truth::Yes("same word") } else { Truth::No("different words") };
         }
         self.values(&gold, &pred)
     }
@@ -185,7 +188,11 @@ impl Comparer<'_> {
                 if a.len() != b.len() || a[0].len() != b[0].len() {
                     return Truth::No("matrices of different shape");
                 }
-                return self.all(a.iter().flatten().zip(b.iter().flatten()), "same matrix", "different entries");
+                return self.all(
+                    a.iter().flatten().zip(b.iter().flatten()),
+                    "same matrix",
+                    "different entries",
+                );
             }
             (Expression::Matrix(_), _) | (_, Expression::Matrix(_)) => {
                 return Truth::No("one is a matrix, the other not");
@@ -292,7 +299,11 @@ impl Comparer<'_> {
         if (composed(gold) || composed(pred))
             && let (Some(a), Some(b)) = (RealSet::of(gold), RealSet::of(pred))
         {
-            return if a.equals(&b) { Truth::Yes("same set of numbers") } else { Truth::No("different sets of numbers") };
+            return if a.equals(&b) {
+                Truth::Yes("same set of numbers")
+            } else {
+                Truth::No("different sets of numbers")
+            };
         }
         if composed(gold) && composed(pred) {
             return match (gold, pred) {
@@ -315,7 +326,9 @@ impl Comparer<'_> {
             || !self.options.strict && matches!(pred, Expression::Set(_));
         if unordered {
             // Only sets forget how often an element stands in them.
-            let parts = |e: &Expression, v: Vec<Expression>| if matches!(e, Expression::Set(_)) { distinct(v) } else { v };
+            let parts = |e: &Expression, v: Vec<Expression>| {
+                if matches!(e, Expression::Set(_)) { distinct(v) } else { v }
+            };
             self.unordered(&parts(gold, a), &parts(pred, b))
         } else if a.len() != b.len() {
             Truth::No("different numbers of elements")
@@ -382,7 +395,11 @@ impl Comparer<'_> {
         Truth::Yes("same relation")
     }
 
-    fn link(&self, gold: &(Expression, Comparison, Expression), pred: &(Expression, Comparison, Expression)) -> bool {
+    fn link(
+        &self,
+        gold: &(Expression, Comparison, Expression),
+        pred: &(Expression, Comparison, Expression),
+    ) -> bool {
         if !self.step() {
             return false;
         }
@@ -404,7 +421,8 @@ impl Comparer<'_> {
         if !(sign == other || flips) {
             return false;
         }
-        let difference = |l: &Expression, r: &Expression| Expression::Sum(vec![l.clone(), r.clone().negated()]);
+        let difference =
+            |l: &Expression, r: &Expression| Expression::Sum(vec![l.clone(), r.clone().negated()]);
         let (x, y) = (difference(a, b), difference(c, d));
         if x.symbols().is_empty() || y.symbols().is_empty() {
             return false;
@@ -415,7 +433,11 @@ impl Comparer<'_> {
         if let (Some(f), Some(g)) = (normal(&x, &mut atoms), normal(&y, &mut atoms)) {
             let factor = f.above.ratio(&g.above).filter(|_| either || f.below == g.below);
             if let Some(factor) = factor {
-                return fits(if factor.is_negative() { -1.0 } else { f64::from(u8::from(!factor.is_zero())) });
+                return fits(if factor.is_negative() {
+                    -1.0
+                } else {
+                    f64::from(u8::from(!factor.is_zero()))
+                });
             }
             if !atoms.opaque && f.below == g.below {
                 return false;
@@ -521,7 +543,9 @@ fn numeric(gold: &Expression, pred: &Expression) -> Truth {
     match (real.0, complex) {
         (agreeing, (_, _)) if agreeing >= MIN_AGREEING => Truth::Yes("same values at every point tried"),
         (_, (_, wrong)) if wrong > 0 => Truth::No("different values at a point"),
-        (some, (agreeing, _)) if some + agreeing >= MIN_AGREEING => Truth::Yes("same values at every point tried"),
+        (some, (agreeing, _)) if some + agreeing >= MIN_AGREEING => {
+            Truth::Yes("same values at every point tried")
+        }
         (0, (0, 0)) if mixed > 0 => Truth::No("one is real, the other not"),
         (0, (0, 0)) if gold.any(&is_infinite) != pred.any(&is_infinite) => Truth::No("only one is infinite"),
         _ => Truth::Unknown("no points at which both have values"),

@@ -206,9 +206,6 @@ impl Mul for Complex {
         if self.im == 0.0 && other.im == 0.0 {
             return Complex::real(self.re * other.re);
         }
-        Complex {
-            re: self.re * other.re - self.im * other.im,
-            im: self.re * other.im + self.im * other.re,
-        }
+        Complex { re: self.re * other.re - self.im * other.im, im: self.re * other.im + self.im * other.re }
     }
 }

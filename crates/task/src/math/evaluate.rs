@@ -5,7 +5,7 @@ use super::expression::{Binder, Constant, Expression, Function, NumberSet, Ratio
 use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 /// Most bits of an exact numerator or denominator.
 const MAX_BITS: u64 = 40_000;
@@ -131,7 +131,11 @@ fn exact_apply(function: Function, arguments: &[Expression]) -> Option<Rational>
 /// A logarithm that is an integer.
 fn exact_log(value: &Rational, base: &Rational) -> Option<Rational> {
     let two = Rational::from_integer(2.into());
-    if !value.is_positive() || *base < two || !base.is_integer() || value.numer().bits() + value.denom().bits() > 512 {
+    if !value.is_positive()
+        || *base < two
+        || !base.is_integer()
+        || value.numer().bits() + value.denom().bits() > 512
+    {
         return None;
     }
     let (mut rest, step) = if *value >= Rational::one() { (value.clone(), 1) } else { (value.recip(), -1) };
@@ -180,6 +184,23 @@ pub(super) fn real_value(e: &Expression) -> Option<f64> {
     value.is_real().then_some(value.re)
 }
 
+/// FNV-1a with a final mix: the same on every platform and in every version of the standard library.
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
 /// A place at which expressions are evaluated: every variable has a pseudo-random value that its name determines.
 pub(super) struct Point {
     seed: u64,
@@ -201,7 +222,7 @@ impl Point {
     }
 
     fn random(&self, key: impl Hash) -> f64 {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Mixer(0xcbf2_9ce4_8422_2325);
         (self.seed, key).hash(&mut hasher);
         let bits = hasher.finish();
         // 53 bits to [0, 1).
@@ -277,12 +298,49 @@ impl Point {
                     Applied::Opaque => self.opaque(e),
                 }
             }
-            Expression::Bind(kind, body, variable, bounds) => match self.bound(*kind, body, variable, bounds)? {
-                Some(value) => value,
-                None => self.opaque(e),
-            },
+            Expression::Bind(kind, body, variable, bounds) => {
+                match self.bound(*kind, body, variable, bounds)? {
+                    Some(value) => value,
+                    None => self.opaque_bind(e, *kind, body, variable, bounds),
+                }
+            }
             _ => return None,
         })
+    }
+
+    /// A value for an operator that is not carried out: the same for the same body, as a function, and the same bounds.
+    fn opaque_bind(
+        &mut self,
+        e: &Expression,
+        kind: Binder,
+        body: &Expression,
+        variable: &str,
+        bounds: &[Expression],
+    ) -> Complex {
+        let mut values = Vec::new();
+        let mut key = vec![format!("{kind:?}")];
+        if bounds.is_empty() {
+            // The variable stays free: it is part of what the result depends on.
+            key.push(variable.to_string());
+            values.push(self.value(body));
+        } else {
+            for at in [0.73, 1.91] {
+                values.push(self.inside(body, variable, at));
+            }
+            for bound in bounds {
+                match self.value(bound) {
+                    Some(value) => values.push(Some(value)),
+                    None => key.push(bound.key()),
+                }
+            }
+        }
+        for value in values {
+            match value {
+                Some(v) => key.push(format!("{:.8e},{:.8e}", v.re + 0.0, v.im + 0.0)),
+                None => return self.opaque(e),
+            }
+        }
+        Complex::real(self.random(key))
     }
 
     /// The value of a finite sum or product or a definite integral; `Some(None)` when only its form can be compared.
@@ -390,13 +448,16 @@ fn apply(function: Function, v: &[Complex]) -> Applied {
         (Function::Floor, [x]) if x.is_real() => Some(Complex::real((x.re + 1e-12).floor())),
         (Function::Ceil, [x]) if x.is_real() => Some(Complex::real((x.re - 1e-12).ceil())),
         (Function::Factorial, [x]) => (*x + one).gamma(),
-        (Function::Binomial, [n, k]) => match ((*n + one).gamma(), (*k + one).gamma(), (*n - *k + one).gamma()) {
-            (Some(a), Some(b), Some(c)) => a.over(b * c),
-            _ => None,
-        },
+        (Function::Binomial, [n, k]) => {
+            match ((*n + one).gamma(), (*k + one).gamma(), (*n - *k + one).gamma()) {
+                (Some(a), Some(b), Some(c)) => a.over(b * c),
+                _ => None,
+            }
+        }
         (Function::Max | Function::Min, all) if all.iter().all(|x| x.is_real()) => {
             let reals = all.iter().map(|x| x.re);
-            let best = if function == Function::Max { reals.reduce(f64::max) } else { reals.reduce(f64::min) };
+            let best =
+                if function == Function::Max { reals.reduce(f64::max) } else { reals.reduce(f64::min) };
             best.map(Complex::real)
         }
         (Function::Mod, [a, b]) if a.is_real() && b.is_real() => {

@@ -386,7 +386,9 @@ impl Expression {
                 let renamed = body.substitute(var, &Expression::Symbol(fresh));
                 let _ = write!(out, "{kind:?}(");
                 // A derivative is taken with respect to a variable that stays free.
-                if matches!(kind, Binder::Derivative) || (matches!(kind, Binder::Integral) && bounds.is_empty()) {
+                if matches!(kind, Binder::Derivative)
+                    || (matches!(kind, Binder::Integral) && bounds.is_empty())
+                {
                     let _ = write!(out, "'{var};");
                     body.write_key(out, binders + 1);
                 } else {

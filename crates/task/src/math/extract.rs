@@ -8,6 +8,7 @@ use super::expression::{Comparison, Expression};
 use super::normalize::{Boxes, normalize};
 use super::options::{Extractor, Options};
 use super::parser::{number_value, parse, parse_arithmetic};
+use super::plain::{arithmetic, number, prefix};
 
 /// Most LaTeX environments that "and", "or" and commas join into one answer.
 const MAX_JOINED: usize = 6;
@@ -16,7 +17,9 @@ const MAX_TEXT_BYTES: usize = 200_000;
 /// Most candidates of one priority that are parsed.
 const MAX_CANDIDATES: usize = 64;
 /// Longest body of an environment, in bytes.
-const MAX_BODY_BYTES: usize = 20_000;
+const MAX_BODY_BYTES: usize = 4_000;
+/// Most anchors ("answer", …) behind which an answer is looked for, from the end of the text.
+const MAX_ANCHORS: usize = 256;
 
 /// An answer that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +78,8 @@ fn marked(text: &str) -> Option<&str> {
 
 /// Whether a text is a response that holds an answer rather than the answer itself.
 fn is_response(text: &str) -> bool {
-    if text.contains("\\boxed") || text.contains("\\fbox") || find_ignoring_case(text, 0, "answer").is_some() {
+    if text.contains("\\boxed") || text.contains("\\fbox") || find_ignoring_case(text, 0, "answer").is_some()
+    {
         return true;
     }
     let bytes = text.as_bytes();
@@ -153,7 +157,8 @@ enum Anchor {
     Start,
 }
 
-enum Body {
+/// What a pattern found.
+pub(super) enum Body {
     /// LaTeX bodies with whether a percent sign follows.
     Latex(Vec<(std::ops::Range<usize>, bool)>),
     /// From the first plain box to the last brace.
@@ -181,7 +186,11 @@ impl Candidate {
             }
             Body::Number(number, percent) => {
                 let value = number_value(number).map(|value| {
-                    let e = if number.contains('.') { Expression::Decimal(value) } else { Expression::Number(value) };
+                    let e = if number.contains('.') {
+                        Expression::Decimal(value)
+                    } else {
+                        Expression::Number(value)
+                    };
                     if *percent { Expression::Percent(Box::new(e)) } else { e }
                 });
                 Extraction { text: number.clone(), value }
@@ -282,7 +291,27 @@ fn find_ignoring_case(text: &str, from: usize, word: &str) -> Option<usize> {
         .find(|&i| hay[i..i + needle.len()].eq_ignore_ascii_case(needle))
 }
 
-fn skip_spaces(text: &str, at: usize) -> usize {
+/// Where the last `MAX_ANCHORS` anchors begin.
+fn first_anchor(text: &str, anchor: Anchor) -> usize {
+    if matches!(anchor, Anchor::None | Anchor::Start) {
+        return 0;
+    }
+    let word = anchor_word(anchor).as_bytes();
+    let bytes = text.as_bytes();
+    let mut left = MAX_ANCHORS;
+    for at in (0..(bytes.len() + 1).saturating_sub(word.len())).rev() {
+        if bytes[at..at + word.len()].eq_ignore_ascii_case(word) {
+            left -= 1;
+            if left == 0 {
+                return at;
+            }
+        }
+    }
+    0
+}
+
+/// The first position from `at` on that holds no space.
+pub(super) fn skip_spaces(text: &str, at: usize) -> usize {
     at + (text[at..].len() - text[at..].trim_start().len())
 }
 
@@ -353,14 +382,16 @@ fn hopes(text: &str, end: usize) -> Option<usize> {
 }
 
 /// All matches of an anchor with a body behind it, left to right, without overlap.
-fn anchored(text: &str, anchor: Anchor, found: &mut Vec<Candidate>, body: impl Fn(&str, usize) -> Option<(Body, usize)>) {
-    let mut at = 0;
+fn anchored(
+    text: &str,
+    anchor: Anchor,
+    found: &mut Vec<Candidate>,
+    body: impl Fn(&str, usize) -> Option<(Body, usize)>,
+) {
+    let mut at = first_anchor(text, anchor);
     while at <= text.len() {
-        let place = if anchor == Anchor::None {
-            Some(at)
-        } else {
-            find_ignoring_case(text, at, anchor_word(anchor))
-        };
+        let place =
+            if anchor == Anchor::None { Some(at) } else { find_ignoring_case(text, at, anchor_word(anchor)) };
         let Some(place) = place else { return };
         let mut matched = None;
         for start in starts(text, anchor, place, false) {
@@ -463,7 +494,8 @@ fn environment(text: &str, at: usize, boxed: bool) -> Option<(std::ops::Range<us
     Some((body, end, percent))
 }
 
-fn percent_sign(text: &str, at: usize) -> (bool, usize) {
+/// Whether a percent sign or word follows, and the position behind it.
+pub(super) fn percent_sign(text: &str, at: usize) -> (bool, usize) {
     let spaced = skip_spaces(text, at);
     for word in ["\\%", "%", "percentage", "Percentage", "percent", "Percent", "pct", "Pct"] {
         if text[spaced..].starts_with(word) {
@@ -523,8 +555,6 @@ fn boxes(text: &str, found: &mut Vec<Candidate>) {
     }
 }
 
-const CURRENCIES: &str = "$€£¥₹₽₪₩₫฿₡₢₣₤₥₦₧₨₭₮₯₰₱₲₳₴₵₶₷₸₺₻₼₾₿";
-
 fn expressions(text: &str, anchor: Anchor, found: &mut Vec<Candidate>) {
     if anchor == Anchor::None {
         scan(text, found, arithmetic);
@@ -532,7 +562,7 @@ fn expressions(text: &str, anchor: Anchor, found: &mut Vec<Candidate>) {
         return;
     }
     let word = anchor_word(anchor);
-    let mut at = 0;
+    let mut at = first_anchor(text, anchor);
     while let Some(place) = find_ignoring_case(text, at, word) {
         let mut matched = None;
         let mut order = Vec::new();
@@ -597,130 +627,12 @@ fn scan(text: &str, found: &mut Vec<Candidate>, body: impl Fn(&str, usize) -> Op
     }
 }
 
-/// Skips what must stand before a plain value: the start of the text, a space or `=`; then bold marks.
-fn prefix(text: &str, at: usize) -> Vec<usize> {
-    let mut out = Vec::new();
-    if let Some(c) = text[at..].chars().next()
-        && (c.is_whitespace() || c == '=')
-    {
-        out.push(at + c.len_utf8());
-    }
-    if at == 0 {
-        out.push(0);
-    }
-    for i in 0..out.len() {
-        if text[out[i]..].starts_with("**") {
-            out[i] += 2;
-        }
-    }
-    out
-}
-
-/// A number behind its prefix, at `at`: with a currency sign, separators, a decimal point or comma, a percent sign.
-fn number(text: &str, at: usize) -> Option<(Body, usize)> {
-    prefix(text, at).into_iter().find_map(|start| {
-        let mut i = start;
-        if let Some(c) = text[i..].chars().next()
-            && CURRENCIES.contains(c)
-        {
-            i += c.len_utf8();
-        }
-        let bytes = text.as_bytes();
-        let digits = |from: usize| bytes[from.min(bytes.len())..].iter().take_while(|b| b.is_ascii_digit()).count();
-        let sign = usize::from(bytes.get(i) == Some(&b'-'));
-        let first = i + sign;
-        let count = digits(first);
-        if count == 0 {
-            // `.5`
-            let fraction = if bytes.get(i) == Some(&b'.') { digits(i + 1) } else { 0 };
-            if fraction == 0 {
-                return None;
-            }
-            let end = i + 1 + fraction;
-            let (percent, end) = number_percent(text, end);
-            return Some((Body::Number(format!("0{}", &text[i..i + 1 + fraction]), percent), end));
-        }
-        let mut end = first + count;
-        let mut value = text[i..end].to_string();
-        let grouped = count <= 3
-            && bytes[first] != b'0'
-            && matches!(bytes.get(end), Some(b' ' | b','))
-            && digits(end + 1) >= 3;
-        let separated = |e: usize| matches!(bytes.get(e), Some(b' ' | b',')) && digits(e + 1) >= 3;
-        if grouped {
-            while separated(end) {
-                value.push_str(&text[end + 1..end + 4]);
-                end += 4;
-                if digits(end) > 0 {
-                    break;
-                }
-            }
-            if bytes.get(end) == Some(&b'.') && digits(end + 1) > 0 {
-                let fraction = digits(end + 1);
-                value.push_str(&text[end..end + 1 + fraction]);
-                end += 1 + fraction;
-            }
-        } else if matches!(bytes.get(end), Some(b'.' | b',')) && digits(end + 1) > 0 {
-            let fraction = digits(end + 1);
-            value.push('.');
-            value.push_str(&text[end + 1..end + 1 + fraction]);
-            end += 1 + fraction;
-        }
-        let (percent, end) = number_percent(text, end);
-        Some((Body::Number(value, percent), end))
-    })
-}
-
-fn number_percent(text: &str, at: usize) -> (bool, usize) {
-    if text[skip_spaces(text, at)..].starts_with('\\') { (false, at) } else { percent_sign(text, at) }
-}
-
-/// An arithmetic expression behind its prefix: starts with a digit, holds an operator, ends before a space or a mark.
-fn arithmetic(text: &str, at: usize) -> Option<(Body, usize)> {
-    const OPERATORS: &str = "+-*×/^()÷";
-    prefix(text, at).into_iter().find_map(|start| {
-        let mut i = start;
-        for lead in ['-', '(', '-'] {
-            if text[i..].starts_with(lead) {
-                i += 1;
-            }
-        }
-        if !text[i..].starts_with(|c: char| c.is_ascii_digit()) {
-            return None;
-        }
-        let first = i + 1;
-        let run = text[first..]
-            .find(|c: char| !(c.is_ascii_digit() || c == '.' || c.is_whitespace() || OPERATORS.contains(c)))
-            .map_or(text.len(), |n| first + n);
-        let operator = text[first..run].find(|c: char| OPERATORS.contains(c)).map(|n| first + n)?;
-        let shortest = operator + text[operator..].chars().next().map_or(1, char::len_utf8);
-        // The longest end behind which a mark stands.
-        let ends = |e: usize| {
-            let tail = text[e..].strip_prefix("**").unwrap_or(&text[e..]);
-            tail.is_empty() || tail.starts_with(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ':' | ')' | '$'))
-        };
-        let mut end = run;
-        while end > shortest {
-            if ends(end) {
-                let source = text[start..end].trim();
-                if source.len() > shortest - start || !source.is_empty() {
-                    return Some((Body::Arithmetic(start..end), end));
-                }
-            }
-            end -= 1;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-        }
-        None
-    })
-}
-
 fn strings(text: &str, anchor: Anchor, words: &[String], found: &mut Vec<Candidate>) {
     let key = |at: usize| words.iter().find(|w| !w.is_empty() && text[at..].starts_with(w.as_str()));
     let closes = |at: usize| {
         let tail = text[at..].strip_prefix("**").unwrap_or(&text[at..]);
-        let ends = tail.is_empty() || tail.starts_with(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ':'));
+        let ends =
+            tail.is_empty() || tail.starts_with(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ':'));
         ends.then(|| at + (text[at..].len() - tail.len()) + tail.chars().next().map_or(0, char::len_utf8))
     };
     let word_at = |at: usize| -> Option<(Body, usize)> {

@@ -44,7 +44,9 @@ fn add(terms: &[Expression]) -> Option<Expression> {
             Some(sum) if sum.len() == rows.len() && sum[0].len() == rows[0].len() => sum
                 .into_iter()
                 .zip(rows)
-                .map(|(a, b)| a.into_iter().zip(b).map(|(x, y)| Expression::Sum(vec![x, y.clone()])).collect())
+                .map(|(a, b)| {
+                    a.into_iter().zip(b).map(|(x, y)| Expression::Sum(vec![x, y.clone()])).collect()
+                })
                 .collect(),
             Some(_) => return None,
         });
@@ -61,7 +63,9 @@ fn multiply(factors: &[Expression]) -> Option<Expression> {
                 total = Some(match total {
                     None => rows.clone(),
                     Some(left) => {
-                        if left[0].len() != rows.len() || left.len() * rows.len() * rows[0].len() > MAX_PRODUCTS {
+                        if left[0].len() != rows.len()
+                            || left.len() * rows.len() * rows[0].len() > MAX_PRODUCTS
+                        {
                             return None;
                         }
                         left.iter()
@@ -71,7 +75,9 @@ fn multiply(factors: &[Expression]) -> Option<Expression> {
                                         let parts = row.iter().zip(rows);
                                         Expression::Sum(
                                             parts
-                                                .map(|(a, b)| Expression::Product(vec![a.clone(), b[c].clone()]))
+                                                .map(|(a, b)| {
+                                                    Expression::Product(vec![a.clone(), b[c].clone()])
+                                                })
                                                 .collect(),
                                         )
                                     })

@@ -2,7 +2,8 @@
 
 use super::expression::{Binder, Constant, Expression, Function};
 use super::lexer::Token;
-use super::parser::{ParseError, Parser, function_named, number_set, number_value, product, quotient};
+use super::names::{function_named, inverse_of, is_symbol, number_set};
+use super::parser::{ParseError, Parser, number_value, product, quotient};
 use num_traits::Zero;
 
 type Parsed<T> = Result<T, ParseError>;
@@ -105,7 +106,9 @@ impl Parser {
         }
         let single = match self.tokens.get(self.at + 1) {
             Some(Token::Number(..) | Token::Letter(_) | Token::Text(_)) => true,
-            Some(Token::Command(c)) => function_named(c).is_none() && !matches!(*c, "frac" | "sum" | "prod" | "int" | "lim"),
+            Some(Token::Command(c)) => {
+                function_named(c).is_none() && !matches!(*c, "frac" | "sum" | "prod" | "int" | "lim")
+            }
             _ => false,
         };
         let mut depth = 0usize;
@@ -126,7 +129,8 @@ impl Parser {
             }
         }
         let subscripted = close.is_some_and(|c| {
-            c > 2 && matches!(self.tokens.get(self.at + 2), Some(Token::Sign('_')))
+            c > 2
+                && matches!(self.tokens.get(self.at + 2), Some(Token::Sign('_')))
                 && !self.tokens[self.at..self.at + c].iter().any(|t| {
                     matches!(t, Token::Sign('+' | '-' | '*' | '/' | '^') | Token::Command("cdot" | "times"))
                 })
@@ -169,8 +173,11 @@ impl Parser {
         if let Some(name) = content.strip_prefix("variable ") {
             return Ok(Expression::Symbol(name.to_string()));
         }
-        let name: String =
-            content.chars().filter(|c| !c.is_whitespace() && !matches!(c, '(' | ')')).flat_map(char::to_lowercase).collect();
+        let name: String = content
+            .chars()
+            .filter(|c| !c.is_whitespace() && !matches!(c, '(' | ')'))
+            .flat_map(char::to_lowercase)
+            .collect();
         match name.as_str() {
             "e" => return Ok(Expression::Constant(Constant::E)),
             "i" => return Ok(Expression::Constant(Constant::I)),
@@ -204,13 +211,25 @@ impl Parser {
                 let (left_open, right_open) = (open == '(', close == ')');
                 // What would be an empty interval is a pair.
                 let empty = match (super::evaluate::real_value(&left), super::evaluate::real_value(&right)) {
-                    (Some(a), Some(b)) => left_open && right_open && b <= a || !left_open && !right_open && b < a,
+                    (Some(a), Some(b)) => {
+                        left_open && right_open && b <= a || !left_open && !right_open && b < a
+                    }
                     _ => false,
                 };
-                if empty || matches!((&left, &right), (Expression::Relation(..), _) | (_, Expression::Relation(..))) {
+                if empty
+                    || matches!(
+                        (&left, &right),
+                        (Expression::Relation(..), _) | (_, Expression::Relation(..))
+                    )
+                {
                     return Ok(Expression::Tuple(vec![left, right]));
                 }
-                Ok(Expression::Interval { left: Box::new(left), right: Box::new(right), left_open, right_open })
+                Ok(Expression::Interval {
+                    left: Box::new(left),
+                    right: Box::new(right),
+                    left_open,
+                    right_open,
+                })
             }
             _ => Ok(Expression::Tuple(parts)),
         }
@@ -256,9 +275,12 @@ impl Parser {
                 self.expect('}')?;
                 Ok(value)
             }
-            Some(Token::Number(text, false)) if text.len() > 1 && text.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(Token::Number(text, false))
+                if text.len() > 1 && text.bytes().all(|b| b.is_ascii_digit()) =>
+            {
                 let (head, tail) = text.split_at(1);
-                let value = number_value(head).ok_or_else(|| ParseError::new("has no digit where one is due"))?;
+                let value =
+                    number_value(head).ok_or_else(|| ParseError::new("has no digit where one is due"))?;
                 self.tokens[self.at] = Token::Number(tail.to_string(), false);
                 Ok(Expression::Number(value))
             }
@@ -363,20 +385,22 @@ impl Parser {
                 base = Some(self.argument()?);
             }
         }
-        let arguments = if self.is_sign(0, '(') || self.is_sign(0, '[') || self.is_sign(0, '{') || self.is_sign(0, '⦃') {
-            let close = match self.peek() {
-                Some(Token::Sign('(')) => ')',
-                Some(Token::Sign('[')) => ']',
-                Some(Token::Sign('{')) => '}',
-                _ => '⦄',
+        let arguments =
+            if self.is_sign(0, '(') || self.is_sign(0, '[') || self.is_sign(0, '{') || self.is_sign(0, '⦃')
+            {
+                let close = match self.peek() {
+                    Some(Token::Sign('(')) => ')',
+                    Some(Token::Sign('[')) => ']',
+                    Some(Token::Sign('{')) => '}',
+                    _ => '⦄',
+                };
+                self.at += 1;
+                let groups = self.outside_bars(Parser::groups)?;
+                self.expect(close)?;
+                groups.into_iter().flatten().collect()
+            } else {
+                vec![self.bare_argument()?]
             };
-            self.at += 1;
-            let groups = self.outside_bars(Parser::groups)?;
-            self.expect(close)?;
-            groups.into_iter().flatten().collect()
-        } else {
-            vec![self.bare_argument()?]
-        };
         let many = matches!(function, Function::Gcd | Function::Lcm | Function::Max | Function::Min);
         if arguments.len() != 1 && !many {
             return Err(ParseError::new(format!("gives `{name}` {} arguments", arguments.len())));
@@ -403,7 +427,16 @@ impl Parser {
                 arguments.push(Expression::integer(2));
                 Expression::Apply(Function::Root, arguments)
             }
-            (_, arguments) => Expression::Apply(function, arguments),
+            (_, arguments) => {
+                // gcd(x, gcd(y, z)) is gcd(x, y, z).
+                let nested =
+                    many && arguments.iter().any(|a| matches!(a, Expression::Apply(f, _) if *f == function));
+                let flat = |a: Expression| match a {
+                    Expression::Apply(f, inner) if nested && f == function => inner,
+                    other => vec![other],
+                };
+                Expression::Apply(function, arguments.into_iter().flat_map(flat).collect())
+            }
         };
         Ok(match power {
             Some(power) => Expression::Power(Box::new(value), Box::new(power)),
@@ -460,7 +493,9 @@ impl Parser {
     }
 
     fn command(&mut self, name: &'static str) -> Parsed<Expression> {
-        if name != "sqrt" && let Some(function) = function_named(name) {
+        if name != "sqrt"
+            && let Some(function) = function_named(name)
+        {
             return self.function(name, function);
         }
         match name {
@@ -496,7 +531,8 @@ impl Parser {
                     .ok_or_else(|| ParseError::new("has a blackboard letter that names no set"))
             }
             "angle" | "triangle" => self.deeper(Parser::operand),
-            "overline" | "bar" | "vec" | "overrightarrow" | "hat" | "widehat" | "tilde" | "widetilde" | "dot" | "ddot" => {
+            "overline" | "bar" | "vec" | "overrightarrow" | "hat" | "widehat" | "tilde" | "widetilde"
+            | "dot" | "ddot" => {
                 let mark = match name {
                     "overline" => "bar",
                     "overrightarrow" => "vec",
@@ -525,7 +561,7 @@ impl Parser {
                 lower = Some(self.outside_bars(Parser::additive)?);
                 self.expect('}')?;
             } else if self.eat('^') {
-                upper = self.script()?;
+                upper = self.bound_script()?;
             }
         }
         let (Some(variable), Some(lower), Some(upper)) = (variable, lower, upper) else {
@@ -538,6 +574,21 @@ impl Parser {
         Ok(Expression::Bind(kind, Box::new(body?), variable, vec![lower, upper]))
     }
 
+    /// A bound of a sum or integral: a group, or one token that takes no script of its own.
+    fn bound_script(&mut self) -> Parsed<Option<Expression>> {
+        match self.peek() {
+            Some(Token::Letter(_) | Token::Command(_)) => {
+                // The parser sees nothing behind the token.
+                let behind = self.tokens.split_off(self.at + 1);
+                let value = self.deeper(Parser::operand);
+                self.tokens.extend(behind);
+                Ok(Some(value?))
+            }
+            Some(Token::Number(..)) => Ok(Some(self.deeper(Parser::operand)?)),
+            _ => self.script(),
+        }
+    }
+
     fn integral(&mut self) -> Parsed<Expression> {
         let mut bounds = [None, None];
         for _ in 0..2 {
@@ -547,7 +598,7 @@ impl Parser {
                     if self.is_sign(0, '{') && self.is_sign(1, '}') {
                         self.at += 2;
                     } else {
-                        *bound = self.script()?;
+                        *bound = self.bound_script()?;
                     }
                 }
             }
@@ -570,7 +621,8 @@ impl Parser {
         if !(self.eat('_') && self.eat('{')) {
             return Err(ParseError::new("has a limit without a point"));
         }
-        let variable = self.variable_name().ok_or_else(|| ParseError::new("has a limit without a variable"))?;
+        let variable =
+            self.variable_name().ok_or_else(|| ParseError::new("has a limit without a variable"))?;
         if !(self.is_command("to") || self.is_command("rightarrow")) {
             return Err(ParseError::new("has a limit without an arrow"));
         }
@@ -646,31 +698,4 @@ fn absolute(inner: Expression) -> Expression {
     } else {
         Expression::Apply(Function::Abs, vec![inner])
     }
-}
-
-fn inverse_of(function: Function) -> Option<Function> {
-    Some(match function {
-        Function::Sin => Function::Asin,
-        Function::Cos => Function::Acos,
-        Function::Tan => Function::Atan,
-        Function::Csc => Function::Acsc,
-        Function::Sec => Function::Asec,
-        Function::Cot => Function::Acot,
-        Function::Sinh => Function::Asinh,
-        Function::Cosh => Function::Acosh,
-        Function::Tanh => Function::Atanh,
-        _ => return None,
-    })
-}
-
-/// Whether a command is a letter or a mark that stands for a variable.
-fn is_symbol(name: &str) -> bool {
-    matches!(
-        name,
-        "ell" | "hbar" | "alpha" | "beta" | "gamma" | "Gamma" | "delta" | "Delta" | "epsilon" | "varepsilon" | "zeta"
-            | "eta" | "theta" | "vartheta" | "Theta" | "iota" | "kappa" | "lambda" | "Lambda" | "mu" | "nu" | "xi"
-            | "Xi" | "Pi" | "varpi" | "rho" | "varrho" | "sigma" | "varsigma" | "Sigma" | "tau" | "upsilon"
-            | "Upsilon" | "phi" | "varphi" | "Phi" | "chi" | "psi" | "Psi" | "omega" | "Omega" | "nabla" | "partial"
-            | "prime"
-    )
 }

@@ -1,5 +1,6 @@
-use super::expression::{Binder, Comparison, Constant, Expression, Function, NumberSet, Rational};
+use super::expression::{Binder, Comparison, Constant, Expression, Function, Rational};
 use super::lexer::{Token, tokens};
+use super::names::function_named;
 use num_bigint::BigInt;
 use num_traits::{Pow, Zero};
 
@@ -72,7 +73,9 @@ pub(super) fn is_name(e: &Expression) -> bool {
         Expression::Constant(c) => matches!(c, Constant::E | Constant::I),
         Expression::Product(v) | Expression::Tuple(v) => v.iter().all(is_name),
         Expression::Apply(Function::Abs | Function::Norm, v) => v.iter().all(is_name),
-        Expression::Interval { left, right, left_open: true, right_open: true } => is_name(left) && is_name(right),
+        Expression::Interval { left, right, left_open: true, right_open: true } => {
+            is_name(left) && is_name(right)
+        }
         Expression::Power(a, b) => is_name(a) && (**b == Expression::integer(-1) || is_name(b)),
         Expression::Bind(Binder::Derivative, body, ..) => is_name(body),
         _ => false,
@@ -367,11 +370,49 @@ impl Parser {
                 }
                 !matches!(
                     *name,
-                    "cdot" | "times" | "div" | "ast" | "pm" | "mp" | "le" | "leq" | "leqslant" | "ge" | "geq" | "geqslant"
-                        | "lt" | "gt" | "ne" | "neq" | "approx" | "sim" | "equiv" | "in" | "notin" | "cup" | "cap"
-                        | "setminus" | "backslash" | "subset" | "subseteq" | "supset" | "supseteq" | "rfloor"
-                        | "rceil" | "rangle" | "to" | "rightarrow" | "mod" | "bmod" | "pmod" | "choose" | "mid"
-                        | "land" | "lor" | "wedge" | "vee"
+                    "cdot"
+                        | "times"
+                        | "div"
+                        | "ast"
+                        | "pm"
+                        | "mp"
+                        | "le"
+                        | "leq"
+                        | "leqslant"
+                        | "ge"
+                        | "geq"
+                        | "geqslant"
+                        | "lt"
+                        | "gt"
+                        | "ne"
+                        | "neq"
+                        | "approx"
+                        | "sim"
+                        | "equiv"
+                        | "in"
+                        | "notin"
+                        | "cup"
+                        | "cap"
+                        | "setminus"
+                        | "backslash"
+                        | "subset"
+                        | "subseteq"
+                        | "supset"
+                        | "supseteq"
+                        | "rfloor"
+                        | "rceil"
+                        | "rangle"
+                        | "to"
+                        | "rightarrow"
+                        | "mod"
+                        | "bmod"
+                        | "pmod"
+                        | "choose"
+                        | "mid"
+                        | "land"
+                        | "lor"
+                        | "wedge"
+                        | "vee"
                 )
             }
             _ => false,
@@ -429,7 +470,13 @@ impl Parser {
     }
 
     /// A number behind a number: `1 000` is a thousand, `2 1/2` two and a half; anything else is refused.
-    fn beside_number(&mut self, left: Expression, first: &str, next: &str, point: bool) -> Parsed<Expression> {
+    fn beside_number(
+        &mut self,
+        left: Expression,
+        first: &str,
+        next: &str,
+        point: bool,
+    ) -> Parsed<Expression> {
         let refused = || ParseError::new("has two numbers side by side");
         let digits = next.split('.').next().unwrap_or("");
         if digits.len() == 3 && first.len() <= 3 && !self.is_sign(1, '/') {
@@ -444,7 +491,11 @@ impl Parser {
                 self.at += 1;
             }
             let value = number_value(&joined).ok_or_else(refused)?;
-            return Ok(if joined.contains('.') { Expression::Decimal(value) } else { Expression::Number(value) });
+            return Ok(if joined.contains('.') {
+                Expression::Decimal(value)
+            } else {
+                Expression::Number(value)
+            });
         }
         let below = match self.tokens.get(self.at + 2) {
             Some(Token::Number(text, false)) if self.is_sign(1, '/') && !point => number_value(text),
@@ -462,7 +513,8 @@ impl Parser {
 
     /// An operand with what follows it: powers, factorials, percent and degree signs.
     pub(super) fn postfix(&mut self) -> Parsed<Expression> {
-        let literal = matches!(self.peek(), Some(Token::Number(..) | Token::Sign('(' | '{') | Token::Command("frac")));
+        let literal =
+            matches!(self.peek(), Some(Token::Number(..) | Token::Sign('(' | '{') | Token::Command("frac")));
         let mut value = self.deeper(Parser::operand)?;
         let mut repeats = 0;
         loop {
@@ -670,50 +722,4 @@ fn collect(mut groups: Vec<Vec<Expression>>) -> Parsed<Expression> {
         return Ok(Expression::Set(groups.into_iter().flatten().collect()));
     }
     Ok(Expression::Set(groups.into_iter().map(Expression::Tuple).collect()))
-}
-
-/// The function that a command or operator names.
-pub(super) fn function_named(name: &str) -> Option<Function> {
-    Some(match name {
-        "sin" => Function::Sin,
-        "cos" => Function::Cos,
-        "tan" | "tg" => Function::Tan,
-        "csc" => Function::Csc,
-        "sec" => Function::Sec,
-        "cot" | "ctg" => Function::Cot,
-        "arcsin" | "asin" => Function::Asin,
-        "arccos" | "acos" => Function::Acos,
-        "arctan" | "atan" | "arctg" => Function::Atan,
-        "arccsc" => Function::Acsc,
-        "arcsec" => Function::Asec,
-        "arccot" => Function::Acot,
-        "sinh" => Function::Sinh,
-        "cosh" => Function::Cosh,
-        "tanh" => Function::Tanh,
-        "arcsinh" | "arsinh" | "asinh" => Function::Asinh,
-        "arccosh" | "arcosh" | "acosh" => Function::Acosh,
-        "arctanh" | "artanh" | "atanh" => Function::Atanh,
-        "log" | "ln" | "lg" | "exp" => Function::Log,
-        "floor" => Function::Floor,
-        "ceil" => Function::Ceil,
-        "gcd" => Function::Gcd,
-        "lcm" => Function::Lcm,
-        "max" => Function::Max,
-        "min" => Function::Min,
-        "det" => Function::Det,
-        "sqrt" => Function::Root,
-        _ => return None,
-    })
-}
-
-/// The set that a blackboard letter names.
-pub(super) fn number_set(letter: &str) -> Option<NumberSet> {
-    Some(match letter.trim() {
-        "N" => NumberSet::Naturals,
-        "Z" => NumberSet::Integers,
-        "Q" => NumberSet::Rationals,
-        "R" => NumberSet::Reals,
-        "C" => NumberSet::Complexes,
-        _ => return None,
-    })
 }

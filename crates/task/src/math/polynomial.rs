@@ -163,7 +163,10 @@ impl Fraction {
     }
 
     fn multiply(&self, other: &Fraction) -> Option<Fraction> {
-        Some(Fraction { above: self.above.multiply(&other.above)?, below: self.below.multiply(&other.below)? })
+        Some(Fraction {
+            above: self.above.multiply(&other.above)?,
+            below: self.below.multiply(&other.below)?,
+        })
     }
 
     /// Whether two quotients are the same; `None` when a product grows too large.

@@ -29,7 +29,7 @@ pub(super) struct RealSet {
 }
 
 fn same(a: f64, b: f64) -> bool {
-    a == b || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
+    a == b || a.is_finite() && b.is_finite() && (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
 }
 
 impl RealSet {
@@ -50,7 +50,12 @@ impl RealSet {
                 (false, false) => 0.0,
             };
             if holds(middle) {
-                let piece = open.get_or_insert(Piece { low: before, high: next, low_closed: false, high_closed: false });
+                let piece = open.get_or_insert(Piece {
+                    low: before,
+                    high: next,
+                    low_closed: false,
+                    high_closed: false,
+                });
                 piece.high = next;
                 piece.high_closed = false;
             } else if let Some(piece) = open.take() {
@@ -93,7 +98,8 @@ impl RealSet {
         Some(match e {
             Expression::Interval { left, right, left_open, right_open } => {
                 let (low, high) = (real_value(left)?, real_value(right)?);
-                let (low_closed, high_closed) = (!left_open && low.is_finite(), !right_open && high.is_finite());
+                let (low_closed, high_closed) =
+                    (!left_open && low.is_finite(), !right_open && high.is_finite());
                 if low > high || low == high && !(low_closed && high_closed) {
                     return Some(RealSet { pieces: Vec::new() });
                 }

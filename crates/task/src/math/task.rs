@@ -3,8 +3,8 @@
 use super::{MathError, Options, Relation, equivalent, extract};
 use crate::{Split, Task, TaskError};
 use elenchus_trace::{Outcome, Problem, Step, Verdict};
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -21,7 +21,18 @@ const ID_FIELDS: [&str; 3] = ["id", "unique_id", "task_id"];
 const KEPT_FIELDS: [&str; 4] = ["level", "subject", "type", "solution"];
 
 /// How the problems of a file are divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Division {
     /// By a hash of the question: 80 % train, 10 % validation, 10 % test. For files to train on.
@@ -52,7 +63,8 @@ impl MathTask {
         let mut seen = HashSet::new();
         for (index, line) in reader.lines().enumerate() {
             let line_number = index + 1;
-            let line = line.map_err(|e| MathError::Read { file: source.into(), line: line_number, source: e })?;
+            let line =
+                line.map_err(|e| MathError::Read { file: source.into(), line: line_number, source: e })?;
             if line.trim().is_empty() {
                 continue;
             }
@@ -63,8 +75,9 @@ impl MathTask {
                 problem,
                 hint: hint.into(),
             };
-            let row: Map<String, Value> = serde_json::from_str(&line)
-                .map_err(|e| fail("(line)", format!("is not a JSON object: {e}"), "write one JSON object a line"))?;
+            let row: Map<String, Value> = serde_json::from_str(&line).map_err(|e| {
+                fail("(line)", format!("is not a JSON object: {e}"), "write one JSON object a line")
+            })?;
             let question = text_of(&row, &QUESTION_FIELDS).ok_or_else(|| {
                 let hint = "put the question as text into `question`, `problem` or `input`";
                 fail("question", "has no text".into(), hint)
@@ -74,13 +87,17 @@ impl MathTask {
                 fail("answer", "has no text".into(), hint)
             })?;
             let answer = gold(&written, row.get("answer").is_none(), &options).ok_or_else(|| {
-                fail("answer", "holds no answer".into(), "end a solution with `#### answer` or `\\boxed{answer}`")
+                fail(
+                    "answer",
+                    "holds no answer".into(),
+                    "end a solution with `#### answer` or `\\boxed{answer}`",
+                )
             })?;
-            let id = text_of(&row, &ID_FIELDS).unwrap_or_else(|| {
-                blake3::hash(question.as_bytes()).to_hex()[..16].to_string()
-            });
+            let id = text_of(&row, &ID_FIELDS)
+                .unwrap_or_else(|| blake3::hash(question.as_bytes()).to_hex()[..16].to_string());
             if !seen.insert(id.clone()) {
-                let hint = "give every row an identifier of its own, or none at all when no question stands twice";
+                let hint =
+                    "give every row an identifier of its own, or none at all when no question stands twice";
                 return Err(fail("id", format!("`{id}` stands on an earlier line too"), hint));
             }
             let mut problem = Problem::new(id, "math", question).with_gold(answer);
@@ -99,8 +116,11 @@ impl MathTask {
     /// Reads a problem file.
     pub fn from_path(path: impl AsRef<Path>) -> Result<MathTask, MathError> {
         let name = path.as_ref().display().to_string();
-        let file = std::fs::File::open(path.as_ref())
-            .map_err(|e| MathError::Read { file: name.clone(), line: 0, source: e })?;
+        let file = std::fs::File::open(path.as_ref()).map_err(|e| MathError::Read {
+            file: name.clone(),
+            line: 0,
+            source: e,
+        })?;
         MathTask::from_reader(&name, BufReader::new(file))
     }
 
@@ -153,7 +173,11 @@ fn gold(written: &str, solution: bool, options: &Options) -> Option<String> {
     if solution && !written.contains("####") && !written.contains("\\boxed") && written.len() < 60 {
         return Some(written.trim().to_string());
     }
-    if written.contains("####") || written.contains("\\boxed") { extract(written, options).map(|e| e.text) } else { None }
+    if written.contains("####") || written.contains("\\boxed") {
+        extract(written, options).map(|e| e.text)
+    } else {
+        None
+    }
 }
 
 impl Task for MathTask {
@@ -274,7 +298,8 @@ mod tests {
 
     #[test]
     fn a_benchmark_is_all_test_and_a_hash_divides() {
-        let text: String = (0..2000).map(|i| format!("{{\"question\": \"q{i}\", \"answer\": {i}}}\n")).collect();
+        let text: String =
+            (0..2000).map(|i| format!("{{\"question\": \"q{i}\", \"answer\": {i}}}\n")).collect();
         let task = MathTask::from_reader("f", text.as_bytes()).unwrap();
         let sizes: Vec<usize> = [Split::Train, Split::Validation, Split::Test]
             .into_iter()
@@ -286,7 +311,8 @@ mod tests {
         assert_eq!(benchmark.problems(Split::Test, 2000, 1).unwrap().len(), 2000);
         let message = benchmark.problems(Split::Train, 1, 1).unwrap_err().to_string();
         assert!(message.contains("has 0") && message.contains("hint"), "{message}");
-        let (a, b) = (benchmark.problems(Split::Test, 5, 7).unwrap(), benchmark.problems(Split::Test, 5, 7).unwrap());
+        let (a, b) =
+            (benchmark.problems(Split::Test, 5, 7).unwrap(), benchmark.problems(Split::Test, 5, 7).unwrap());
         assert_eq!(a, b, "same seed, same problems");
     }
 }
