@@ -1,5 +1,7 @@
 //! The binary from outside: results, messages, exit codes, and files that others feed in.
 
+#![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -248,11 +248,11 @@ pub(crate) mod check {
     //! Every objective's gradient against central finite differences.
     use super::*;
 
+    /// Rows, log-probabilities, entropies and outputs of one head.
+    type Random = (Vec<TrainingRow>, Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<Vec<Vec<f32>>>);
+
     /// Random rows with log-probabilities, entropies and one head; deterministic.
-    pub fn rows(
-        count: usize,
-        seed: u64,
-    ) -> (Vec<TrainingRow>, Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<Vec<Vec<f32>>>) {
+    pub fn rows(count: usize, seed: u64) -> Random {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut next = move || {
             state ^= state << 13;

@@ -321,19 +321,11 @@ pub fn improve(
     result.evaluations.push(evaluation);
 
     for round in 1..=settings.rounds {
-        let mut round_seed = mix(seed, 100 + round as u64);
+        let round_seed = mix(seed, 100 + round as u64);
         let begun = std::time::Instant::now();
         let checkpoint = format!("{name}-round-{round}");
-        let prepared = prepare(
-            policy,
-            task,
-            settings,
-            step_model.as_deref_mut(),
-            round,
-            &mut round_seed,
-            name,
-            session,
-        )?;
+        let place = Place { round, seed: round_seed, name };
+        let prepared = prepare(policy, task, settings, step_model.as_deref_mut(), &place, session)?;
         if let Some(folder) = session.checkpoint(&checkpoint)? {
             policy.load(&folder)?;
         } else {
@@ -387,23 +379,29 @@ struct Prepared {
     drawn: usize,
 }
 
+/// Which round of which experiment, and its seed.
+struct Place<'a> {
+    round: usize,
+    seed: u64,
+    name: &'a str,
+}
+
 /// Probe, collect, score and select: everything of a round before training.
 fn prepare(
     policy: &mut dyn Policy,
     task: &dyn Task,
     settings: &RoundSettings,
     mut step_model: Option<&mut (dyn Policy + 'static)>,
-    round: usize,
-    seed: &mut u64,
-    name: &str,
+    place: &Place<'_>,
     session: &Session<'_>,
 ) -> Result<Prepared, LearnError> {
+    let &Place { round, seed, name } = place;
     let (mut tokens, mut drawn) = (0, 0);
     let thresholds = &settings.probe.thresholds;
     let mut temperature = settings.probe.temperatures[0];
     let mut probe = Vec::new();
     if settings.searches() {
-        let problems = task.problems(Split::Train, settings.probe.problems, mix(*seed, 1))?;
+        let problems = task.problems(Split::Train, settings.probe.problems, mix(seed, 1))?;
         let units = problems.len() * settings.probe.temperatures.len();
         session.observer.phase(round, "probe", units);
         let target = (settings.select.rows_per_problem * problems.len() as f64) as usize;
@@ -413,7 +411,7 @@ fn prepare(
                 samples: settings.probe.samples,
                 temperature: candidate,
                 max_new_tokens: settings.max_new_tokens,
-                seed: mix(*seed, 2),
+                seed: mix(seed, 2),
                 distributions: false,
             };
             let judged = judged_rollouts(policy, task, &problems, &rollouts, &label, session)?;
@@ -442,28 +440,20 @@ fn prepare(
         }
     }
 
-    let problems = task.problems(Split::Train, settings.problems, mix(*seed, 3))?;
+    let problems = task.problems(Split::Train, settings.problems, mix(seed, 3))?;
     session.observer.phase(round, "sample", problems.len());
     let rollouts = RolloutSettings {
         samples: settings.samples,
         temperature,
         max_new_tokens: settings.max_new_tokens,
-        seed: mix(*seed, 4),
+        seed: mix(seed, 4),
         distributions: false,
     };
     let label = format!("{name}/{round}/sample");
     let judged = judged_rollouts(policy, task, &problems, &rollouts, &label, session)?;
     tokens += count_tokens(&judged);
     drawn += problems.len() * settings.samples;
-    let mut scored = score_rollouts(
-        task,
-        &problems,
-        &judged,
-        &settings.reward,
-        step_model.as_deref_mut(),
-        &label,
-        session,
-    )?;
+    let mut scored = score_rollouts(task, &problems, &judged, &settings.reward, step_model, &label, session)?;
     if settings.select.add_reference {
         for (problem, pool) in problems.iter().zip(&mut scored) {
             if let Some(text) = task.reference(problem) {
@@ -485,7 +475,6 @@ fn prepare(
         })
         .collect::<Result<Vec<_>, LearnError>>()?;
     let collection = collection(task, &problems, &judged, &scored, &selection)?;
-    *seed = mix(*seed, 5);
     Ok(Prepared { temperature, threshold, balance, probe, collection, rows, tokens, drawn })
 }
 
