@@ -156,7 +156,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_the_result_is_the_same(
                 told += 1;
             }
             // What is there already is told at once, so count only what is new.
-            if told > wait_for && acknowledged.len() > kills * 3 {
+            if told > wait_for && acknowledged.len() > kills * 6 {
                 std::thread::sleep(Duration::from_micros(round * 137 % 3_000));
                 process.kill().unwrap();
                 finished = false;
