@@ -34,7 +34,6 @@ macro_rules! rows {
             name: $name,
             make: |value| {
                 let settings: $settings = read($name, value)?;
-                #[expect(clippy::redundant_closure_call, reason = "the constructors differ in whether they can fail")]
                 Ok(Arc::new(($make)(settings)?))
             },
             schema: schema::<$settings>,

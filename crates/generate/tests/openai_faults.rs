@@ -23,6 +23,7 @@ fn unavailable(error: &GenerateError) -> Option<(bool, Option<f64>)> {
     }
 }
 
+#[expect(clippy::unwrap_used, reason = "a call that does not fail should stop the test")]
 async fn fails(server: &Server, wanted: GenerateRequest) -> GenerateError {
     let error = server.model().generate(&wanted).await.unwrap_err();
     let text = error.to_string();
