@@ -1,5 +1,7 @@
 //! Streamed answers of endpoints, whole: tools, reasoning, log-probabilities, several samples.
 
+#![expect(clippy::unwrap_used, reason = "a test helper that fails should stop the test")]
+
 mod support;
 
 use elenchus_generate::{LanguageModel, LogprobDetail, OpenAi, OpenAiConfig, PrefixStyle, StreamEvent};
