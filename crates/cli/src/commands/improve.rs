@@ -28,7 +28,7 @@ pub struct Improve {
     /// Folder of the run; go on with `elenchus resume DIR` [default: runs/improve-SEED, numbered when taken]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Recipe with a [rounds] table: a name or a TOML file
+    /// Recipe with a `[rounds]` table: a name or a TOML file
     #[arg(long, default_value = "b-star")]
     recipe: String,
     /// `embedded`, or the folder of a checkpoint in the Hugging Face format
