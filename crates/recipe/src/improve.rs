@@ -154,10 +154,10 @@ fn report(
     };
     let rounds = records.len().saturating_sub(1);
     let sentence = format!(
-        "After {rounds} rounds on its own verified answers the model solves {} more problems greedily and {} with one sample, on {} held-out problems.",
+        "After {rounds} rounds on its own verified answers, on {} held-out problems: greedy accuracy {}, accuracy of one sample {}.",
+        held_out.len(),
         points(&gained(0)),
         points(&gained(1)),
-        held_out.len()
     );
     let mut report = Report::new("elenchus improve")
         .headline(tone, sentence)
@@ -174,7 +174,7 @@ fn report(
         .flat_map(|(report, _)| [(0.0, result.reports[0].greedy), (last_round, report.greedy)])
         .collect();
     let control_series = control.map(|_| ("gold control, greedy", control_points.as_slice()));
-    report = report.section(Section::plots("Round by round", rounds_plots(&records, k, control_series)));
+    report = report.section(Section::plots("Curves", rounds_plots(&records, k, control_series)));
     report = report.section(Section::Table(compared(comparisons)));
     if let Some((control, _)) = control {
         report = report.section(Section::Table(control_table(result, control, k)));
