@@ -73,7 +73,6 @@ impl PagePool {
     }
 
     /// Pages in use.
-    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.users.len() - self.free.len()
     }

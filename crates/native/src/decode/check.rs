@@ -3,6 +3,9 @@
 use super::request::{DecodeError, DecodeRequest, ScoreRequest, TokenTexts};
 use crate::ModelConfig;
 
+/// Samples of one request: a place is kept for each from the beginning.
+const MAX_SAMPLES: usize = 1 << 20;
+
 /// Checks token ids; `what` says where they stand.
 fn tokens(
     config: &ModelConfig,
@@ -53,6 +56,13 @@ pub(super) fn decode(
     prompt(config, index, "prompt", &request.prompt)?;
     let setting =
         |field, value: String, hint| Err(DecodeError::Setting { request: index, field, value, hint });
+    if request.samples > MAX_SAMPLES {
+        return setting(
+            "samples",
+            request.samples.to_string(),
+            "give at most 1048576; ask for more in several requests",
+        );
+    }
     if !(request.temperature >= 0.0 && request.temperature.is_finite()) {
         return setting(
             "temperature",

@@ -100,6 +100,7 @@ impl Decoder {
         for (index, request) in requests.iter().enumerate() {
             check::decode(&self.scheduler.model.config, self.scheduler.texts(), index, request)?;
         }
+        self.scheduler.reset();
         let mut results: Vec<Vec<Option<Decoded>>> =
             requests.iter().map(|request| vec![None; request.samples]).collect();
         for (index, request) in requests.iter().enumerate() {

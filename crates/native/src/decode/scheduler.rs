@@ -118,6 +118,16 @@ impl Scheduler {
         self.texts.as_ref()
     }
 
+    /// Forgets everything that runs or waits: a callback that panicked in an earlier call left it behind.
+    pub(super) fn reset(&mut self) {
+        if self.pool.used() > 0 || !self.idle() {
+            self.waiting.clear();
+            self.entered.clear();
+            self.running.clear();
+            self.pool = PagePool::new(self.model.page_numbers());
+        }
+    }
+
     /// Whether nothing runs or waits.
     pub(super) fn idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()

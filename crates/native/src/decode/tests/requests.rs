@@ -140,6 +140,24 @@ fn breaking_cancels_one_sample_and_no_other() {
 }
 
 #[test]
+fn a_callback_that_panics_leaves_a_working_decoder() {
+    let mut decoder = counting(vec![]);
+    let requests = vec![DecodeRequest { samples: 200, ..greedy(&[1]) }, greedy(&[2])];
+    let mut left = 150;
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        decoder.decode_with(&requests, &mut |_| {
+            left -= 1;
+            assert!(left > 0, "the callback fails");
+            ControlFlow::Continue(())
+        })
+    }));
+    assert!(panicked.is_err());
+    let results = decoder.decode(&[greedy(&[0])]).unwrap();
+    assert_eq!(results[0][0].tokens, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(decoder.scheduler.pool.used(), 0);
+}
+
+#[test]
 fn unequal_lengths_leave_no_row_idle_while_others_wait() {
     let config = config(50, 40, 4, 4);
     let model = model(&config, 1);
@@ -172,6 +190,7 @@ fn hostile_requests_are_refused_with_a_hint() {
         (greedy(&[20]), "token 20, the vocabulary has 20"),
         (greedy(&[u32::MAX]), "vocabulary"),
         (greedy(&[1; 161]), "161 positions, the model has 160"),
+        (DecodeRequest { samples: usize::MAX, ..good.clone() }, "`samples`"),
         (DecodeRequest { temperature: -1.0, ..good.clone() }, "`temperature` is -1"),
         (DecodeRequest { temperature: f32::NAN, ..good.clone() }, "`temperature`"),
         (DecodeRequest { temperature: f32::INFINITY, ..good.clone() }, "`temperature`"),
