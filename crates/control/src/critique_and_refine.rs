@@ -223,13 +223,13 @@ impl CritiqueAndRefine {
         let slots =
             PromptSlots::new(place.problem).solution(&incumbent.candidate.completion.text).critique(critique);
         let again = incumbent.attempts > 0;
-        let mut request =
-            self.settings.draw.request(place.context, place.problem, 1, again, detail, round)?;
-        request.messages = place.context.prompt(role, "refine", &slots)?;
         let label =
             format!("refine\0{}\0{}\0{}", place.problem.task, place.problem.id, self.settings.draw.seed);
-        request.sampling.seed = place.context.seed_for(&label, round as u64);
-        Ok(request)
+        Ok(GenerateRequest {
+            sampling: self.settings.draw.sampling(again, place.context.seed_for(&label, round as u64)),
+            logprobs: detail,
+            ..GenerateRequest::new(place.context.prompt(role, "refine", &slots)?)
+        })
     }
 
     async fn accepts(

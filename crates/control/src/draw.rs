@@ -105,6 +105,20 @@ impl Draw {
         Ok(())
     }
 
+    /// How tokens are drawn; `several` says which defaults hold.
+    pub fn sampling(&self, several: bool, seed: u64) -> Sampling {
+        let (temperature, top_p) = if several { (0.6, 0.9) } else { (0.0, 1.0) };
+        Sampling {
+            temperature: self.temperature.unwrap_or(temperature),
+            top_p: self.top_p.unwrap_or(top_p),
+            top_k: self.top_k,
+            min_p: self.min_p,
+            max_tokens: self.max_tokens,
+            stop: self.stop.clone(),
+            seed,
+        }
+    }
+
     /// The request for `samples` responses. `offset` counts the responses of this problem that were drawn before.
     ///
     /// Seeds depend on the run, the problem and the setting `seed`, and not on the strategy: strategies that draw the
@@ -118,19 +132,10 @@ impl Draw {
         detail: LogprobDetail,
         offset: usize,
     ) -> Result<GenerateRequest, ControlError> {
-        let (temperature, top_p) = if several { (0.6, 0.9) } else { (0.0, 1.0) };
         let label = format!("draw\0{}\0{}\0{}\0{offset}", problem.task, problem.id, self.skill);
         Ok(GenerateRequest {
             samples,
-            sampling: Sampling {
-                temperature: self.temperature.unwrap_or(temperature),
-                top_p: self.top_p.unwrap_or(top_p),
-                top_k: self.top_k,
-                min_p: self.min_p,
-                max_tokens: self.max_tokens,
-                stop: self.stop.clone(),
-                seed: context.seed_for(&label, self.seed),
-            },
+            sampling: self.sampling(several, context.seed_for(&label, self.seed)),
             logprobs: detail,
             ..GenerateRequest::new(context.prompt(ACTOR, self.skill.as_str(), &PromptSlots::new(problem))?)
         })

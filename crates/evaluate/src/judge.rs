@@ -40,13 +40,23 @@ pub struct JudgeSettings {
     pub swap: bool,
     /// Replies to sample, per order, where the opinion is read from samples.
     pub samples: usize,
+    /// Most tokens of a sampled reply; a model that thinks before it answers needs more. What stands in front of
+    /// `</think>` is passed over.
+    pub reply_tokens: u32,
     /// Likeliest tokens to look at, where it is read from them.
     pub top: u8,
 }
 
 impl Default for JudgeSettings {
     fn default() -> Self {
-        JudgeSettings { role: "judge".into(), reading: JudgeReading::Auto, swap: true, samples: 8, top: 20 }
+        JudgeSettings {
+            role: "judge".into(),
+            reading: JudgeReading::Auto,
+            swap: true,
+            samples: 8,
+            reply_tokens: 8,
+            top: 20,
+        }
     }
 }
 
@@ -71,13 +81,18 @@ struct Opinion {
 impl Judge {
     /// Errors: [`EvaluateError::Setting`] when there is nothing to sample or to look at.
     pub fn new(settings: JudgeSettings) -> Result<Self, EvaluateError> {
-        for (field, value) in [("samples", settings.samples), ("top", usize::from(settings.top))] {
+        let fields = [
+            ("samples", settings.samples),
+            ("reply_tokens", settings.reply_tokens as usize),
+            ("top", usize::from(settings.top)),
+        ];
+        for (field, value) in fields {
             if value == 0 || (field == "top" && value > 20) {
                 return Err(EvaluateError::Setting {
                     evaluator: "judge".into(),
                     field: field.into(),
                     problem: format!("{value} is out of range"),
-                    hint: "take 1 or more samples, and 1 to 20 likely tokens".into(),
+                    hint: "take 1 or more samples of 1 or more tokens, and 1 to 20 likely tokens".into(),
                 });
             }
         }
@@ -169,7 +184,7 @@ impl Judge {
             samples: if top { 1 } else { self.settings.samples },
             sampling: Sampling {
                 temperature: if top { 0.0 } else { 1.0 },
-                max_tokens: if top { 1 } else { 8 },
+                max_tokens: if top { 1 } else { self.settings.reply_tokens },
                 seed,
                 ..Sampling::default()
             },
@@ -199,6 +214,7 @@ fn remark(probability: &Result<f64, String>, source: &str) -> String {
 
 /// The letters of a reply without the signs around them.
 fn bare(reply: &str) -> &str {
+    let reply = reply.rsplit_once("</think>").map_or(reply, |(_, said)| said);
     reply.trim().trim_matches(|c: char| c.is_whitespace() || "()[]{}*`\"'.:,".contains(c))
 }
 
@@ -292,7 +308,7 @@ impl Evaluator for Judge {
     fn cost(&self, size: CandidateSize) -> Usage {
         let orders = if self.settings.swap { 2 } else { 1 };
         let replies = match self.settings.reading {
-            JudgeReading::Sample => self.settings.samples as u64 * 2,
+            JudgeReading::Sample => self.settings.samples as u64 * u64::from(self.settings.reply_tokens),
             _ => 2,
         };
         // The instruction of the chat prompt is some 60 tokens.
@@ -403,7 +419,9 @@ mod tests {
     fn sampled_replies_are_counted_and_strange_ones_left_out() {
         let labels = Voice::Chat.judge_labels(false);
         let replies: Vec<Completion> =
-            ["A", "(A)", " B.", "A or B", "A, no wait, B", "right", ""].map(Completion::text).into();
+            ["A", "<think>B</think> (A)", " B.", "A or B", "A, no wait, B", "right", ""]
+                .map(Completion::text)
+                .into();
         let (probability, remark) = from_samples(&replies, labels);
         assert_eq!(probability.unwrap(), 2.0 / 3.0);
         assert!(remark.contains("4 unreadable"), "{remark}");

@@ -15,6 +15,7 @@ struct Size {
     batch: usize,
 }
 
+#[expect(clippy::too_many_arguments, reason = "the shape, spelled out once per size")]
 fn size(
     name: &'static str,
     d: usize,

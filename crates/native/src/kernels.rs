@@ -227,7 +227,7 @@ multiversion! {
     /// `y = w x inverse`: the norm again from its kept factor.
     pub(crate) fn rms_norm_again(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
         let d = weight.len();
-        for ((x, y), r) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(inverse) {
+        for ((x, y), r) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(inverse.iter().copied()) {
             for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
                 *y = x * r * w;
             }
@@ -243,7 +243,7 @@ multiversion! {
         x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32],
     ) {
         let d = weight.len();
-        let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)).zip(inverse);
+        let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)).zip(inverse.iter().copied());
         for (((x, dy), dx), r) in rows {
             let mut lanes = [0.0; LANES];
             let ((xs, xt), (ys, yt), (ws, wt)) =
@@ -257,7 +257,7 @@ multiversion! {
             // mean(dy w x̂) r = r² Σ dy w x / d, applied to x̂ = x r.
             let pull = (add_lanes(lanes) + tail) * r * r * r / d as f32;
             for (((dx, x), dy), w) in dx.iter_mut().zip(x).zip(dy).zip(weight) {
-                *dx += fused::<FMA>(dy * w, *r, -(x * pull));
+                *dx += fused::<FMA>(dy * w, r, -(x * pull));
             }
             for ((dw, x), dy) in dw.iter_mut().zip(x).zip(dy) {
                 *dw = fused::<FMA>(x * r, *dy, *dw);

@@ -29,8 +29,8 @@ pub use adapter::{Linear, LoraAdapter, LoraConfig};
 pub use checkpoint::{Checkpoint, Precision};
 pub use config::{ConfigError, ModelConfig};
 pub use decode::{
-    DecodeCounters, DecodeError, DecodeEvent, DecodeFinish, DecodeHandle, DecodeRequest, DecodeService, Decoded, Decoder,
-    DecoderOptions, Detail, ScoreRequest, Scored, TokenEvent, TokenTexts,
+    DecodeCounters, DecodeError, DecodeEvent, DecodeFinish, DecodeHandle, DecodeRequest, DecodeService,
+    Decoded, Decoder, DecoderOptions, Detail, ScoreRequest, Scored, TokenEvent, TokenTexts,
 };
 pub use engine::{Engine, Objective};
 pub use error::NativeError;

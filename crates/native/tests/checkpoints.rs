@@ -1,5 +1,7 @@
 //! Folders on disk: round trips, foreign layouts, and files that must be refused.
 
+#![expect(clippy::unwrap_used, reason = "a test helper that fails should stop the test")]
+
 use elenchus_native::{
     AdamW, AdamWConfig, Checkpoint, Engine, ForwardOptions, Gradient, Linear, LoraAdapter, LoraConfig, Model,
     ModelConfig, Precision, ScalarHead, Sequence, SequenceGradient, SequenceOutput, Tokenizer, Trainable,

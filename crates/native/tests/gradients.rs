@@ -1,5 +1,7 @@
 //! The engine's outputs and every kind of gradient against an independent f64 decoder and finite differences.
 
+#![expect(clippy::unwrap_used, reason = "a test helper that fails should stop the test")]
+
 mod reference;
 
 use elenchus_native::{
@@ -163,7 +165,7 @@ fn named_gradient(model: &Model, gradient: &Gradient) -> Vec<(String, Vec<f32>)>
     named
 }
 
-/// Every tensor: one random direction and two coordinates, central differences in f64.
+/// Every tensor: one random direction and one coordinate, central differences in f64.
 fn check_against_reference(model: &Model, groups: &[Vec<Sequence>], trainable: Trainable, threads: usize) {
     let options = ForwardOptions { entropies: true, threads, ..Default::default() };
     let mut gradient = Gradient::new(model, trainable).unwrap();
@@ -179,11 +181,9 @@ fn check_against_reference(model: &Model, groups: &[Vec<Sequence>], trainable: T
         let skip: &[usize] = if name.starts_with("head.") { &[] } else { &detached };
         let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         let mut directions = vec![(0..values.len()).map(|_| numbers.next()).collect::<Vec<f64>>()];
-        for _ in 0..2 {
-            let mut one = vec![0.0; values.len()];
-            one[numbers.below(values.len())] = 1.0;
-            directions.push(one);
-        }
+        let mut one = vec![0.0; values.len()];
+        one[numbers.below(values.len())] = 1.0;
+        directions.push(one);
         for direction in directions {
             let step = 1e-5;
             let at = |sign: f64| {
@@ -208,7 +208,7 @@ fn check_against_reference(model: &Model, groups: &[Vec<Sequence>], trainable: T
 
 /// Groups whose sequences are short and long, with all, some and no targets.
 fn mixed_groups(model: &Model) -> Vec<Vec<Sequence>> {
-    let all = sequences(model, &[(9, 1), (1, 1), (17, 8), (5, 5), (12, 3)]);
+    let all = sequences(model, &[(7, 1), (1, 1), (9, 4), (4, 4), (6, 3)]);
     vec![all[..2].to_vec(), Vec::new(), all[2..].to_vec()]
 }
 
@@ -269,7 +269,7 @@ fn taps_show_hidden_states_and_attention() {
             }
         }
         let logits = model.read_out(&taps.hidden[3]).unwrap();
-        let output = model.logprobs(&[sequence.clone()], &ForwardOptions::default()).unwrap();
+        let output = model.logprobs(std::slice::from_ref(&sequence), &ForwardOptions::default()).unwrap();
         let row = &logits[..23];
         let total: f32 = row.iter().map(|z| z.exp()).sum();
         close(row[sequence.tokens[1] as usize] - total.ln(), f64::from(output[0].logprobs[0]), "read out");
@@ -287,11 +287,31 @@ fn every_gradient_of_every_variant_equals_the_reference() {
     }
 }
 
+/// One direction over all numbers at once: the reference is slow at this length.
 #[test]
 fn long_sequences_cross_attention_blocks_and_packs() {
     let model = model(Variant::Grouped, 3);
     let groups = vec![sequences(&model, &[(140, 100), (135, 130)])];
-    check_against_reference(&model, &groups, Trainable::All, 2);
+    let options = ForwardOptions { entropies: true, threads: 2, ..Default::default() };
+    let mut gradient = Gradient::new(&model, Trainable::All).unwrap();
+    model.forward_backward(&groups, &options, &objective, &mut gradient).unwrap();
+    let reference = Reference::of(&model);
+    for seed in 0..4 {
+        let mut numbers = Numbers(seed);
+        let (step, mut got) = (1e-5, 0.0);
+        let (mut up, mut down) = (reference.clone(), reference.clone());
+        for (name, values) in named_gradient(&model, &gradient) {
+            for (i, value) in values.iter().enumerate() {
+                let direction = numbers.next();
+                got += f64::from(*value) * direction;
+                up.numbers.get_mut(&name).unwrap()[i] += step * direction;
+                down.numbers.get_mut(&name).unwrap()[i] -= step * direction;
+            }
+        }
+        let wanted = (reference_loss(&up, &groups, &[]) - reference_loss(&down, &groups, &[])) / (2.0 * step);
+        let tolerance = 2e-5 * gradient.norm();
+        assert!((got - wanted).abs() < tolerance, "engine {got}, reference {wanted}, tolerance {tolerance}");
+    }
 }
 
 #[test]
@@ -458,7 +478,7 @@ fn a_group_too_large_to_keep_is_run_twice_with_the_same_result() {
         (model.forward_backward(groups, &options, &same, &mut gradient).unwrap(), gradient)
     };
     let (large, small) =
-        (run(&[many.clone()]), run(&many.iter().map(|s| vec![s.clone()]).collect::<Vec<_>>()));
+        (run(std::slice::from_ref(&many)), run(&many.iter().map(|s| vec![s.clone()]).collect::<Vec<_>>()));
     assert!((large.0 - small.0).abs() < 1e-4);
     let scale = small.1.norm() / (small.1.values.len() as f64).sqrt();
     for (a, b) in large.1.values.iter().zip(&small.1.values) {
@@ -508,8 +528,7 @@ fn misuse_is_refused_with_a_hint() {
 #[test]
 fn a_panicking_objective_leaves_the_engine_usable() {
     let model = model(Variant::Llama, 2);
-    let groups: Vec<Vec<Sequence>> =
-        sequences(&model, &vec![(100, 1); 8]).into_iter().map(|s| vec![s]).collect();
+    let groups: Vec<Vec<Sequence>> = sequences(&model, &[(100, 1); 8]).into_iter().map(|s| vec![s]).collect();
     let options = ForwardOptions { threads: 2, ..Default::default() };
     let mut engine = Engine::new();
     let clean = || Gradient::new(&model, Trainable::All).unwrap();

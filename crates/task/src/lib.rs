@@ -5,8 +5,8 @@
 pub mod arithmetic;
 pub mod choice;
 pub mod countdown;
-pub mod math;
 pub mod file;
+pub mod math;
 mod registry;
 mod settings;
 mod skill;

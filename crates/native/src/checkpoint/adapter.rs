@@ -12,10 +12,7 @@ fn name(layer: usize, linear: Linear, half: char) -> String {
 }
 
 /// Name and shape of every tensor of an adapter, with its place.
-fn tensors(
-    adapter: &LoraAdapter,
-    shape: &ModelConfig,
-) -> Vec<(String, Vec<usize>, std::ops::Range<usize>)> {
+fn tensors(adapter: &LoraAdapter, shape: &ModelConfig) -> Vec<(String, Vec<usize>, std::ops::Range<usize>)> {
     let (mut list, rank) = (Vec::new(), adapter.config().rank);
     for layer in 0..shape.layers {
         for linear in Linear::ALL {
@@ -41,8 +38,7 @@ impl LoraAdapter {
             .collect();
         write(&folder.join("adapter_model.safetensors"), &tensors, false, HashMap::new())?;
         let config = self.config();
-        let modules: Vec<&str> =
-            config.targets.iter().filter_map(|t| t.path().rsplit('.').next()).collect();
+        let modules: Vec<&str> = config.targets.iter().filter_map(|t| t.path().rsplit('.').next()).collect();
         let description = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -64,14 +60,17 @@ impl LoraAdapter {
     pub fn load(folder: impl AsRef<Path>, shape: &ModelConfig) -> Result<Self, NativeError> {
         let path = folder.as_ref().join("adapter_config.json");
         let config = read_config(&path)?;
-        let mut adapter = LoraAdapter::zeros(shape, config).map_err(|e| {
-            NativeError::checkpoint(&path, format!("the adapter {}", e.problem), e.hint)
-        })?;
+        let mut adapter = LoraAdapter::zeros(shape, config)
+            .map_err(|e| NativeError::checkpoint(&path, format!("the adapter {}", e.problem), e.hint))?;
         let mut file = TensorFile::open(&folder.as_ref().join("adapter_model.safetensors"))?;
         let wanted = tensors(&adapter, shape);
         if let Some(surplus) = file.names().iter().find(|n| !wanted.iter().any(|(name, ..)| name == *n)) {
             let problem = format!("has a tensor `{surplus}` that `adapter_config.json` does not announce");
-            return Err(NativeError::checkpoint(file.path(), problem, "the adapter was made for another model"));
+            return Err(NativeError::checkpoint(
+                file.path(),
+                problem,
+                "the adapter was made for another model",
+            ));
         }
         for (name, shape, range) in wanted {
             file.read(&name, &shape, &mut adapter.numbers[range])?;
@@ -83,9 +82,8 @@ impl LoraAdapter {
 fn read_config(path: &Path) -> Result<LoraConfig, NativeError> {
     let fields: Map<String, Value> = files::read_json(path)?;
     let get = |key: &str| fields.get(key).unwrap_or(&Value::Null);
-    let refuse = |key: &str, hint: &str| {
-        Err(NativeError::checkpoint(path, format!("`{key}` is {}", get(key)), hint))
-    };
+    let refuse =
+        |key: &str, hint: &str| Err(NativeError::checkpoint(path, format!("`{key}` is {}", get(key)), hint));
     if get("peft_type") != "LORA" {
         return refuse("peft_type", "only `LORA` adapters are supported");
     }

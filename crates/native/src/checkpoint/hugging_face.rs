@@ -58,7 +58,9 @@ impl Reader<'_> {
 
     fn flag(&self, field: &str) -> Result<bool, NativeError> {
         let Some(value) = self.get(field) else { return Ok(false) };
-        value.as_bool().ok_or_else(|| self.refuse(format!("`{field}` is {value}"), "it must be true or false"))
+        value
+            .as_bool()
+            .ok_or_else(|| self.refuse(format!("`{field}` is {value}"), "it must be true or false"))
     }
 
     fn end_tokens(&self) -> Result<Vec<u32>, NativeError> {
@@ -104,7 +106,8 @@ impl Reader<'_> {
                 return Err(self.refuse(format!("`{field}` is {value}"), hint));
             }
             if let Some(given) = value.get("rope_theta") {
-                let refused = || self.refuse(format!("`{field}.rope_theta` is {given}"), "it must be a number");
+                let refused =
+                    || self.refuse(format!("`{field}.rope_theta` is {given}"), "it must be a number");
                 theta = given.as_f64().ok_or_else(refused)? as f32;
             }
         }
@@ -123,8 +126,11 @@ impl Reader<'_> {
                 return Err(self.refuse(format!("`{field}` is true"), "this variant is not supported"));
             }
         }
-        if let Some(factor) = self.get("partial_rotary_factor").filter(|factor| factor.as_f64() != Some(1.0)) {
-            return Err(self.refuse(format!("`partial_rotary_factor` is {factor}"), "this variant is not supported"));
+        if let Some(factor) = self.get("partial_rotary_factor").filter(|factor| factor.as_f64() != Some(1.0))
+        {
+            return Err(
+                self.refuse(format!("`partial_rotary_factor` is {factor}"), "this variant is not supported")
+            );
         }
         let (hidden_size, heads) = (self.required("hidden_size")?, self.required("num_attention_heads")?);
         let head_dim = match self.whole("head_dim")? {

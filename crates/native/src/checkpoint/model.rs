@@ -112,11 +112,16 @@ impl Model {
         let bf16 = precision == Precision::Bf16;
         let description = describe(self.config(), bf16)?;
         files::create_folder(folder)?;
-        let tensors: Vec<Outgoing<'_>> = self.layout().parameters().iter().map(|p| Outgoing {
-            name: p.name.clone(),
-            shape: p.shape.clone(),
-            numbers: &self.parameters[p.range.clone()],
-        }).collect();
+        let tensors: Vec<Outgoing<'_>> = self
+            .layout()
+            .parameters()
+            .iter()
+            .map(|p| Outgoing {
+                name: p.name.clone(),
+                shape: p.shape.clone(),
+                numbers: &self.parameters[p.range.clone()],
+            })
+            .collect();
         write(&folder.join("model.safetensors"), &tensors, bf16, HashMap::new())?;
         // An index left by an earlier, sharded checkpoint would win over the file just written.
         files::remove_if_present(&folder.join("model.safetensors.index.json"))?;
@@ -130,10 +135,24 @@ impl Model {
             files::remove_if_present(&record)?;
             return files::remove_if_present(&numbers);
         }
-        let tensors: Vec<Outgoing<'_>> = self.heads.iter().flat_map(|head| [
-            Outgoing { name: format!("{}.weight", head.name), shape: vec![head.weight.len()], numbers: &head.weight },
-            Outgoing { name: format!("{}.bias", head.name), shape: vec![1], numbers: std::slice::from_ref(&head.bias) },
-        ]).collect();
+        let tensors: Vec<Outgoing<'_>> = self
+            .heads
+            .iter()
+            .flat_map(|head| {
+                [
+                    Outgoing {
+                        name: format!("{}.weight", head.name),
+                        shape: vec![head.weight.len()],
+                        numbers: &head.weight,
+                    },
+                    Outgoing {
+                        name: format!("{}.bias", head.name),
+                        shape: vec![1],
+                        numbers: std::slice::from_ref(&head.bias),
+                    },
+                ]
+            })
+            .collect();
         if tensors.is_empty() {
             files::remove_if_present(&numbers)?;
         } else {
@@ -163,7 +182,8 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, NativeError> {
     let mut names = BTreeMap::new();
     for file in map.values() {
         // A name with folders in it could point outside the checkpoint.
-        let name = file.as_str().filter(|name| !name.is_empty() && !name.contains(['/', '\\']) && *name != "..");
+        let name =
+            file.as_str().filter(|name| !name.is_empty() && !name.contains(['/', '\\']) && *name != "..");
         let name = name.ok_or_else(|| refuse(format!("names the file {file}")))?;
         names.insert(name.to_string(), folder.join(name));
     }
@@ -203,22 +223,31 @@ fn find_tensors(folder: &Path, layout: &Layout, shards: &[TensorFile]) -> Result
     let path = shards.first().map_or(folder, |file| file.path());
     if !missing.is_empty() {
         let surplus: Vec<&str> = surplus.iter().map(|n| &n[..]).collect();
-        let beside = if surplus.is_empty() { String::new() } else { format!("; it has {} instead", few(&surplus)) };
-        let problem = format!("lacks {} of {} tensors: {}{beside}", missing.len(), known.len(), few(&missing));
-        let hint = "config.json and weights must belong together; tied embeddings need `tie_word_embeddings: true`";
+        let beside =
+            if surplus.is_empty() { String::new() } else { format!("; it has {} instead", few(&surplus)) };
+        let problem =
+            format!("lacks {} of {} tensors: {}{beside}", missing.len(), known.len(), few(&missing));
+        let hint =
+            "config.json and weights must belong together; tied embeddings need `tie_word_embeddings: true`";
         return Err(NativeError::checkpoint(path, problem, hint));
     }
     if !surplus.is_empty() {
         let surplus: Vec<&str> = surplus.iter().map(|n| &n[..]).collect();
-        let problem = format!("has {} tensors this architecture does not use: {}", surplus.len(), few(&surplus));
-        let hint = "the model is of another kind than `config.json` says; leaving them out would change its answers";
+        let problem =
+            format!("has {} tensors this architecture does not use: {}", surplus.len(), few(&surplus));
+        let hint =
+            "the model is of another kind than `config.json` says; leaving them out would change its answers";
         return Err(NativeError::checkpoint(path, problem, hint));
     }
     Ok(layout.parameters().iter().map(|p| found[&p.name]).collect())
 }
 
 /// A tied model may carry its output matrix a second time, but only the same one.
-fn check_tied_output(layout: &Layout, parameters: &[f32], shards: &mut [TensorFile]) -> Result<(), NativeError> {
+fn check_tied_output(
+    layout: &Layout,
+    parameters: &[f32],
+    shards: &mut [TensorFile],
+) -> Result<(), NativeError> {
     if layout.parameters().iter().any(|p| p.name == TIED_OUTPUT) {
         return Ok(());
     }
@@ -230,7 +259,9 @@ fn check_tied_output(layout: &Layout, parameters: &[f32], shards: &mut [TensorFi
         if output != parameters[embedding.clone()] {
             return Err(NativeError::checkpoint(
                 shard.path(),
-                format!("tensor `{TIED_OUTPUT}` differs from the embedding, but `tie_word_embeddings` is true"),
+                format!(
+                    "tensor `{TIED_OUTPUT}` differs from the embedding, but `tie_word_embeddings` is true"
+                ),
                 "set `tie_word_embeddings` to false in `config.json`",
             ));
         }
@@ -257,7 +288,7 @@ fn load_extras(folder: &Path, model: &mut Model) -> Result<(), NativeError> {
     if extras.adapter {
         model.adapter = Some(LoraAdapter::load(folder.join("adapter"), model.config())?);
     }
-    model.check_parts().map_err(|e| {
-        NativeError::checkpoint(&record, format!("`{}` {}", e.field, e.problem), e.hint)
-    })
+    model
+        .check_parts()
+        .map_err(|e| NativeError::checkpoint(&record, format!("`{}` {}", e.field, e.problem), e.hint))
 }

@@ -82,7 +82,10 @@ impl TensorFile {
     pub(crate) fn check(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo, NativeError> {
         let refuse = |problem: String, hint: &str| Err(NativeError::checkpoint(&self.path, problem, hint));
         let Some(info) = self.metadata.info(name) else {
-            return refuse(format!("tensor `{name}` is missing"), "the file belongs to another kind of model");
+            return refuse(
+                format!("tensor `{name}` is missing"),
+                "the file belongs to another kind of model",
+            );
         };
         if info.shape != shape {
             let problem = format!("tensor `{name}` has shape {:?}, {shape:?} is needed", info.shape);
@@ -96,7 +99,12 @@ impl TensorFile {
     }
 
     /// Reads a tensor of this shape as f32 into `target`, refusing numbers that are not finite.
-    pub(crate) fn read(&mut self, name: &str, shape: &[usize], target: &mut [f32]) -> Result<(), NativeError> {
+    pub(crate) fn read(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        target: &mut [f32],
+    ) -> Result<(), NativeError> {
         let info = self.check(name, shape)?;
         let (dtype, start) = (info.dtype, self.data_start + info.data_offsets.0 as u64);
         let size = if dtype == Dtype::F32 { 4 } else { 2 };
@@ -153,8 +161,10 @@ pub(crate) fn write(
     // Hugging Face loaders insist on this note.
     notes.insert("format".into(), "pt".into());
     let refuse = |problem: String| NativeError::checkpoint(path, problem, "this is a mistake in the caller");
-    let metadata = Metadata::new(Some(notes), described).map_err(|e| refuse(format!("cannot be described: {e}")))?;
-    let mut header = serde_json::to_vec(&metadata).map_err(|e| refuse(format!("cannot be described: {e}")))?;
+    let metadata =
+        Metadata::new(Some(notes), described).map_err(|e| refuse(format!("cannot be described: {e}")))?;
+    let mut header =
+        serde_json::to_vec(&metadata).map_err(|e| refuse(format!("cannot be described: {e}")))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     files::write_atomically(path, |w| {
         w.write_all(&(header.len() as u64).to_le_bytes())?;

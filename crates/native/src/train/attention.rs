@@ -157,10 +157,13 @@ multiversion! {
         for (i, ((row, d_row), (normaliser, pull))) in rows.zip(normaliser.iter().zip(pull)).enumerate() {
             let seen = from + i + 1;
             let padded = seen.next_multiple_of(16);
-            let scaled_pull = -scale * pull;
-            for (p, d) in row[..padded].iter_mut().zip(&mut d_row[..padded]) {
-                *p = exp::<FMA>(*p - normaliser);
-                *d = *p * fused::<FMA>(*d, scale, scaled_pull);
+            // By value: through references the compiler fears that the stores change them, and does not vectorise.
+            let (normaliser, scaled_pull) = (*normaliser, -scale * *pull);
+            let (row_seen, d_row_seen) = (&mut row[..padded], &mut d_row[..padded]);
+            for (p, d) in row_seen.iter_mut().zip(d_row_seen) {
+                let probability = exp::<FMA>(*p - normaliser);
+                *p = probability;
+                *d = probability * fused::<FMA>(*d, scale, scaled_pull);
             }
             row[seen..].fill(0.0);
             d_row[seen..].fill(0.0);

@@ -15,9 +15,9 @@ multiversion! {
 multiversion! {
     /// `d_hidden[row] += d_value[row] weight`
     fn spread(d_hidden: &mut [f32], weight: &[f32], d_values: &[f32]) {
-        for (row, dv) in d_hidden.chunks_exact_mut(weight.len()).zip(d_values) {
+        for (row, dv) in d_hidden.chunks_exact_mut(weight.len()).zip(d_values.iter().copied()) {
             for (d, w) in row.iter_mut().zip(weight) {
-                *d = fused::<FMA>(*dv, *w, *d);
+                *d = fused::<FMA>(dv, *w, *d);
             }
         }
     }

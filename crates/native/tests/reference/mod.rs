@@ -2,6 +2,8 @@
 //!
 //! Differentiating it by central differences in f64 is exact to about 1e-9, so it judges the engine's own gradients.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use elenchus_native::{Linear, Model, ModelConfig};
 use std::collections::HashMap;
 

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 pub const TASK: &str = "math";
 
 /// One line for lists and help.
-pub const SUMMARY: &str = "problems from a JSON Lines file (GSM8K, MATH and kin), answers compared by mathematical equality";
+pub const SUMMARY: &str =
+    "problems from a JSON Lines file (GSM8K, MATH and kin), answers compared by mathematical equality";
 
 /// Settings of the `math` task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
