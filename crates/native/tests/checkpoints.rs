@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Tensors of a file by name: kind, shape, bytes.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
 fn config() -> ModelConfig {
     ModelConfig {
         vocab_size: 19,
@@ -222,7 +225,7 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let model = Model::initialise(config(), 5).unwrap();
-    let refused = |what: &str, change: &dyn Fn(&mut BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>)| {
+    let refused = |what: &str, change: &dyn Fn(&mut Tensors)| {
         model.save(folder.path(), Precision::F32).unwrap();
         let mut tensors = read_tensors(&path);
         change(&mut tensors);
