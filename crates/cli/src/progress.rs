@@ -81,13 +81,13 @@ impl Observer for Display {
             }
             _ => String::new(),
         };
+        // Several experiments with different numbers of samples may share one display.
+        let at = if self.samples == 0 { String::new() } else { format!("@{}", self.samples) };
         self.line(&format!(
-            "round {}  greedy {}  vote@{} {:.1} %  pass@{} {:.1} %  right by wrong steps {:.1} %{chosen}  {:.1}k tokens  {:.0} s",
+            "round {}  greedy {}  vote{at} {:.1} %  pass{at} {:.1} %  right by wrong steps {:.1} %{chosen}  {:.1}k tokens  {:.0} s",
             r.round,
             percent(&r.greedy),
-            self.samples,
             100.0 * r.vote.value,
-            self.samples,
             100.0 * r.pass.value,
             100.0 * r.wrong_steps,
             r.tokens as f64 / 1000.0,
