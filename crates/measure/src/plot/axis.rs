@@ -47,7 +47,7 @@ impl Ruler {
             return None;
         }
         if log {
-            return Some(Ruler::logarithmic(low, high));
+            return Some(Ruler::logarithmic(low, high, wanted));
         }
         // Work in the numbers that are written, so that 2.5 % is as round as 2.5.
         let unit = if axis.scale == Scale::Percent { 100.0 } else { 1.0 };
@@ -86,11 +86,15 @@ impl Ruler {
         Some(Ruler { scale: axis.scale, low: low / unit, high: high / unit, ticks })
     }
 
-    fn logarithmic(low: f64, high: f64) -> Ruler {
+    /// Powers of two; every second, third … where all would be more than a linear axis may have.
+    fn logarithmic(low: f64, high: f64, wanted: usize) -> Ruler {
         let (mut low, mut high) = (low.log2(), high.log2());
         let margin = ((high - low) * 0.03).max(0.2);
         (low, high) = (low - margin, high + margin);
-        let ticks = (low.ceil() as i32..=high.floor() as i32)
+        let powers = low.ceil() as i32..=high.floor() as i32;
+        let stride = powers.clone().count().div_ceil(wanted + 3).max(1);
+        let ticks = powers
+            .step_by(stride)
             .map(|power| {
                 let value = 2f64.powi(power);
                 let label =
@@ -283,6 +287,10 @@ mod tests {
             for ends in [Ends::Ticks, Ends::TicksAndZero, Ends::Data] {
                 let r = Ruler::new(&Axis::default(), values.iter().copied(), wanted, ends).unwrap();
                 prop_assert!(values.iter().all(|v| r.holds(*v)));
+                prop_assert!(r.ticks.len() <= wanted + 3, "{:?}", r);
+            }
+            let powers = Axis::new("", Scale::Log2);
+            if let Some(r) = Ruler::new(&powers, values.iter().copied(), wanted, Ends::Ticks) {
                 prop_assert!(r.ticks.len() <= wanted + 3, "{:?}", r);
             }
         }

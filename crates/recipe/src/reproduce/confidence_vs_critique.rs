@@ -231,8 +231,7 @@ fn fit(
     label: &str,
 ) -> Result<Box<dyn Policy>, RecipeError> {
     let mut policy = start.copy();
-    let name: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    if let Some(folder) = input.session.checkpoint(&name)? {
+    if let Some(folder) = input.session.checkpoint(label)? {
         policy.load(&folder)?;
         return Ok(policy);
     }
@@ -247,7 +246,7 @@ fn fit(
         input.session.observer.advance(1, step.tokens, false);
         if input.session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    input.session.save_checkpoint(&name, |folder| policy.save(folder, false))?;
+    input.session.save_checkpoint(label, |folder| policy.save(folder, false))?;
     Ok(policy)
 }
 
