@@ -103,8 +103,11 @@ impl Decoder {
         self.scheduler.reset();
         let mut results: Vec<Vec<Option<Decoded>>> =
             requests.iter().map(|request| vec![None; request.samples]).collect();
-        for (index, request) in requests.iter().enumerate() {
-            self.scheduler.submit(index, request.clone());
+        // Those that may become longest first: at the end, when nothing waits any more, few places stay empty for long.
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(requests[index].max_new_tokens));
+        for index in order {
+            self.scheduler.submit(index, requests[index].clone());
         }
         while !self.scheduler.idle() {
             self.scheduler.step(&mut |report| match report {

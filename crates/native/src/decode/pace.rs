@@ -19,14 +19,45 @@ const DIVISIONS: [Division; 3] = [Division::Alone, Division::Columns, Division::
 /// After so many passes of one size, another division is tried once: it costs at most a few per cent.
 const TRY_EVERY: u32 = 48;
 
-/// Weight of the newest time in the running mean.
-const NEWEST: f64 = 0.25;
+/// How much slower a division is that is tried more rarely.
+const FAR: f64 = 3.0;
+
+/// Times that are kept for each division.
+const RECENT: usize = 5;
+
+/// A division is tried this often before it is judged.
+const FIRST_TRIES: usize = 2;
+
+/// The last times of one division, seconds for each row.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    recent: [f64; RECENT],
+    count: usize,
+}
+
+impl Times {
+    fn note(&mut self, seconds: f64) {
+        self.recent[self.count % RECENT] = seconds;
+        self.count += 1;
+    }
+
+    /// Mean without the longest: a core that was taken away once says nothing about the division, twice it does.
+    /// 0 when there are too few to judge.
+    fn usual(&self) -> f64 {
+        let known = &self.recent[..self.count.min(RECENT)];
+        if known.len() < FIRST_TRIES {
+            return 0.0;
+        }
+        let longest = known.iter().copied().fold(0.0, f64::max);
+        (known.iter().sum::<f64>() - longest) / (known.len() - 1) as f64
+    }
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
     passes: u32,
-    /// Running mean of the seconds for each row, by division; 0 is not measured.
-    seconds: [f64; DIVISIONS.len()],
+    /// By division.
+    times: [Times; DIVISIONS.len()],
 }
 
 /// Times of passes by their size.
@@ -61,23 +92,24 @@ impl Pace {
         size.passes += 1;
         let mut places: Vec<usize> =
             (0..DIVISIONS.len()).filter(|&place| possible(DIVISIONS[place])).collect();
-        places.sort_by(|&a, &b| size.seconds[a].total_cmp(&size.seconds[b]));
         // What is not measured has 0 seconds and comes first.
-        let turn = size.passes / TRY_EVERY;
-        let place = if size.passes.is_multiple_of(TRY_EVERY) && places.len() > 1 {
-            1 + turn as usize % (places.len() - 1)
-        } else {
-            0
-        };
-        DIVISIONS[places[place]]
+        places.sort_by(|&a, &b| size.times[a].usual().total_cmp(&size.times[b].usual()));
+        let (best, others) = (places[0], places.len() - 1);
+        if others == 0 || !size.passes.is_multiple_of(TRY_EVERY) {
+            return DIVISIONS[best];
+        }
+        let turn = (size.passes / TRY_EVERY) as usize;
+        let other = places[1 + turn % others];
+        // What is far slower is tried more rarely.
+        let far = size.times[other].usual() > FAR * size.times[best].usual();
+        DIVISIONS[if far && !(turn / others).is_multiple_of(8) { best } else { other }]
     }
 
     /// Notes how long a pass took.
     pub(super) fn record(&mut self, rows: usize, chained: bool, division: Division, seconds: f64) {
         let size = &mut self.sizes[usize::from(chained)][bucket(rows)];
         let Some(place) = DIVISIONS.iter().position(|&other| other == division) else { return };
-        let (newest, mean) = ((seconds / rows as f64).max(f64::MIN_POSITIVE), &mut size.seconds[place]);
-        *mean = if *mean == 0.0 { newest } else { *mean + NEWEST * (newest - *mean) };
+        size.times[place].note((seconds / rows as f64).max(f64::MIN_POSITIVE));
     }
 }
 
@@ -102,9 +134,13 @@ mod tests {
         let mut pace = Pace::default();
         let counts = chosen([3.0, 1.0, 2.0], false, 1000, &mut pace);
         assert!(counts[1] > 960 && counts[0] > 5 && counts[2] > 5, "{counts:?}");
+        // One long pass changes nothing.
+        pace.record(8, false, Division::Columns, 1e6);
+        let counts = chosen([3.0, 1.0, 2.0], false, 500, &mut pace);
+        assert!(counts[1] > 480, "{counts:?}");
         // The machine changes.
         let counts = chosen([1.0, 5.0, 4.0], false, 2000, &mut pace);
-        assert!(counts[0] > 1500, "{counts:?}");
+        assert!(counts[0] > 1700, "{counts:?}");
     }
 
     #[test]
