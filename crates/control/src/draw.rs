@@ -1,10 +1,10 @@
 //! Drawing responses from the actor; shared by all strategies.
 
 use crate::{ControlError, Trail};
-use elenchus_evaluate::{Candidate, nearest};
+use elenchus_evaluate::Candidate;
 use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Sampling};
 use elenchus_task::Task;
-use elenchus_trace::{Message, NodeId, Problem};
+use elenchus_trace::{Message, NodeId, Problem, nearest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,7 @@
 //! Selection among recorded samples (`samples.jsonl`), without any model.
 
 use crate::{ControlError, Power, Rule, choose};
-use elenchus_evaluate::nearest;
-use elenchus_trace::{Sample, SampleRow, Votes};
+use elenchus_trace::{Sample, SampleRow, Votes, nearest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,8 @@ use crate::{
     BestOfN, Borda, ControlError, CritiqueAndRefine, SelfConsistency, Single, Strategy, Triple,
     UniversalSelfConsistency,
 };
-use elenchus_evaluate::{Needs, nearest};
+use elenchus_evaluate::Needs;
+use elenchus_trace::nearest;
 use schemars::{JsonSchema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -12,7 +12,6 @@ mod evaluator;
 mod group;
 mod judge;
 mod likelihood;
-mod nearest;
 mod needs;
 mod registry;
 #[cfg(test)]
@@ -30,7 +29,6 @@ pub use evaluator::{Candidate, CandidateSize, EvaluateError, EvaluateInput, Eval
 pub use group::{Groups, group_answers};
 pub use judge::{Judge, JudgeReading, JudgeSettings};
 pub use likelihood::{Likelihood, LikelihoodSettings, Reduction};
-pub use nearest::nearest;
 pub use needs::{Needs, RoleNeeds, Unmet};
 pub use registry::{EvaluatorEntry, evaluator, evaluators};
 pub use verifier::{Verifier, VerifierSettings};

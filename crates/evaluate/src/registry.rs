@@ -1,8 +1,7 @@
 //! Evaluators by name. A new evaluator is one file and one line here.
 
-use crate::{
-    Certainty, Critic, EvaluateError, Evaluator, Judge, Likelihood, Needs, Verifier, VoteShare, nearest,
-};
+use crate::{Certainty, Critic, EvaluateError, Evaluator, Judge, Likelihood, Needs, Verifier, VoteShare};
+use elenchus_trace::nearest;
 use schemars::{JsonSchema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

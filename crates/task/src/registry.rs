@@ -5,6 +5,7 @@ use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
 use crate::math::{self, MathSettings, MathTask};
 use crate::{Task, TaskError};
+use elenchus_trace::nearest;
 use serde_json::Value;
 
 /// A task in the registry.
@@ -62,45 +63,10 @@ pub static TASKS: &[TaskEntry] = &[
 /// No task has the name (the error lists the nearest ones), or a setting is wrong (the error names it).
 pub fn task(name: &str, settings: &Value) -> Result<Box<dyn Task>, TaskError> {
     let Some(entry) = TASKS.iter().find(|entry| entry.name == name) else {
-        let names: Vec<&str> = TASKS.iter().map(|entry| entry.name).collect();
-        let near = nearest(name, &names, 3);
-        let hint = if near.is_empty() {
-            format!("known tasks are `{}`", names.join("`, `"))
-        } else {
-            format!("did you mean `{}`? known tasks are `{}`", near.join("` or `"), names.join("`, `"))
-        };
+        let hint = nearest(name, TASKS.iter().map(|entry| entry.name));
         return Err(TaskError::Unknown { name: name.to_string(), hint });
     };
     (entry.make)(settings)
-}
-
-/// The names nearest to a mistyped one by edit distance, at most `count`, nearest first; only those within a third of
-/// its length, or 2.
-pub(crate) fn nearest<'a>(name: &str, names: &[&'a str], count: usize) -> Vec<&'a str> {
-    let limit = (name.chars().count() / 3).max(2);
-    let mut near: Vec<(usize, &str)> = names
-        .iter()
-        .map(|known| (edit_distance(name, known), *known))
-        .filter(|(distance, _)| *distance <= limit)
-        .collect();
-    near.sort();
-    near.into_iter().take(count).map(|(_, name)| name).collect()
-}
-
-/// Levenshtein distance in characters, ignoring case.
-fn edit_distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let substitution = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = substitution.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]
@@ -140,17 +106,10 @@ mod tests {
             error.contains("unknown task `arithmetics`") && error.contains("did you mean `arithmetic`?"),
             "{error}"
         );
-        assert!(message("zzz", Value::Null).contains("known tasks are `arithmetic`"));
+        assert!(message("zzz", Value::Null).contains("known are `arithmetic`"));
         let error = message("countdown", serde_json::json!({"number": [3, 4]}));
-        assert!(error.contains("`number`") && error.contains("did you mean `numbers`?"), "{error}");
+        assert!(error.contains("`number`") && error.contains("did you mean `numbers`"), "{error}");
         let error = message("arithmetic", serde_json::json!({"steps": [4, 6], "multiply": "often"}));
         assert!(error.contains("`multiply`") && !error.contains("`steps`"), "{error}");
-    }
-
-    #[test]
-    fn edit_distance_counts_changes() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("Same", "same"), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! Settings as they are written, read with errors that name the field.
 
 use crate::TaskError;
+use elenchus_trace::nearest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,13 +34,7 @@ pub(crate) fn overlay<T: Serialize + DeserializeOwned>(base: &T, value: &Value) 
         if !known {
             let names: Vec<String> =
                 all.as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let nearest = crate::registry::nearest(field, &names, 2);
-            let hint = if nearest.is_empty() {
-                format!("known settings are `{}`", names.join("`, `"))
-            } else {
-                format!("did you mean `{}`?", nearest.join("` or `"))
-            };
+            let hint = nearest(field, names.iter().map(String::as_str));
             return Err(setting(field, "is not a setting of this task".to_string(), hint));
         }
         all[field.as_str()] = value.clone();

@@ -1,17 +1,18 @@
 //! Which known names a mistyped one may have meant.
 
 /// Up to three known names by edit distance, nearest first, as a phrase for a `hint:` line; all names when none is
-/// near (more than half of the letters differ).
+/// near (more than half of the letters differ). Case and the choice between `-` and `_` do not count.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let wanted = name.to_lowercase().replace('_', "-");
+    let wanted = plain(name);
     let mut ranked: Vec<(usize, &str)> = known
         .iter()
-        .map(|candidate| (distance(&wanted, candidate), *candidate))
-        .filter(|(distance, candidate)| {
-            2 * distance <= candidate.chars().count().max(wanted.chars().count())
-                || candidate.contains(&wanted)
+        .map(|candidate| (plain(candidate), *candidate))
+        .map(|(spelled, candidate)| (distance(&wanted, &spelled), spelled, candidate))
+        .filter(|(distance, spelled, _)| {
+            2 * distance <= spelled.chars().count().max(wanted.chars().count()) || spelled.contains(&wanted)
         })
+        .map(|(distance, _, candidate)| (distance, candidate))
         .collect();
     ranked.sort();
     ranked.truncate(3);
@@ -22,6 +23,11 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Stri
     } else {
         format!("did you mean {}?", quoted(ranked.into_iter().map(|(_, name)| name).collect()))
     }
+}
+
+/// A name without what people mix up.
+fn plain(name: &str) -> String {
+    name.to_lowercase().replace('_', "-")
 }
 
 /// Levenshtein distance in characters.
@@ -51,6 +57,8 @@ mod tests {
         assert_eq!(nearest("Jugde", known), "did you mean `judge`?");
         assert_eq!(nearest("zzzzzz", known), "known are `certainty`, `judge`, `critic`");
         assert_eq!(nearest("", known), "known are `certainty`, `judge`, `critic`");
+        assert_eq!(nearest("max-token", ["max_tokens", "min_p"]), "did you mean `max_tokens`?");
         assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
     }
 }
