@@ -2,7 +2,7 @@
 
 use crate::LearnError;
 use crate::objective::{BatchScale, Objective, RowGradient, RowOutput, TrainingRow};
-use crate::policy::{OptimiserSettings, Policy, Rollout, RolloutRequest};
+use crate::policy::{Encode, OptimiserSettings, Policy, Rollout, RolloutRequest};
 use elenchus_native::{
     AdamW, AdamWConfig, DecodeFinish, DecodeRequest, Decoder, DecoderOptions, Detail, Engine, ForwardOptions,
     Gradient, Model, Precision, Sequence, SequenceGradient, SequenceOutput, Tokenizer, Trainable,
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// they are first needed, so a copy that only decodes costs only its weights.
 pub struct NativePolicy {
     model: Model,
-    tokenizer: Arc<Tokenizer>,
+    encoder: NativeEncoder,
     trainable: Trainable,
     threads: usize,
     engine: Engine,
@@ -33,8 +33,8 @@ impl NativePolicy {
     /// A policy; `threads = 0` uses every core.
     pub fn new(model: Model, tokenizer: Arc<Tokenizer>, trainable: Trainable, threads: usize) -> Self {
         NativePolicy {
+            encoder: NativeEncoder::new(tokenizer, &model),
             model,
-            tokenizer,
             trainable,
             threads,
             engine: Engine::new(),
@@ -51,7 +51,7 @@ impl NativePolicy {
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.tokenizer
+        &self.encoder.tokenizer
     }
 
     fn options(&self) -> ForwardOptions {
@@ -101,7 +101,22 @@ fn sequence_gradient(gradient: RowGradient) -> SequenceGradient {
     SequenceGradient { logprobs: gradient.logprobs, entropies: gradient.entropies, heads: gradient.heads }
 }
 
-impl Policy for NativePolicy {
+/// The tokenizer of a policy with the token that ends its texts.
+#[derive(Clone)]
+struct NativeEncoder {
+    tokenizer: Arc<Tokenizer>,
+    end_of_text: u32,
+}
+
+impl NativeEncoder {
+    fn new(tokenizer: Arc<Tokenizer>, model: &Model) -> Self {
+        let end_of_text =
+            tokenizer.eos().or_else(|| model.config().eos_token_ids.first().copied()).unwrap_or(0);
+        NativeEncoder { tokenizer, end_of_text }
+    }
+}
+
+impl Encode for NativeEncoder {
     fn encode(&self, text: &str) -> Result<Vec<u32>, LearnError> {
         let tokens = self.tokenizer.encode(text)?;
         if let Some(unknown) = self.tokenizer.unknown()
@@ -119,7 +134,23 @@ impl Policy for NativePolicy {
     }
 
     fn end_of_text(&self) -> u32 {
-        self.tokenizer.eos().or_else(|| self.model.config().eos_token_ids.first().copied()).unwrap_or(0)
+        self.end_of_text
+    }
+}
+
+impl Encode for NativePolicy {
+    fn encode(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+        self.encoder.encode(text)
+    }
+
+    fn end_of_text(&self) -> u32 {
+        self.encoder.end_of_text()
+    }
+}
+
+impl Policy for NativePolicy {
+    fn encoder(&self) -> Box<dyn Encode> {
+        Box::new(self.encoder.clone())
     }
 
     fn max_positions(&self) -> usize {
@@ -223,7 +254,7 @@ impl Policy for NativePolicy {
                     .into_iter()
                     .map(|sample| {
                         Ok(Rollout {
-                            text: self.tokenizer.decode(&sample.tokens[..sample.text_tokens])?,
+                            text: self.encoder.tokenizer.decode(&sample.tokens[..sample.text_tokens])?,
                             finished: sample.finish == DecodeFinish::EndOfText,
                             tokens: sample.tokens,
                             logprobs: sample.logprobs,
@@ -238,7 +269,7 @@ impl Policy for NativePolicy {
     fn copy(&self) -> Box<dyn Policy> {
         Box::new(NativePolicy::new(
             self.model.clone(),
-            Arc::clone(&self.tokenizer),
+            Arc::clone(&self.encoder.tokenizer),
             self.trainable,
             self.threads,
         ))
@@ -262,7 +293,7 @@ impl Policy for NativePolicy {
 
     fn save(&self, folder: &Path, with_optimiser: bool) -> Result<(), LearnError> {
         self.model.save(folder, Precision::F32)?;
-        self.tokenizer.save(folder)?;
+        self.encoder.tokenizer.save(folder)?;
         if with_optimiser && let Some(training) = &self.training {
             training.optimiser.save(folder)?;
         }
@@ -271,6 +302,7 @@ impl Policy for NativePolicy {
 
     fn load(&mut self, folder: &Path) -> Result<(), LearnError> {
         self.model = Model::load(folder)?;
+        self.encoder = NativeEncoder::new(Arc::clone(&self.encoder.tokenizer), &self.model);
         self.stale = true;
         self.training = None;
         if folder.join("optimizer.safetensors").exists() {

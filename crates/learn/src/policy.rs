@@ -61,13 +61,19 @@ pub struct OptimiserSettings {
     pub clip_norm: f64,
 }
 
-/// A model whose weights can be changed. Nothing outside the implementing crate knows how it computes.
-pub trait Policy: Send {
+/// From texts to tokens: all of a policy that is needed to make training rows.
+pub trait Encode: Send {
     /// Tokens of a text; an error when the text cannot be written in the model's vocabulary.
     fn encode(&self, text: &str) -> Result<Vec<u32>, LearnError>;
 
     /// The end-of-text token.
     fn end_of_text(&self) -> u32;
+}
+
+/// A model whose weights can be changed. Nothing outside the implementing crate knows how it computes.
+pub trait Policy: Encode {
+    /// The vocabulary by itself: rows can be made from it while the policy trains, and it costs no weights.
+    fn encoder(&self) -> Box<dyn Encode>;
 
     /// Longest sequence.
     fn max_positions(&self) -> usize;
@@ -113,9 +119,9 @@ pub trait Policy: Send {
 }
 
 /// A row from texts: the prompt is context, the response and the end-of-text token are targets.
-pub fn text_row(policy: &dyn Policy, prompt: &str, response: &str) -> Result<TrainingRow, LearnError> {
-    let prompt = policy.encode(prompt)?;
-    let mut response = policy.encode(response)?;
-    response.push(policy.end_of_text());
+pub fn text_row(encoder: &dyn Encode, prompt: &str, response: &str) -> Result<TrainingRow, LearnError> {
+    let prompt = encoder.encode(prompt)?;
+    let mut response = encoder.encode(response)?;
+    response.push(encoder.end_of_text());
     Ok(TrainingRow::new(&prompt, &response))
 }

@@ -282,7 +282,7 @@ fn base_phase(
     let every = settings.checkpoint_every.max(1);
     let steps = settings.base.steps;
     session.observer.phase(0, "first phase", steps);
-    let encoder = policy.copy();
+    let encoder = policy.encoder();
     let row = |row: &SkillRow| text_row(encoder.as_ref(), &row.prompt, &row.target);
     let mut source = Generated {
         policy_rows: &row,
@@ -400,7 +400,7 @@ fn skills_phase(
     }
     session.observer.phase(0, "second phase", settings.skills.steps);
     let own_batch = (settings.own.share * settings.skills.batch as f64).round() as usize;
-    let encoder = policy.copy();
+    let encoder = policy.encoder();
     let row = |row: &SkillRow| text_row(encoder.as_ref(), &row.prompt, &row.target);
     let mut source = Blend {
         generated: Generated {

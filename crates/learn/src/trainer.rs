@@ -47,7 +47,7 @@ pub enum Decay {
     Constant,
     /// A straight line to the floor.
     Linear,
-    /// Half a cosine to the floor.
+    /// Half a cosine to the floor (Loshchilov and Hutter 2016, arXiv 1608.03983).
     Cosine,
 }
 
