@@ -190,9 +190,12 @@ impl CacheStore for elenchus_remember::Cache {
     }
 }
 
-fn storage(error: &elenchus_remember::RememberError) -> GenerateError {
+pub(crate) fn storage(error: &elenchus_remember::RememberError) -> GenerateError {
     let (what, hint) = crate::model::split_hint(&error.to_string());
-    GenerateError::Storage { what, hint: hint.unwrap_or_else(|| "run without a cache".into()) }
+    GenerateError::Storage {
+        what,
+        hint: hint.unwrap_or_else(|| "look at the disk and its free space".into()),
+    }
 }
 
 /// A model whose answers are kept.
@@ -255,7 +258,8 @@ fn free(usage: &mut Usage) {
     usage.money = 0.0;
 }
 
-fn whole(completion: &Completion) -> bool {
+/// Whether an answer was neither cut off by us nor by a broken connection.
+pub(crate) fn whole(completion: &Completion) -> bool {
     use elenchus_trace::FinishReason::{Cancelled, Interrupted};
     !matches!(completion.finish, Cancelled | Interrupted)
 }
@@ -282,7 +286,7 @@ impl LanguageModel for CacheLayer {
         let key = CacheKey::of_generate(&self.fingerprint(), request);
         if let Some(completions) = self.cached_samples(&key, request.samples)? {
             if let Some(pending) = self.pending(Operation::Generate, &key, request.samples) {
-                pending.finish(completions.iter().map(|c| c.usage).sum(), true, None)?;
+                pending.finish(completions.iter().map(|c| c.usage).sum(), true, None, None)?;
             }
             return Ok(completions);
         }
@@ -301,7 +305,7 @@ impl LanguageModel for CacheLayer {
         let key = CacheKey::of_generate(&self.fingerprint(), request);
         if let Some(completions) = self.cached_samples(&key, request.samples)? {
             if let Some(pending) = self.pending(Operation::Stream, &key, request.samples) {
-                pending.finish(completions.iter().map(|c| c.usage).sum(), true, None)?;
+                pending.finish(completions.iter().map(|c| c.usage).sum(), true, None, None)?;
             }
             return Ok(replay_stream(completions));
         }
@@ -342,7 +346,7 @@ impl LanguageModel for CacheLayer {
         {
             scored.iter_mut().for_each(|scored| free(&mut scored.usage));
             if let Some(pending) = self.pending(Operation::Score, &key, scored.len()) {
-                pending.finish(scored.iter().map(|s| s.usage).sum(), true, None)?;
+                pending.finish(scored.iter().map(|s| s.usage).sum(), true, None, None)?;
             }
             return Ok(scored);
         }
@@ -357,7 +361,7 @@ impl LanguageModel for CacheLayer {
             && vectors.len() == texts.len()
         {
             if let Some(pending) = self.pending(Operation::Embed, &key, texts.len()) {
-                pending.finish(Usage { calls: 1, ..Usage::default() }, true, None)?;
+                pending.finish(Usage { calls: 1, ..Usage::default() }, true, None, None)?;
             }
             return Ok(vectors);
         }

@@ -2,7 +2,7 @@
 
 use crate::budget::{BudgetLayer, Ledger};
 use crate::cache::{CacheLayer, CacheStore};
-use crate::journal::{JournalLayer, JournalSink};
+use crate::journal::{JournalLayer, JournalSink, Running};
 use crate::price::PriceLayer;
 use crate::prompt::{PromptSlots, Prompts, SkillName, Voice};
 use crate::{CancelToken, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
@@ -318,6 +318,7 @@ impl ContextBuilder {
                 });
             }
         }
+        let running = Running::default();
         let roles: BTreeMap<String, Arc<dyn LanguageModel>> = self
             .roles
             .into_iter()
@@ -326,7 +327,8 @@ impl ContextBuilder {
                     model = Arc::new(PriceLayer::new(model, *price));
                 }
                 if let Some(journal) = &self.journal {
-                    model = Arc::new(JournalLayer::new(model, Arc::clone(journal), role.clone()));
+                    let layer = JournalLayer::new(model, Arc::clone(journal), role.clone());
+                    model = Arc::new(layer.sharing(running.clone()));
                 }
                 if let Some(store) = &self.cache {
                     let mut layer = CacheLayer::new(model, Arc::clone(store));

@@ -1,8 +1,8 @@
-//! A record of every call, for the run folder.
+//! A record of every call, and answers from it instead of a second call.
 
 use crate::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent,
-    cache::CacheKey,
+    cache::{CacheKey, replay_stream, whole},
 };
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Usage};
@@ -10,7 +10,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What was asked of the model.
@@ -25,6 +26,18 @@ pub enum Operation {
     Score,
     /// Vectors.
     Embed,
+}
+
+/// What a model answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallAnswer {
+    /// Samples, in order; also those of a stream.
+    Samples(Vec<Completion>),
+    /// One per continuation.
+    Scores(Vec<Scored>),
+    /// One per text.
+    Vectors(Vec<Vec<f32>>),
 }
 
 /// One call as the journal keeps it.
@@ -51,12 +64,22 @@ pub struct CallRecord {
     /// Why it failed; absent when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The answer; absent when there was none, it came from the cache, or it was cut off by us or by a broken
+    /// connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<CallAnswer>,
 }
 
 /// Where call records go. A write that fails makes the call fail: a run whose account has holes cannot be resumed.
 pub trait JournalSink: Send + Sync {
     /// Keeps one record.
     fn record(&self, record: &CallRecord) -> Result<(), GenerateError>;
+
+    /// The answer that this request was given before, where the sink outlives the process; the call is then not made.
+    fn answer(&self, key: &CacheKey) -> Result<Option<CallAnswer>, GenerateError> {
+        let _ = key;
+        Ok(None)
+    }
 }
 
 /// Keeps records in memory.
@@ -111,6 +134,7 @@ impl Pending {
                 elapsed_ms: 0.0,
                 cached: false,
                 error: None,
+                answer: None,
             },
             started: Instant::now(),
             finished: false,
@@ -122,11 +146,13 @@ impl Pending {
         usage: Usage,
         cached: bool,
         error: Option<&GenerateError>,
+        answer: Option<CallAnswer>,
     ) -> Result<(), GenerateError> {
         self.finished = true;
         self.record.usage = usage;
         self.record.cached = cached;
         self.record.error = error.map(ToString::to_string);
+        self.record.answer = answer;
         self.record.elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.sink.record(&self.record)
     }
@@ -144,22 +170,80 @@ impl Drop for Pending {
     }
 }
 
-/// A model whose every call is recorded, the failed and the cancelled ones too.
+/// The calls of a context that run now, by key. The second of two equal calls waits for the first one's answer: were
+/// both made, only one answer could be kept, and a resumed run would see another one than the run that was killed.
+#[derive(Clone, Default)]
+pub(crate) struct Running {
+    calls: Arc<Mutex<HashMap<CacheKey, Weak<tokio::sync::Mutex<()>>>>>,
+}
+
+impl Running {
+    /// Waits until no equal call runs. The call runs as long as the guard lives.
+    async fn enter(&self, key: &CacheKey) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.retain(|_, turn| turn.strong_count() > 0);
+            match calls.get(key).and_then(Weak::upgrade) {
+                Some(turn) => turn,
+                None => {
+                    let turn = Arc::new(tokio::sync::Mutex::new(()));
+                    calls.insert(*key, Arc::downgrade(&turn));
+                    turn
+                }
+            }
+        };
+        turn.lock_owned().await
+    }
+}
+
+/// A model whose every call is recorded, the failed and the cancelled ones too, and made only when its sink has no
+/// answer to an equal one.
+///
+/// An answer from the record books what it cost when it was made, money and seconds included: the account of a run
+/// that was interrupted is that of an undisturbed run. It is not recorded a second time.
 pub struct JournalLayer {
     inner: Arc<dyn LanguageModel>,
     sink: Arc<dyn JournalSink>,
     role: String,
+    running: Running,
 }
 
 impl JournalLayer {
     /// Records calls of `inner` under `role`.
     pub fn new(inner: Arc<dyn LanguageModel>, sink: Arc<dyn JournalSink>, role: impl Into<String>) -> Self {
-        JournalLayer { inner, sink, role: role.into() }
+        JournalLayer { inner, sink, role: role.into(), running: Running::default() }
+    }
+
+    /// Shares the calls that run with other layers over the same sink.
+    pub(crate) fn sharing(mut self, running: Running) -> Self {
+        self.running = running;
+        self
     }
 
     fn pending(&self, operation: Operation, key: &CacheKey, items: usize) -> Pending {
         Pending::new(&self.sink, &self.role, self.inner.name(), operation, key, items)
     }
+
+    fn recorded_samples(
+        &self,
+        key: &CacheKey,
+        samples: usize,
+    ) -> Result<Option<Vec<Completion>>, GenerateError> {
+        Ok(match self.sink.answer(key)? {
+            Some(CallAnswer::Samples(completions)) if completions.len() == samples => Some(completions),
+            _ => None,
+        })
+    }
+}
+
+/// A call that failed is a call all the same.
+fn failed() -> Usage {
+    Usage { calls: 1, ..Usage::default() }
+}
+
+/// The samples as an answer, unless one of them was cut off.
+fn answer_of(completions: Vec<Completion>) -> Option<CallAnswer> {
+    completions.iter().all(whole).then_some(CallAnswer::Samples(completions))
 }
 
 #[async_trait]
@@ -182,11 +266,18 @@ impl LanguageModel for JournalLayer {
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let key = CacheKey::of_generate(&self.fingerprint(), request);
+        let _turn = self.running.enter(&key).await;
+        if let Some(completions) = self.recorded_samples(&key, request.samples)? {
+            return Ok(completions);
+        }
         let pending = self.pending(Operation::Generate, &key, request.samples);
         let result = self.inner.generate(request).await;
         match &result {
-            Ok(completions) => pending.finish(completions.iter().map(|c| c.usage).sum(), false, None)?,
-            Err(error) => pending.finish(Usage { calls: 1, ..Usage::default() }, false, Some(error))?,
+            Ok(completions) => {
+                let usage = completions.iter().map(|c| c.usage).sum();
+                pending.finish(usage, false, None, answer_of(completions.clone()))?;
+            }
+            Err(error) => pending.finish(failed(), false, Some(error), None)?,
         }
         result
     }
@@ -195,54 +286,76 @@ impl LanguageModel for JournalLayer {
         &self,
         request: &GenerateRequest,
     ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
+        // A streamed request and a plain one have the same answers, so they share their key. A stream does not wait
+        // for an equal call: whoever holds it may not read on.
         let key = CacheKey::of_generate(&self.fingerprint(), request);
+        if let Some(completions) = self.recorded_samples(&key, request.samples)? {
+            return Ok(replay_stream(completions));
+        }
         let pending = self.pending(Operation::Stream, &key, request.samples);
         let inner = match self.inner.stream(request).await {
             Ok(inner) => inner,
             Err(error) => {
-                pending.finish(Usage { calls: 1, ..Usage::default() }, false, Some(&error))?;
+                pending.finish(failed(), false, Some(&error), None)?;
                 return Err(error);
             }
         };
-        let state = Some((inner, pending, Usage::default()));
-        let stream = futures::stream::unfold(state, |state| async move {
-            let (mut inner, pending, mut usage) = state?;
-            match inner.next().await {
-                None => match pending.finish(usage, false, None) {
-                    Ok(()) => None,
-                    Err(error) => Some((Err(error), None)),
-                },
-                Some(Ok(event)) => {
-                    if let StreamEvent::Done { completion, .. } = &event {
-                        usage += completion.usage;
-                    }
-                    Some((Ok(event), Some((inner, pending, usage))))
+        let samples = request.samples;
+        let seen: BTreeMap<usize, Completion> = BTreeMap::new();
+        let state = Some((inner, pending, seen));
+        let stream = futures::stream::unfold(state, move |state| async move {
+            let (mut inner, pending, mut seen) = state?;
+            let event = inner.next().await;
+            if let Some(Ok(event)) = event {
+                if let StreamEvent::Done { index, completion } = &event {
+                    seen.insert(*index, completion.as_ref().clone());
                 }
-                Some(Err(error)) => {
-                    let error = pending.finish(usage, false, Some(&error)).err().unwrap_or(error);
-                    Some((Err(error), None))
-                }
+                return Some((Ok(event), Some((inner, pending, seen))));
             }
+            let error = event.and_then(Result::err);
+            let usage = seen.values().map(|completion| completion.usage).sum();
+            let answer = match error {
+                None if seen.len() == samples => answer_of(seen.into_values().collect()),
+                _ => None,
+            };
+            let unkept = pending.finish(usage, false, error.as_ref(), answer).err();
+            unkept.or(error).map(|error| (Err(error), None))
         });
         Ok(stream.boxed())
     }
 
     async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
         let key = CacheKey::of_score(&self.fingerprint(), request);
+        let _turn = self.running.enter(&key).await;
+        if let Some(CallAnswer::Scores(scored)) = self.sink.answer(&key)?
+            && scored.len() == request.continuations.len()
+        {
+            return Ok(scored);
+        }
         let pending = self.pending(Operation::Score, &key, request.continuations.len());
         let result = self.inner.score(request).await;
         match &result {
-            Ok(scored) => pending.finish(scored.iter().map(|s| s.usage).sum(), false, None)?,
-            Err(error) => pending.finish(Usage { calls: 1, ..Usage::default() }, false, Some(error))?,
+            Ok(scored) => {
+                let usage = scored.iter().map(|s| s.usage).sum();
+                pending.finish(usage, false, None, Some(CallAnswer::Scores(scored.clone())))?;
+            }
+            Err(error) => pending.finish(failed(), false, Some(error), None)?,
         }
         result
     }
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
         let key = CacheKey::of_embed(&self.fingerprint(), texts);
+        let _turn = self.running.enter(&key).await;
+        if let Some(CallAnswer::Vectors(vectors)) = self.sink.answer(&key)?
+            && vectors.len() == texts.len()
+        {
+            return Ok(vectors);
+        }
         let pending = self.pending(Operation::Embed, &key, texts.len());
         let result = self.inner.embed(texts).await;
-        pending.finish(Usage { calls: 1, ..Usage::default() }, false, result.as_ref().err())?;
+        let answer = result.as_ref().ok().cloned().map(CallAnswer::Vectors);
+        pending.finish(Usage { calls: 1, ..Usage::default() }, false, result.as_ref().err(), answer)?;
         result
     }
 }

@@ -17,6 +17,7 @@ mod price;
 mod prompt;
 mod replay;
 mod retry;
+mod run_journal;
 mod scripted;
 mod stack;
 mod timeout;
@@ -25,7 +26,7 @@ pub use budget::{BudgetLayer, Ledger, Permit};
 pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache};
 pub use cancel::CancelToken;
 pub use context::{ACTOR, Context, ContextBuilder};
-pub use journal::{CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
+pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
 pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};
 pub use model::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Sampling, ScoreRequest,
@@ -40,6 +41,7 @@ pub use price::PriceLayer;
 pub use prompt::{JudgeLabels, PromptSlots, Prompts, SkillName, Voice, render};
 pub use replay::Replay;
 pub use retry::{RetryLayer, RetrySettings};
+pub use run_journal::RunJournal;
 pub use scripted::Scripted;
 pub use stack::{LayerSettings, stack};
 pub use timeout::{TimeoutLayer, Timeouts};

@@ -103,7 +103,7 @@ pub struct ScoreRequest {
 }
 
 /// Log-probabilities of one continuation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scored {
     /// Natural log-probability per token, raw distribution.
     pub logprobs: Vec<f32>,
