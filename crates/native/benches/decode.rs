@@ -3,35 +3,14 @@
 //! Two model sizes, 64 samples and 1 sample of 96 tokens from one 48-token prompt, with log-probabilities; then a batch
 //! of very unequal lengths. Prints tokens per second: median of rounds and their range.
 
+mod common;
+
+use common::size;
 use elenchus_native::{DecodeRequest, Decoder, DecoderOptions, Detail, Layout, Model, ModelConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::ops::ControlFlow;
 use std::time::Instant;
-
-fn size(name: &str) -> ModelConfig {
-    let (hidden_size, layers, heads, intermediate_size, vocab_size) = match name {
-        "S" => (128, 4, 4, 384, 128),
-        _ => (256, 6, 8, 768, 512),
-    };
-    ModelConfig {
-        vocab_size,
-        hidden_size,
-        intermediate_size,
-        layers,
-        heads,
-        kv_heads: heads,
-        head_dim: hidden_size / heads,
-        rope_theta: 10_000.0,
-        rms_norm_eps: 1e-5,
-        max_positions: 1024,
-        tie_embeddings: true,
-        qkv_bias: false,
-        qk_norm: false,
-        // Nothing ends early: every sample has its full length.
-        eos_token_ids: Vec::new(),
-    }
-}
 
 /// Random weights: what is written does not matter here.
 fn model(config: ModelConfig) -> Result<Model, Box<dyn std::error::Error>> {
@@ -90,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if !only.is_empty() && only != name {
             continue;
         }
-        let config = size(name);
+        let config = size(name, 1024);
         let model = model(config.clone())?;
         let mut random = ChaCha8Rng::seed_from_u64(2);
         let mut prompt = |length| {

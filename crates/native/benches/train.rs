@@ -2,6 +2,9 @@
 //!
 //! `cargo bench -p elenchus-native --bench train [-- seconds]`. Sizes S and M; a step is forward, backward and AdamW.
 
+mod common;
+
+use common::{gemm_peak, median, peak_memory, shape, size};
 use elenchus_native::{
     AdamW, AdamWConfig, Engine, ForwardOptions, Gradient, Model, ModelConfig, Sequence, SequenceGradient,
     SequenceOutput, Trainable,
@@ -13,90 +16,6 @@ struct Size {
     config: ModelConfig,
     tokens: usize,
     batch: usize,
-}
-
-#[expect(clippy::too_many_arguments, reason = "the shape, spelled out once per size")]
-fn size(
-    name: &'static str,
-    d: usize,
-    layers: usize,
-    heads: usize,
-    f: usize,
-    v: usize,
-    t: usize,
-    b: usize,
-) -> Size {
-    let config = ModelConfig {
-        vocab_size: v,
-        hidden_size: d,
-        intermediate_size: f,
-        layers,
-        heads,
-        kv_heads: heads,
-        head_dim: d / heads,
-        rope_theta: 10_000.0,
-        rms_norm_eps: 1e-5,
-        max_positions: t,
-        tie_embeddings: true,
-        qkv_bias: false,
-        qk_norm: false,
-        eos_token_ids: vec![],
-    };
-    Size { name, config, tokens: t, batch: b }
-}
-
-/// GFLOP/s of single-threaded products, one per thread at once, over the shapes of a model.
-fn gemm_peak(config: &ModelConfig, rows: usize, threads: usize, time: Duration) -> f64 {
-    let (d, f) = (config.hidden_size, config.intermediate_size);
-    let shapes = [(rows, 2 * f, d), (rows, d, f), (rows, 3 * d, d), (rows, d, d)];
-    let run = || {
-        let a = vec![0.5f32; rows * 2 * f.max(d)];
-        let b = vec![0.25f32; 2 * f * d.max(f)];
-        let mut c = vec![0.0f32; rows * 2 * f.max(3 * d)];
-        let (start, mut flops) = (Instant::now(), 0.0);
-        while start.elapsed() < time {
-            for (m, n, k) in shapes {
-                assert!(a.len() >= m * k && b.len() >= n * k && c.len() >= m * n);
-                // SAFETY: the assertion holds the three matrices within their vectors; a and b are only read.
-                unsafe {
-                    gemm::gemm(
-                        m,
-                        n,
-                        k,
-                        c.as_mut_ptr(),
-                        1,
-                        n as isize,
-                        false,
-                        a.as_ptr(),
-                        1,
-                        k as isize,
-                        b.as_ptr(),
-                        k as isize,
-                        1,
-                        0.0,
-                        1.0,
-                        false,
-                        false,
-                        false,
-                        gemm::Parallelism::None,
-                    );
-                }
-                flops += 2.0 * (m * n * k) as f64;
-            }
-        }
-        flops / start.elapsed().as_secs_f64() / 1e9
-    };
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-        handles.into_iter().map(|handle| handle.join().unwrap_or(0.0)).sum()
-    })
-}
-
-/// Peak resident memory in MB, where the system tells.
-fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
-    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }
 
 fn objective(_: usize, outputs: &[SequenceOutput]) -> (f64, Vec<SequenceGradient>) {
@@ -113,9 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let time = Duration::from_secs_f64(seconds);
     println!("size  threads  tokens/s   GFLOP/s  GEMM peak  share  peak RSS so far");
     for size in [
-        size("S", 128, 4, 4, 384, 128, 128, 64),
-        size("S40", 128, 4, 4, 384, 128, 40, 192),
-        size("M", 256, 6, 8, 768, 512, 256, 32),
+        Size { name: "S", config: size("S", 128), tokens: 128, batch: 64 },
+        Size { name: "S40", config: shape(128, 4, 4, 384, 128, 40), tokens: 40, batch: 192 },
+        Size { name: "M", config: size("M", 256), tokens: 256, batch: 32 },
     ] {
         for threads in [1, 2] {
             let (peak, tokens_per_second) = measure(&size, threads, time)?;
@@ -166,9 +85,5 @@ fn measure(size: &Size, threads: usize, time: Duration) -> Result<(f64, f64), Bo
         }
         rates.push((steps * size.batch * size.tokens) as f64 / start.elapsed().as_secs_f64());
     }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
-    };
     Ok((median(peaks), median(rates)))
 }
