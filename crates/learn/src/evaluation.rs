@@ -4,7 +4,7 @@ use crate::policy::Policy;
 use crate::rollouts::{Judged, RolloutSettings, judged_rollouts};
 use crate::{LearnError, Session};
 use elenchus_measure::{Ballot, Interval, accuracy, student_interval};
-use elenchus_task::Task;
+use elenchus_task::{Split, Task};
 use elenchus_trace::{Outcome, Problem};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationSettings {
+    /// The split that the problems come from: `test`, or `validation` while settings are being chosen.
+    pub split: Split,
     /// Held-out problems.
     pub problems: usize,
     /// Samples per problem for sampled accuracy, vote@k and pass@k.
@@ -24,7 +26,13 @@ pub struct EvaluationSettings {
 
 impl Default for EvaluationSettings {
     fn default() -> Self {
-        EvaluationSettings { problems: 1000, samples: 8, temperature: 1.0, max_new_tokens: 160 }
+        EvaluationSettings {
+            split: Split::Test,
+            problems: 1000,
+            samples: 8,
+            temperature: 1.0,
+            max_new_tokens: 160,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows: how weights change. Does not know: HTTP, files of recipes, terminals.
 
+pub mod card;
 mod error;
 pub mod evaluation;
 mod native_policy;

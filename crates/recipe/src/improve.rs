@@ -9,7 +9,7 @@ use elenchus_measure::{
     RoundRecord, Scale, Section, Series, Table, Tone, TraceSample, calibration_sections, compare,
     rounds_plots, rounds_table,
 };
-use elenchus_task::{Split, Task};
+use elenchus_task::Task;
 use elenchus_trace::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -73,7 +73,7 @@ pub fn run_improve(
     };
     let comparisons = comparisons(&result, control.as_ref().map(|(_, e)| e), config.seed)?;
     let held_out = task.problems(
-        Split::Test,
+        config.rounds.evaluate.split,
         config.rounds.evaluate.problems,
         elenchus_learn::rollouts::mix(config.seed, 1),
     )?;

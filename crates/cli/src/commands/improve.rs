@@ -20,7 +20,9 @@ use std::time::Instant;
   elenchus improve
   elenchus improve --rounds 4 --seed 7 --out runs/four
   elenchus improve --set rounds.reward.step=none        the filter that checks answers only
-  elenchus improve --task-set steps=[6,8]               longer problems")]
+  elenchus improve --task-set steps=[6,8]               longer problems
+  elenchus improve --set rounds.evaluate.split=validation --set rounds.train.steps=300
+                                                        choose settings without looking at test problems")]
 pub struct Improve {
     /// Rounds of self-improvement [default: the recipe's]
     #[arg(long)]
@@ -37,6 +39,9 @@ pub struct Improve {
     /// Change a setting of the recipe, `PATH=VALUE` with the value as JSON
     #[arg(long = "set", value_name = "PATH=VALUE")]
     settings: Vec<String>,
+    /// Task whose problems are solved; `elenchus tasks` lists them
+    #[arg(long, default_value = "arithmetic")]
+    task: String,
     /// Change a setting of the task
     #[arg(long = "task-set", value_name = "PATH=VALUE")]
     task_settings: Vec<String>,
@@ -108,7 +113,7 @@ fn configuration(command: &Improve, global: &Global) -> Result<ImproveConfig, Fa
     Ok(ImproveConfig {
         recipe: recipe.name,
         rounds,
-        task: "arithmetic".into(),
+        task: command.task.clone(),
         task_settings: whole["task"].take(),
         control: !command.no_control,
         seed: global.seed,

@@ -3,7 +3,10 @@
 use crate::arguments::{Arguments, Global};
 use crate::failure::{Code, Failure};
 use crate::output;
+use crate::progress::{Display, stop_on_interrupt};
 use clap::{Args, CommandFactory};
+use elenchus_learn::card::{CardSettings, measure_card};
+use elenchus_learn::{NativePolicy, Session};
 use elenchus_recipe::{State, built_in_or_file, built_in_recipes, models};
 use elenchus_remember::Run;
 use serde_json::json;
@@ -30,11 +33,23 @@ pub struct Tasks {
     name: Option<String>,
 }
 
-/// The models that can be named
+/// The models that can be named; with `--card` what one of them can do
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  elenchus models embedded
+  elenchus models runs/improve-1/model --card --problems 200")]
 pub struct Models {
     /// A folder or `embedded`
     name: Option<String>,
+    /// Measure the figures of a model card: accuracy per task and number of steps, and every skill on own samples
+    #[arg(long)]
+    card: bool,
+    /// Test problems per line of the card
+    #[arg(long, default_value_t = 500, requires = "card", value_parser = clap::value_parser!(u32).range(1..))]
+    problems: u32,
+    /// Samples per problem of the card
+    #[arg(long, default_value_t = 8, requires = "card", value_parser = clap::value_parser!(u32).range(3..))]
+    samples: u32,
 }
 
 /// Path and summary of the report of a run
@@ -121,11 +136,31 @@ pub fn tasks(command: &Tasks, global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
+fn card(mut policy: NativePolicy, command: &Models, global: &Global) -> Result<(), Failure> {
+    let settings = CardSettings {
+        problems: command.problems as usize,
+        samples: command.samples as usize,
+        seed: global.seed,
+    };
+    let display = Display::new(0, settings.samples, global.quiet);
+    let session = Session { run: None, observer: &display, stop: stop_on_interrupt() };
+    let card = measure_card(&mut policy, &settings, &session);
+    display.finish();
+    let card = card?;
+    if global.json {
+        return output::json(&card);
+    }
+    output::line(card.markdown(settings.samples).trim_end())
+}
+
 /// Runs `models`.
 pub fn list_models(command: &Models, global: &Global) -> Result<(), Failure> {
     let name = command.name.as_deref().unwrap_or(models::EMBEDDED);
     let folder = models::folder(name)?;
     let loaded = models::load(name)?;
+    if command.card {
+        return card(loaded.policy(), command, global);
+    }
     let c = loaded.model.config();
     let parameters = loaded.model.layout().total();
     if global.json {

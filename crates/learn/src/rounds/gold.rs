@@ -48,7 +48,7 @@ pub fn gold_control(
         tokens += train_round(policy, settings, round, &groups, round_seed, session)?;
         session.save_checkpoint(&checkpoint, |folder| policy.save(folder, true))?;
     }
-    let held_out = task.problems(Split::Test, settings.evaluate.problems, mix(seed, 1))?;
+    let held_out = task.problems(settings.evaluate.split, settings.evaluate.problems, mix(seed, 1))?;
     session.observer.phase(last, "measure control", 2 * held_out.len());
     let evaluation = evaluate(
         policy,

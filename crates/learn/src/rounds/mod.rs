@@ -299,7 +299,7 @@ pub fn improve(
     session: &Session<'_>,
 ) -> Result<RoundsResult, LearnError> {
     settings.check()?;
-    let held_out = task.problems(Split::Test, settings.evaluate.problems, mix(seed, 1))?;
+    let held_out = task.problems(settings.evaluate.split, settings.evaluate.problems, mix(seed, 1))?;
     let start = policy.copy();
     let mut result = RoundsResult { reports: Vec::new(), evaluations: Vec::new() };
     let measure = |policy: &mut dyn Policy, round: usize| {
