@@ -1,39 +1,51 @@
 //! Options that every asking command shares: which model, which strategy, which budget; and running it over problems.
 
+use crate::arguments::Global;
 use crate::failure::{Code, Failure};
 use clap::Args;
 use elenchus_control::{Strategy, strategy};
 use elenchus_generate::{
     CancelToken, Context, LanguageModel, LayerSettings, NativeModel, NativeOptions, OpenAi, OpenAiConfig,
-    Replay, Voice, stack,
+    Replay, RunJournal, Voice, stack,
 };
-use elenchus_recipe::{built_in, models};
+use elenchus_recipe::{CONFIGURATION_FILE, Configuration, built_in, models};
+use elenchus_remember::Run;
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Budget, Price, Problem, SampleRow};
+use elenchus_trace::{Answer, Budget, Price, Problem, SampleRow, nearest};
 use futures::stream::{self, StreamExt};
 use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which model is asked.
 #[derive(Debug, Clone, Args)]
 pub struct ModelOptions {
-    /// `embedded`, a checkpoint folder, or the name of a model at `--endpoint`
-    #[arg(long, default_value = models::EMBEDDED)]
-    pub model: String,
-    /// Base URL of an OpenAI-compatible server, for example http://localhost:11434/v1
+    /// `embedded`, a checkpoint folder, or the name of a model at the endpoint [default: the configuration's, else
+    /// `embedded`]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Base URL of an OpenAI-compatible server, for example http://localhost:11434/v1 [default: the configuration's]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Environment variable that holds the endpoint's key
-    #[arg(long, value_name = "NAME", default_value = "OPENAI_API_KEY")]
-    pub api_key_variable: String,
+    /// Environment variable that holds the endpoint's key [default: the configuration's, else OPENAI_API_KEY]
+    #[arg(long, value_name = "NAME")]
+    pub api_key_variable: Option<String>,
     /// Answer from recorded samples instead of a model (samples.jsonl)
-    #[arg(long, value_name = "FILE", conflicts_with = "endpoint")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["endpoint", "model"])]
     pub replay: Option<PathBuf>,
     /// Prompts for instruction-tuned models (`chat`) or the embedded model (`compact`) [default: by model]
     #[arg(long)]
     pub voice: Option<String>,
+}
+
+/// What tokens cost.
+#[derive(Debug, Clone, Args)]
+pub struct PriceOptions {
+    /// Price per million prompt and completion tokens, `IN,OUT` [default: the model's in the configuration]
+    #[arg(long, value_name = "IN,OUT")]
+    pub price: Option<String>,
 }
 
 /// What may be spent, over all problems together.
@@ -48,28 +60,18 @@ pub struct BudgetOptions {
     /// Most seconds
     #[arg(long, value_name = "S")]
     pub max_seconds: Option<f64>,
-    /// Most money; needs `--price`
-    #[arg(long, value_name = "M", requires = "price")]
+    /// Most money; the model needs a price
+    #[arg(long, value_name = "M")]
     pub max_money: Option<f64>,
-    /// Price per million prompt and completion tokens, `IN,OUT`
-    #[arg(long, value_name = "IN,OUT")]
-    pub price: Option<String>,
+    /// What tokens cost.
+    #[command(flatten)]
+    pub price: PriceOptions,
 }
 
-impl BudgetOptions {
-    /// The bounds.
-    pub fn budget(&self) -> Budget {
-        Budget {
-            tokens: self.max_total_tokens,
-            calls: self.max_calls,
-            seconds: self.max_seconds,
-            money: self.max_money,
-        }
-    }
-
-    /// The price, where given.
-    pub fn price(&self) -> Result<Option<Price>, Failure> {
-        let Some(text) = &self.price else { return Ok(None) };
+impl PriceOptions {
+    /// The price of a model: as given, else as the configuration says.
+    pub fn of(&self, model: &str, configuration: &Configuration) -> Result<Option<Price>, Failure> {
+        let Some(text) = &self.price else { return Ok(configuration.price(model)) };
         let parts: Vec<f64> = text.split(',').filter_map(|p| p.trim().parse().ok()).collect();
         match parts.as_slice() {
             [prompt, completion] if *prompt >= 0.0 && *completion >= 0.0 => {
@@ -84,64 +86,156 @@ impl BudgetOptions {
     }
 }
 
-/// The model and its name.
-pub fn model(options: &ModelOptions) -> Result<Arc<dyn LanguageModel>, Failure> {
-    if let Some(file) = &options.replay {
-        let rows = crate::files::read::<SampleRow>(file, false)?;
-        return Ok(Arc::new(Replay::from_rows(file.display().to_string(), rows)));
-    }
-    let Some(url) = &options.endpoint else {
-        let folder = models::folder(&options.model)?;
-        return Ok(Arc::new(NativeModel::load(folder, NativeOptions::default())?));
-    };
-    if options.model == models::EMBEDDED {
-        return Err(Failure::new(
-            Code::Usage,
-            "`--endpoint` needs the name of a model at the server",
-            "add `--model NAME`; most servers list theirs at /v1/models",
-        ));
-    }
-    let config = OpenAiConfig {
-        base_url: url.clone(),
-        model: options.model.clone(),
-        api_key_variable: options.api_key_variable.clone(),
-        ..Default::default()
-    };
-    Ok(stack(Arc::new(OpenAi::new(config)?), &LayerSettings::default())?)
+/// A model, with nothing left to look up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelChoice {
+    /// `embedded`, a folder, or a name at the endpoint.
+    model: String,
+    /// Base URL.
+    endpoint: Option<String>,
+    /// Environment variable that holds the key.
+    api_key_variable: String,
+    /// Recorded samples.
+    replay: Option<PathBuf>,
+    /// The voice, where it was given.
+    voice: Option<String>,
 }
 
-/// The voice the model is asked in.
-pub fn voice(options: &ModelOptions) -> Result<Voice, Failure> {
-    match options.voice.as_deref() {
-        Some("chat") => Ok(Voice::Chat),
-        Some("compact") => Ok(Voice::Compact),
-        Some(other) => {
-            Err(Failure::new(Code::Usage, format!("unknown voice `{other}`"), "`chat` or `compact`"))
+/// Everything beside strategy and problems that an asking command needs; part of the configuration of its run folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asking {
+    /// The model.
+    model: ModelChoice,
+    /// Bounds on what is spent.
+    budget: Budget,
+    /// What its tokens cost.
+    price: Option<Price>,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl ModelOptions {
+    /// What the command line says, and what the configuration adds to it.
+    fn choose(&self, configuration: &Configuration) -> Result<ModelChoice, Failure> {
+        let defaults = &configuration.endpoint;
+        let is_local =
+            |name: &String| name == models::EMBEDDED || Path::new(name).join("config.json").is_file();
+        let endpoint = match (&self.endpoint, &self.replay) {
+            (Some(url), _) => Some(url.clone()),
+            (None, Some(_)) => None,
+            (None, None) if self.model.as_ref().is_some_and(is_local) => None,
+            (None, None) => defaults.base_url.clone(),
+        };
+        // Name and key belong to the configured server: no other one is sent them.
+        let theirs = endpoint.is_some() && (defaults.base_url.is_none() || endpoint == defaults.base_url);
+        let default = |value: &Option<String>| value.clone().filter(|_| theirs);
+        let model = self.model.clone().or_else(|| default(&defaults.model));
+        let model = model.unwrap_or_else(|| models::EMBEDDED.into());
+        if endpoint.is_some() && model == models::EMBEDDED {
+            return Err(Failure::new(
+                Code::Usage,
+                "the endpoint needs the name of a model at the server",
+                format!(
+                    "add `--model NAME`, or `model` under `[endpoint]` in {CONFIGURATION_FILE}; most servers list \
+                     theirs at /v1/models"
+                ),
+            ));
         }
-        None if options.endpoint.is_some() || options.replay.is_some() => Ok(Voice::Chat),
-        None => Ok(Voice::Compact),
+        let variable = self.api_key_variable.clone().or_else(|| default(&defaults.api_key_variable));
+        Ok(ModelChoice {
+            model,
+            endpoint,
+            api_key_variable: variable.unwrap_or_else(|| "OPENAI_API_KEY".into()),
+            replay: self.replay.clone(),
+            voice: self.voice.clone(),
+        })
     }
 }
 
-/// A context over the model, its budget and its price.
-pub fn context(
-    options: &ModelOptions,
-    budget: &BudgetOptions,
-    seed: u64,
-    cancel: CancelToken,
-) -> Result<Context, Failure> {
-    let model = model(options)?;
-    let name = model.name().to_string();
-    let mut builder = Context::builder()
-        .role("actor", model)
-        .budget(budget.budget())
-        .voice(voice(options)?)
-        .seed(seed)
-        .cancel(cancel);
-    if let Some(price) = budget.price()? {
-        builder = builder.price(name, price);
+impl ModelChoice {
+    fn load(&self) -> Result<Arc<dyn LanguageModel>, Failure> {
+        if let Some(file) = &self.replay {
+            let rows = crate::files::read::<SampleRow>(file, false)?;
+            return Ok(Arc::new(Replay::from_rows(file.display().to_string(), rows)));
+        }
+        let Some(url) = &self.endpoint else {
+            let folder = models::folder(&self.model)?;
+            return Ok(Arc::new(NativeModel::load(folder, NativeOptions::default())?));
+        };
+        let config = OpenAiConfig {
+            base_url: url.clone(),
+            model: self.model.clone(),
+            api_key_variable: self.api_key_variable.clone(),
+            ..Default::default()
+        };
+        Ok(stack(Arc::new(OpenAi::new(config)?), &LayerSettings::default())?)
     }
-    Ok(builder.build()?)
+
+    fn voice(&self) -> Result<Voice, Failure> {
+        match self.voice.as_deref() {
+            Some("chat") => Ok(Voice::Chat),
+            Some("compact") => Ok(Voice::Compact),
+            Some(other) => {
+                Err(Failure::new(Code::Usage, format!("unknown voice `{other}`"), "`chat` or `compact`"))
+            }
+            None if self.endpoint.is_some() || self.replay.is_some() => Ok(Voice::Chat),
+            None => Ok(Voice::Compact),
+        }
+    }
+}
+
+impl Asking {
+    /// What the command line says, and what the configuration adds to it.
+    pub fn new(model: &ModelOptions, budget: &BudgetOptions, global: &Global) -> Result<Self, Failure> {
+        let configuration = Configuration::read(global.config.as_deref())?;
+        let model = model.choose(&configuration)?;
+        let price = budget.price.of(&model.model, &configuration)?;
+        if budget.max_money.is_some() && price.is_none() {
+            let known: Vec<&str> = configuration.prices.keys().map(String::as_str).collect();
+            let near = match known.is_empty() {
+                true => String::new(),
+                false => format!("; prices: {}", nearest(&model.model, known)),
+            };
+            return Err(Failure::new(
+                Code::Usage,
+                format!("`--max-money` needs a price for the model `{}`", model.model),
+                format!(
+                    "give `--price IN,OUT`, or a table `[prices.\"{}\"]` in {CONFIGURATION_FILE}{near}",
+                    model.model
+                ),
+            ));
+        }
+        let bounds = Budget {
+            tokens: budget.max_total_tokens,
+            calls: budget.max_calls,
+            seconds: budget.max_seconds,
+            money: budget.max_money,
+        };
+        Ok(Asking { model, budget: bounds, price, seed: global.seed })
+    }
+
+    /// A context over the model, its budget and its price. With a run, every call is kept there, and none is made
+    /// that was answered before.
+    pub fn context(&self, cancel: CancelToken, run: Option<&Run>) -> Result<Context, Failure> {
+        let voice = self.model.voice()?;
+        let model = self.model.load()?;
+        let name = model.name().to_string();
+        let mut builder = Context::builder()
+            .role("actor", model)
+            .budget(self.budget)
+            .voice(voice)
+            .seed(self.seed)
+            .cancel(cancel);
+        if let Some(price) = self.price {
+            builder = builder.price(name, price);
+        }
+        if let Some(run) = run {
+            builder = builder.journal(Arc::new(RunJournal::new(Arc::clone(run.journal()))));
+        }
+        Ok(builder.build()?)
+    }
 }
 
 /// A strategy by its own name, or the one of a recipe; `settings` are `PATH=VALUE`.
@@ -178,19 +272,33 @@ pub async fn answer_all(
     Ok(answers)
 }
 
-/// Runs work on an asynchronous runtime; Ctrl-C cancels the calls in flight.
+/// Runs work on an asynchronous runtime; Ctrl-C cancels the calls in flight. What goes wrong says how to go on with
+/// the run, where there is one.
 pub fn block_on<T>(
     cancel: &CancelToken,
+    run: Option<&Run>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         tokio::select! {
             result = work => result,
             _ = tokio::signal::ctrl_c() => {
                 cancel.cancel();
-                Err(Failure::new(Code::Interrupted, "interrupted", "nothing was kept; run the command again"))
+                let hint = match run {
+                    Some(run) => format!("`elenchus resume {}` goes on", run.path().display()),
+                    None => "nothing was kept; with `--out DIR` every call is".into(),
+                };
+                Err(Failure::new(Code::Interrupted, "interrupted", hint))
             }
         }
-    })
+    });
+    if let (Err(_), Some(run)) = (&result, run) {
+        let folder = run.path().display();
+        anstream::eprintln!(
+            "note: {} answered calls are kept in {folder}; `elenchus resume {folder}` does not make them again",
+            RunJournal::new(Arc::clone(run.journal())).answered()?
+        );
+    }
+    result
 }

@@ -5,6 +5,7 @@ mod asking;
 mod commands;
 mod failure;
 mod files;
+mod kept;
 mod output;
 mod progress;
 mod settings;

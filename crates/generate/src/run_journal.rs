@@ -28,6 +28,15 @@ impl RunJournal {
         RunJournal { journal, unanswered: AtomicU64::new(0) }
     }
 
+    /// How many calls were answered.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn answered(&self) -> Result<usize, GenerateError> {
+        let keys = self.journal.keys(PREFIX).map_err(|error| storage(&error))?;
+        Ok(keys.iter().filter(|key| !key.contains("/unanswered/")).count())
+    }
+
     /// All calls of the run, in the order in which they ended.
     ///
     /// # Errors
@@ -127,12 +136,14 @@ mod tests {
             assert_eq!(model.calls(), if process == 0 { 2 } else { 0 });
             accounts.push(context.usage());
             let records = journal.records().unwrap();
+            assert_eq!(journal.answered().unwrap(), 2);
             assert_eq!(records.len(), 2, "each call is recorded once");
             assert_eq!(records[0].usage.money, 5.0);
             assert!(records.iter().all(|record| record.answer.is_some() && record.role == ACTOR));
         }
         assert_eq!(accounts[0], accounts[1]);
-        assert_eq!(accounts[0].money, 10.0, "the second call of the same content books what the first cost");
+        // Drawn for 5, streamed from the record for 5, scored for 2.
+        assert_eq!(accounts[0].money, 12.0, "a second call of the same content books what the first cost");
     }
 
     #[tokio::test]
@@ -154,6 +165,7 @@ mod tests {
         let records = journal.records().unwrap();
         let errors: Vec<bool> = records.iter().map(|record| record.error.is_some()).collect();
         assert_eq!(errors, [true, false, false]);
+        assert_eq!(journal.answered().unwrap(), 1);
         assert!(records[1].answer.is_none() && records[2].answer.is_some());
     }
 

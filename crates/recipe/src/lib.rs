@@ -4,6 +4,7 @@
 
 mod acceptance;
 mod catalogue;
+mod configuration;
 mod error;
 mod improve;
 pub mod models;
@@ -13,6 +14,7 @@ pub mod reproduce;
 
 pub use acceptance::{Acceptance, Claim, ClaimResult, Reproduction, Size};
 pub use catalogue::{BUILT_IN, built_in, built_in_or_file, built_in_recipes};
+pub use configuration::{CONFIGURATION_FILE, Configuration, EndpointDefaults, TokenPrice};
 pub use error::RecipeError;
 pub use improve::{ImproveConfig, Improvement, run_improve};
 pub use parse::parse;

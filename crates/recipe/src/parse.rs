@@ -2,17 +2,26 @@
 
 use crate::{Kind, Recipe, RecipeError};
 use elenchus_trace::nearest;
+use serde::de::DeserializeOwned;
 
 /// Reads a recipe. `file` is only named in errors.
 pub fn parse(file: &str, text: &str) -> Result<Recipe, RecipeError> {
-    let recipe: Recipe = toml::from_str(text).map_err(|error| {
-        let line =
-            error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-        let message = error.message().to_string();
-        RecipeError::Parse { file: file.into(), line, hint: hint(&message), problem: first_line(&message) }
-    })?;
+    let recipe = read_toml(file, text, HINT)?;
     check(&recipe)?;
     Ok(recipe)
+}
+
+const HINT: &str = "docs/reference/recipes.md lists every field with its type";
+
+/// Reads TOML; `file` is only named in errors, `hint` is what helps when there is no nearest word.
+pub(crate) fn read_toml<T: DeserializeOwned>(file: &str, text: &str, hint: &str) -> Result<T, RecipeError> {
+    toml::from_str(text).map_err(|error| {
+        let line =
+            error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let message = error.message();
+        let hint = nearest_word(message).unwrap_or_else(|| hint.into());
+        RecipeError::Parse { file: file.into(), line, hint, problem: first_line(message) }
+    })
 }
 
 fn first_line(message: &str) -> String {
@@ -20,13 +29,13 @@ fn first_line(message: &str) -> String {
 }
 
 /// The nearest valid word when the message lists the valid ones, in backticks behind the wrong one.
-fn hint(message: &str) -> String {
+fn nearest_word(message: &str) -> Option<String> {
     let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match words.as_slice() {
         [wrong, valid @ ..] if message.contains("expected") && !valid.is_empty() => {
-            nearest(wrong, valid.iter().copied())
+            Some(nearest(wrong, valid.iter().copied()))
         }
-        _ => "docs/reference/recipes.md lists every field with its type".into(),
+        _ => None,
     }
 }
 
@@ -69,8 +78,7 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
 
 /// Takes a part's own `… hint: …` message apart.
 fn split(recipe: &str, message: &str) -> RecipeError {
-    let (problem, hint) =
-        message.split_once("\nhint: ").unwrap_or((message, "see docs/reference/recipes.md"));
+    let (problem, hint) = message.split_once("\nhint: ").unwrap_or((message, HINT));
     RecipeError::Check { recipe: recipe.into(), problem: problem.into(), hint: hint.into() }
 }
 

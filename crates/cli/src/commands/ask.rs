@@ -1,12 +1,15 @@
 //! `elenchus ask`
 
 use crate::arguments::Global;
-use crate::asking::{self, BudgetOptions, ModelOptions};
+use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::failure::Failure;
+use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use clap::Args;
 use elenchus_generate::CancelToken;
+use elenchus_remember::Run;
 use elenchus_trace::{Answer, NodeKind, Problem};
+use serde::{Deserialize, Serialize};
 
 /// Ask one question
 #[derive(Debug, Args)]
@@ -30,21 +33,53 @@ pub struct Ask {
     model: ModelOptions,
     #[command(flatten)]
     budget: BudgetOptions,
+    #[command(flatten)]
+    keep: KeepOptions,
+}
+
+/// Everything that determines an `ask` run.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskConfig {
+    question: String,
+    strategy: String,
+    settings: Vec<String>,
+    task: String,
+    asking: Asking,
 }
 
 /// Runs the command.
 pub fn run(command: &Ask, global: &Global) -> Result<(), Failure> {
-    let task = elenchus_task::task(&command.task, &serde_json::Value::Null)?;
-    let strategy = asking::named_strategy(&command.strategy, &command.settings)?;
-    let cancel = CancelToken::new();
-    let context = asking::context(&command.model, &command.budget, global.seed, cancel.clone())?;
-    let problem = Problem::new("question", task.name(), &command.question);
-    let answer =
-        asking::block_on(&cancel, async { Ok(strategy.run(&context, task.as_ref(), &problem).await?) })?;
-    if global.json {
-        return output::json(&answer);
+    let config = AskConfig {
+        question: command.question.clone(),
+        strategy: command.strategy.clone(),
+        settings: command.settings.clone(),
+        task: command.task.clone(),
+        asking: Asking::new(&command.model, &command.budget, global)?,
+    };
+    kept::run(&command.keep, &KeptConfig::Ask(config), global)
+}
+
+impl AskConfig {
+    /// Asks, or goes on with a run.
+    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
+        let task = elenchus_task::task(&self.task, &serde_json::Value::Null)?;
+        let strategy = asking::named_strategy(&self.strategy, &self.settings)?;
+        let cancel = CancelToken::new();
+        let context = self.asking.context(cancel.clone(), run)?;
+        let problem = Problem::new("question", task.name(), &self.question);
+        let answer = asking::block_on(&cancel, run, async {
+            Ok(strategy.run(&context, task.as_ref(), &problem).await?)
+        })?;
+        let result = serde_json::json!({
+            "answer": answer.answer, "confidence": answer.confidence, "abstained": answer.abstained, "usage": answer.usage,
+        });
+        kept::record_result(run, &result)?;
+        if global.json {
+            return output::json(&answer);
+        }
+        print(&answer, global.quiet)
     }
-    print(&answer, global.quiet)
 }
 
 fn print(answer: &Answer, quiet: bool) -> Result<(), Failure> {

@@ -1,11 +1,12 @@
 //! `elenchus estimate`
 
 use crate::arguments::Global;
-use crate::asking::{self, BudgetOptions};
+use crate::asking::{self, PriceOptions};
 use crate::failure::Failure;
 use crate::output;
 use clap::Args;
 use elenchus_control::EstimateInput;
+use elenchus_recipe::Configuration;
 
 /// What a strategy will cost, before anything is spent
 #[derive(Debug, Args)]
@@ -31,8 +32,11 @@ pub struct Estimate {
     /// Tokens per second that the model writes in all, for the time
     #[arg(long)]
     tokens_per_second: Option<f64>,
+    /// Model whose price the configuration says [default: the configuration's]
+    #[arg(long)]
+    model: Option<String>,
     #[command(flatten)]
-    budget: BudgetOptions,
+    price: PriceOptions,
 }
 
 /// Runs the command.
@@ -45,7 +49,9 @@ pub fn run(command: &Estimate, global: &Global) -> Result<(), Failure> {
     usage.calls *= command.problems;
     usage.prompt_tokens *= command.problems;
     usage.completion_tokens *= command.problems;
-    let money = command.budget.price()?.map(|price| price.of(&usage));
+    let configuration = Configuration::read(global.config.as_deref())?;
+    let model = command.model.as_deref().or(configuration.endpoint.model.as_deref()).unwrap_or_default();
+    let money = command.price.of(model, &configuration)?.map(|price| price.of(&usage));
     let seconds =
         command.tokens_per_second.filter(|r| *r > 0.0).map(|rate| usage.completion_tokens as f64 / rate);
     if global.json {

@@ -1,20 +1,23 @@
 //! `elenchus eval` and `elenchus compare`
 
 use crate::arguments::Global;
-use crate::asking::{self, BudgetOptions, ModelOptions};
+use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::failure::{Code, Failure};
+use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use clap::Args;
 use elenchus_generate::CancelToken;
 use elenchus_measure::{Bootstrap, Comparison, Interval, accuracy, compare, holm};
+use elenchus_remember::Run;
 use elenchus_task::{Split, Task};
 use elenchus_trace::{Answer, Problem, Usage};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Which problems.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProblemOptions {
     /// Task (`elenchus tasks`)
     #[arg(long, default_value = "arithmetic")]
@@ -73,6 +76,8 @@ pub struct Eval {
     model: ModelOptions,
     #[command(flatten)]
     budget: BudgetOptions,
+    #[command(flatten)]
+    keep: KeepOptions,
 }
 
 /// Two or more strategies on the same problems, with paired differences
@@ -94,6 +99,8 @@ pub struct Compare {
     model: ModelOptions,
     #[command(flatten)]
     budget: BudgetOptions,
+    #[command(flatten)]
+    keep: KeepOptions,
 }
 
 /// What one strategy achieved.
@@ -116,10 +123,30 @@ struct Compared {
     adjusted_p: Vec<f64>,
 }
 
+/// Everything that determines an `eval` run.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalConfig {
+    strategy: String,
+    settings: Vec<String>,
+    traces: Option<PathBuf>,
+    problems: ProblemOptions,
+    asking: Asking,
+}
+
+/// Everything that determines a `compare` run.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompareConfig {
+    strategies: Vec<String>,
+    problems: ProblemOptions,
+    asking: Asking,
+}
+
 struct Asked<'a> {
-    problems: &'a ProblemOptions,
-    model: &'a ModelOptions,
-    budget: &'a BudgetOptions,
+    at_once: usize,
+    asking: &'a Asking,
+    run: Option<&'a Run>,
 }
 
 fn bar(length: usize, name: &str, quiet: bool) -> ProgressBar {
@@ -145,11 +172,10 @@ fn measure(
 ) -> Result<(Measured, Vec<Answer>), Failure> {
     let strategy = asking::named_strategy(name, settings)?;
     let cancel = CancelToken::new();
-    let context = asking::context(asked.model, asked.budget, global.seed, cancel.clone())?;
+    let context = asked.asking.context(cancel.clone(), asked.run)?;
     let bar = bar(problems.len(), name, global.quiet);
-    let answers = asking::block_on(&cancel, async {
-        asking::answer_all(&context, strategy.as_ref(), task, problems, asked.problems.at_once.max(1), &bar)
-            .await
+    let answers = asking::block_on(&cancel, asked.run, async {
+        asking::answer_all(&context, strategy.as_ref(), task, problems, asked.at_once.max(1), &bar).await
     });
     bar.finish_and_clear();
     let answers = answers?;
@@ -184,18 +210,33 @@ const HEADING: [&str; 5] = ["strategy", "accuracy", "abstained", "calls/problem"
 
 /// Runs `eval`.
 pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
-    let (task, problems) = command.problems.load(global.seed)?;
-    let asked = Asked { problems: &command.problems, model: &command.model, budget: &command.budget };
-    let (measured, answers) =
-        measure(&asked, task.as_ref(), &problems, &command.strategy, &command.settings, global)?;
-    if let Some(file) = &command.traces {
-        elenchus_remember::data::write_jsonl(file, answers.iter().map(|a| &a.trace))?;
+    let config = EvalConfig {
+        strategy: command.strategy.clone(),
+        settings: command.settings.clone(),
+        traces: command.traces.clone(),
+        problems: command.problems.clone(),
+        asking: Asking::new(&command.model, &command.budget, global)?,
+    };
+    kept::run(&command.keep, &KeptConfig::Eval(config), global)
+}
+
+impl EvalConfig {
+    /// Measures, or goes on with a run.
+    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
+        let (task, problems) = self.problems.load(self.asking.seed)?;
+        let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
+        let (measured, answers) =
+            measure(&asked, task.as_ref(), &problems, &self.strategy, &self.settings, global)?;
+        kept::record_result(run, &measured)?;
+        if let Some(file) = &self.traces {
+            elenchus_remember::data::write_jsonl(file, answers.iter().map(|a| &a.trace))?;
+        }
+        if global.json {
+            return output::json(&measured);
+        }
+        let heading = HEADING.map(String::from).to_vec();
+        output::line(output::table(&[heading, row(&measured)]).trim_end())
     }
-    if global.json {
-        return output::json(&measured);
-    }
-    let heading = HEADING.map(String::from).to_vec();
-    output::line(output::table(&[heading, row(&measured)]).trim_end())
 }
 
 /// Runs `compare`.
@@ -207,41 +248,64 @@ pub fn run_compare(command: &Compare, global: &Global) -> Result<(), Failure> {
             "give `--strategy` twice or more",
         ));
     }
-    let (task, problems) = command.problems.load(global.seed)?;
-    let asked = Asked { problems: &command.problems, model: &command.model, budget: &command.budget };
-    let mut strategies = Vec::new();
-    for spelled in &command.strategy {
-        let (name, settings) = spelled.split_once(':').unwrap_or((spelled, ""));
-        let settings: Vec<String> = settings.split(',').filter(|s| !s.is_empty()).map(String::from).collect();
-        let (mut measured, _) = measure(&asked, task.as_ref(), &problems, name, &settings, global)?;
-        measured.strategy.clone_from(spelled);
-        strategies.push(measured);
+    let config = CompareConfig {
+        strategies: command.strategy.clone(),
+        problems: command.problems.clone(),
+        asking: Asking::new(&command.model, &command.budget, global)?,
+    };
+    kept::run(&command.keep, &KeptConfig::Compare(config), global)
+}
+
+impl CompareConfig {
+    /// Compares, or goes on with a run.
+    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
+        let (task, problems) = self.problems.load(self.asking.seed)?;
+        let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
+        let mut strategies = Vec::new();
+        for spelled in &self.strategies {
+            let (name, settings) = spelled.split_once(':').unwrap_or((spelled, ""));
+            let settings: Vec<String> =
+                settings.split(',').filter(|s| !s.is_empty()).map(String::from).collect();
+            let (mut measured, _) = measure(&asked, task.as_ref(), &problems, name, &settings, global)?;
+            measured.strategy.clone_from(spelled);
+            strategies.push(measured);
+        }
+        let bootstrap = Bootstrap::default().seed(self.asking.seed);
+        let comparisons = strategies[1..]
+            .iter()
+            .map(|m| {
+                Ok(compare(
+                    &m.strategy,
+                    &m.correct,
+                    &strategies[0].strategy,
+                    &strategies[0].correct,
+                    &bootstrap,
+                )?)
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        let p_values: Vec<f64> =
+            comparisons.iter().filter_map(|c| c.mcnemar.as_ref().map(|m| m.p_value)).collect();
+        let adjusted_p = if p_values.is_empty() { Vec::new() } else { holm(&p_values)? };
+        let compared = Compared { strategies, comparisons, adjusted_p };
+        kept::record_result(run, &compared)?;
+        if global.json {
+            return output::json(&compared);
+        }
+        let Compared { strategies, comparisons, adjusted_p } = compared;
+        let mut rows = vec![HEADING.map(String::from).to_vec()];
+        rows.extend(strategies.iter().map(row));
+        output::line(&output::table(&rows))?;
+        for (index, comparison) in comparisons.iter().enumerate() {
+            let p = adjusted_p
+                .get(index)
+                .map_or(String::new(), |p| format!(" (McNemar p = {p:.4}, Holm-adjusted)"));
+            output::line(&format!("{}{p}", comparison.sentence))?;
+            let (a, b) = (strategies[index + 1].usage.tokens(), strategies[0].usage.tokens());
+            output::line(&format!(
+                "  tokens: {a} against {b}{}",
+                if a.abs_diff(b) * 20 > a.max(b) { ", not an equal budget" } else { ", an equal budget" }
+            ))?;
+        }
+        Ok(())
     }
-    let bootstrap = Bootstrap::default().seed(global.seed);
-    let comparisons = strategies[1..]
-        .iter()
-        .map(|m| {
-            Ok(compare(&m.strategy, &m.correct, &strategies[0].strategy, &strategies[0].correct, &bootstrap)?)
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
-    let p_values: Vec<f64> =
-        comparisons.iter().filter_map(|c| c.mcnemar.as_ref().map(|m| m.p_value)).collect();
-    let adjusted_p = if p_values.is_empty() { Vec::new() } else { holm(&p_values)? };
-    if global.json {
-        return output::json(&Compared { strategies, comparisons, adjusted_p });
-    }
-    let mut rows = vec![HEADING.map(String::from).to_vec()];
-    rows.extend(strategies.iter().map(row));
-    output::line(&output::table(&rows))?;
-    for (index, comparison) in comparisons.iter().enumerate() {
-        let p =
-            adjusted_p.get(index).map_or(String::new(), |p| format!(" (McNemar p = {p:.4}, Holm-adjusted)"));
-        output::line(&format!("{}{p}", comparison.sentence))?;
-        let (a, b) = (strategies[index + 1].usage.tokens(), strategies[0].usage.tokens());
-        output::line(&format!(
-            "  tokens: {a} against {b}{}",
-            if a.abs_diff(b) * 20 > a.max(b) { ", not an equal budget" } else { ", an equal budget" }
-        ))?;
-    }
-    Ok(())
 }

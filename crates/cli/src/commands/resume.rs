@@ -3,6 +3,7 @@
 use super::improve::RunConfig;
 use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::kept::KeptConfig;
 use clap::Args;
 use elenchus_remember::Run;
 use std::path::PathBuf;
@@ -11,7 +12,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Finished units of work come from the journal, the rest is done now; the result is the one that
-an undisturbed run would have had. A finished run is only reported again.
+an undisturbed run would have had. A finished run is only reported again. Runs of `improve`, `reproduce`,
+`pretrain`, and of `ask`, `eval` and `compare` with `--out`.
 
 Example:
   elenchus resume runs/improve-1"
@@ -24,6 +26,10 @@ pub struct Resume {
 /// Runs the command.
 pub fn run(command: &Resume, global: &Global) -> Result<(), Failure> {
     let run = Run::open(&command.run)?;
+    let command = run.config_value()["command"].as_str().unwrap_or_default();
+    if KeptConfig::COMMANDS.contains(&command) {
+        return run.config::<KeptConfig>()?.execute(Some(&run), global);
+    }
     match run.config()? {
         RunConfig::Improve(config) => super::improve::execute(&config, &run, global),
         RunConfig::Reproduce(config) => super::reproduce::execute(&config, &run, global),
