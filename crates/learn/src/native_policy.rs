@@ -2,7 +2,7 @@
 
 use crate::LearnError;
 use crate::objective::{BatchScale, Objective, RowGradient, RowOutput, TrainingRow};
-use crate::policy::{Encode, OptimiserSettings, Policy, Rollout, RolloutRequest};
+use crate::policy::{Encode, MatrixUpdate, OptimiserSettings, Policy, Rollout, RolloutRequest};
 use elenchus_native::{
     AdamW, AdamWConfig, DecodeFinish, DecodeRequest, Decoder, DecoderOptions, Detail, Engine, ForwardOptions,
     Gradient, Model, Precision, Sequence, SequenceGradient, SequenceOutput, Tokenizer, Trainable,
@@ -203,6 +203,10 @@ impl Policy for NativePolicy {
             beta2: settings.beta2 as f32,
             weight_decay: settings.weight_decay as f32,
             clip_norm: settings.clip_norm as f32,
+            matrices: match settings.matrices {
+                MatrixUpdate::AdamW => elenchus_native::MatrixUpdate::AdamW,
+                MatrixUpdate::Muon => elenchus_native::MatrixUpdate::Muon,
+            },
             ..training.optimiser.config
         };
         let report = training.optimiser.step(model, &training.gradient, 1.0, *threads)?;

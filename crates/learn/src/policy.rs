@@ -46,6 +46,17 @@ impl Rollout {
     }
 }
 
+/// How the matrices inside the blocks are updated; everything else follows AdamW.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatrixUpdate {
+    /// AdamW (arXiv 1711.05101).
+    #[default]
+    AdamW,
+    /// Muon: momentum made orthogonal; learns faster from scratch.
+    Muon,
+}
+
 /// How weights change in one optimiser step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OptimiserSettings {
@@ -59,6 +70,8 @@ pub struct OptimiserSettings {
     pub beta2: f64,
     /// Largest gradient norm; longer gradients are scaled down. 0 switches clipping off.
     pub clip_norm: f64,
+    /// How the matrices inside the blocks are updated.
+    pub matrices: MatrixUpdate,
 }
 
 /// From texts to tokens: all of a policy that is needed to make training rows.

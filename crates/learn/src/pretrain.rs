@@ -2,13 +2,13 @@
 //! model's own samples, so that judge, critique, refine, again and aggregate see the errors that it really makes.
 
 use crate::objective::{Sft, TrainingRow};
-use crate::policy::{Policy, RolloutRequest, text_row};
+use crate::policy::{MatrixUpdate, Policy, RolloutRequest, text_row};
 use crate::rollouts::mix;
 use crate::step_reward::StepRewardSettings;
 use crate::trainer::{BatchSource, Epochs, TrainSettings, train};
 use crate::{LearnError, Session};
 use elenchus_task::arithmetic::skills::{SkillGenerator, SkillMix, SkillRow};
-use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Surface, skills};
+use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Steps, Surface, skills};
 use elenchus_task::countdown::{Countdown, CountdownSettings};
 use elenchus_task::{Skill, Split, Task, arithmetic::Arithmetic};
 use elenchus_trace::Problem;
@@ -48,17 +48,17 @@ pub struct Mixture {
 impl Default for Mixture {
     fn default() -> Self {
         Mixture {
-            solve: 0.58,
-            words: 0.08,
-            choice: 0.05,
-            countdown: 0.04,
+            solve: 0.45,
+            words: 0.09,
+            choice: 0.06,
+            countdown: 0.06,
             direct: 0.03,
-            backward: 0.06,
-            judge: 0.03,
-            critique: 0.05,
-            refine: 0.03,
+            backward: 0.08,
+            judge: 0.05,
+            critique: 0.08,
+            refine: 0.04,
             again: 0.03,
-            aggregate: 0.02,
+            aggregate: 0.03,
         }
     }
 }
@@ -181,12 +181,13 @@ impl Default for PretrainSettings {
             hold: 0.2,
             decay: crate::trainer::Decay::Cosine,
             floor: 0.02,
+            matrices: MatrixUpdate::Muon,
             weight_decay: 0.05,
             ..Default::default()
         };
         PretrainSettings {
             model: ModelShape::default(),
-            base: TrainSettings { steps: 12_000, ..train.clone() },
+            base: TrainSettings { steps: 9_000, ..train.clone() },
             mixture: Mixture::default(),
             skills: TrainSettings { steps: 1_500, batch: 32, learning_rate: 5e-4, hold: 0.0, ..train },
             own: OwnSamples::default(),
@@ -324,7 +325,8 @@ pub fn own_rows(
     seed: u64,
     session: &Session<'_>,
 ) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
-    let task = Arithmetic::new(ArithmeticSettings::preset(Preset::Mixed))?;
+    let steps = Steps::Between([2, 8]);
+    let task = Arithmetic::new(ArithmeticSettings { steps, ..ArithmeticSettings::preset(Preset::Mixed) })?;
     let problems = task.problems(Split::Train, own.problems, mix(seed, 1))?;
     session.observer.phase(0, "own samples", problems.len());
     let mut rows = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::LearnError;
 use crate::objective::{Objective, TrainingRow};
-use crate::policy::{OptimiserSettings, Policy};
+use crate::policy::{MatrixUpdate, OptimiserSettings, Policy};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -27,6 +27,8 @@ pub struct TrainSettings {
     pub hold: f64,
     /// Learning rate at the end as a share of the peak.
     pub floor: f64,
+    /// How the matrices inside the blocks are updated.
+    pub matrices: MatrixUpdate,
     /// Decoupled weight decay on matrices.
     pub weight_decay: f64,
     /// AdamW's first moment decay.
@@ -61,6 +63,7 @@ impl Default for TrainSettings {
             decay: Decay::Linear,
             hold: 0.0,
             floor: 0.1,
+            matrices: MatrixUpdate::AdamW,
             weight_decay: 0.05,
             beta1: 0.9,
             beta2: 0.98,
@@ -225,6 +228,7 @@ pub fn train(
             beta1: settings.beta1,
             beta2: settings.beta2,
             clip_norm: settings.clip_norm,
+            matrices: settings.matrices,
         })?;
         if !loss.is_finite() || !gradient_norm.is_finite() {
             return Err(LearnError::Diverged {

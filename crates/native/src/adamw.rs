@@ -1,9 +1,21 @@
-//! AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101) with clipping by global norm.
+//! AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101) with clipping by global norm; Muon for hidden matrices by choice.
 
 use crate::kernels::multiversion;
+use crate::muon::{self, MuonFactors, Scratch};
 use crate::{Gradient, Model, NativeError};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+
+/// How matrices inside the blocks are updated. Embeddings, norms, biases, adapters and heads always follow AdamW.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MatrixUpdate {
+    /// Like everything else.
+    #[default]
+    AdamW,
+    /// By orthogonalised momentum; learns faster from scratch, for a tenth to a half more time per step.
+    Muon,
+}
 
 /// Settings of [`AdamW`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -21,6 +33,10 @@ pub struct AdamWConfig {
     pub weight_decay: f32,
     /// Gradients with a larger Euclidean norm are scaled down to it; 0 turns clipping off.
     pub clip_norm: f32,
+    /// How matrices inside the blocks are updated.
+    pub matrices: MatrixUpdate,
+    /// μ, memory of Muon's momentum.
+    pub momentum: f32,
 }
 
 impl Default for AdamWConfig {
@@ -32,6 +48,8 @@ impl Default for AdamWConfig {
             epsilon: 1e-8,
             weight_decay: 0.01,
             clip_norm: 1.0,
+            matrices: MatrixUpdate::AdamW,
+            momentum: 0.95,
         }
     }
 }
@@ -68,6 +86,26 @@ struct Stretch<'a> {
     /// Its place in the flat gradient.
     at: Range<usize>,
     decays: bool,
+    /// Rows and columns of a matrix inside a block.
+    hidden: Option<(usize, usize)>,
+}
+
+/// Work for one thread.
+enum Job<'a> {
+    /// `(numbers, gradient, first moment, second moment, factors)`
+    AdamW(&'a mut [f32], &'a [f32], &'a mut [f32], &'a mut [f32], Factors),
+    /// `(numbers, gradient, momentum, rows and columns)`; the second moment is not used.
+    Muon(&'a mut [f32], &'a [f32], &'a mut [f32], (usize, usize)),
+}
+
+impl Job<'_> {
+    /// Roughly how long it takes: a matrix costs its numbers times its smaller side.
+    fn cost(&self) -> usize {
+        match self {
+            Job::AdamW(numbers, ..) => numbers.len(),
+            Job::Muon(numbers, _, _, (rows, columns)) => numbers.len() * rows.min(columns),
+        }
+    }
 }
 
 /// Factors of one step.
@@ -83,6 +121,8 @@ struct Factors {
     epsilon: f32,
     /// `1 - η λ`
     keep: f32,
+    /// η
+    learning_rate: f32,
 }
 
 impl AdamW {
@@ -139,6 +179,7 @@ impl AdamW {
             rate: (f64::from(learning_rate) / correction(c.beta1)) as f32,
             epsilon: c.epsilon,
             keep: 1.0 - learning_rate * c.weight_decay,
+            learning_rate,
         };
         self.apply(
             model,
@@ -150,26 +191,45 @@ impl AdamW {
     }
 
     fn apply(&mut self, model: &mut Model, gradient: &Gradient, factors: Factors, threads: usize) {
-        let mut chunks: Vec<_> = Vec::new();
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        let muon = self.config.matrices == MatrixUpdate::Muon;
+        let muon_factors =
+            MuonFactors { momentum: self.config.momentum, rate: factors.learning_rate, keep: factors.keep };
         let (mut first, mut second) = (&mut self.first[..], &mut self.second[..]);
         for stretch in stretches(model, gradient) {
             let length = stretch.numbers.len();
             let (first_here, first_rest) = first.split_at_mut(length);
             let (second_here, second_rest) = second.split_at_mut(length);
             (first, second) = (first_rest, second_rest);
+            let g = &gradient.values[stretch.at];
+            if let Some(shape) = stretch.hidden.filter(|_| muon) {
+                jobs.push(Job::Muon(stretch.numbers, g, first_here, shape));
+                continue;
+            }
             let factors = if stretch.decays { factors } else { Factors { keep: 1.0, ..factors } };
-            let numbers = stretch.numbers.chunks_mut(CHUNK).zip(gradient.values[stretch.at].chunks(CHUNK));
+            let numbers = stretch.numbers.chunks_mut(CHUNK).zip(g.chunks(CHUNK));
             let moments = first_here.chunks_mut(CHUNK).zip(second_here.chunks_mut(CHUNK));
-            chunks.extend(numbers.zip(moments).map(|((n, g), (m, v))| (n, g, m, v, factors)));
+            jobs.extend(numbers.zip(moments).map(|((n, g), (m, v))| Job::AdamW(n, g, m, v, factors)));
         }
-        let threads = threads.min(chunks.len()).max(1);
-        let mut shares: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-        for (index, chunk) in chunks.into_iter().enumerate() {
-            shares[index % threads].push(chunk);
+        let threads = threads.min(jobs.len()).max(1);
+        // The dearest first, each to the thread with the least to do.
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.cost()));
+        let mut shares: Vec<(usize, Vec<Job<'_>>)> = (0..threads).map(|_| (0, Vec::new())).collect();
+        for job in jobs {
+            if let Some(share) = shares.iter_mut().min_by_key(|share| share.0) {
+                share.0 += job.cost();
+                share.1.push(job);
+            }
         }
-        crate::engine::on_all(shares, &|share: Vec<_>| {
-            for (numbers, g, m, v, factors) in share {
-                update(numbers, g, m, v, factors);
+        crate::engine::on_all(shares, &|(_, share): (usize, Vec<Job<'_>>)| {
+            let mut scratch = Scratch::default();
+            for job in share {
+                match job {
+                    Job::AdamW(numbers, g, m, v, factors) => update(numbers, g, m, v, factors),
+                    Job::Muon(numbers, g, m, shape) => {
+                        muon::update(numbers, g, m, shape, muon_factors, &mut scratch);
+                    }
+                }
             }
         });
     }
@@ -178,31 +238,49 @@ impl AdamW {
 /// Every trained stretch in the order of the flat gradient.
 fn stretches<'m>(model: &'m mut Model, gradient: &Gradient) -> Vec<Stretch<'m>> {
     let plan = &gradient.plan;
-    let places: Vec<(Range<usize>, bool)> =
-        model.layout().parameters().iter().map(|p| (p.range.clone(), p.is_matrix())).collect();
+    let places: Vec<(Range<usize>, bool, Option<(usize, usize)>)> = model
+        .layout()
+        .parameters()
+        .iter()
+        .map(|p| {
+            let hidden = p.is_matrix() && p.name.contains(".layers.");
+            (p.range.clone(), p.is_matrix(), hidden.then(|| (p.shape[0], p.shape[1])))
+        })
+        .collect();
     let Model { parameters, heads, adapter, .. } = model;
     let mut result: Vec<Stretch<'m>> = Vec::new();
     let mut rest = &mut parameters[plan.base.clone()];
     // Parameters lie end to end, so cutting in order covers the stretch.
-    for (range, decays) in places {
+    for (range, decays, hidden) in places {
         if range.start < plan.base.start || range.end > plan.base.end {
             continue;
         }
         let (numbers, behind) = rest.split_at_mut(range.len());
         rest = behind;
         let at = range.start - plan.base.start..range.end - plan.base.start;
-        result.push(Stretch { numbers, at, decays });
+        result.push(Stretch { numbers, at, decays, hidden });
     }
     if let Some(adapter) = adapter.as_mut().filter(|_| !plan.adapter.is_empty()) {
-        result.push(Stretch { numbers: &mut adapter.numbers, at: plan.adapter.clone(), decays: true });
+        result.push(Stretch {
+            numbers: &mut adapter.numbers,
+            at: plan.adapter.clone(),
+            decays: true,
+            hidden: None,
+        });
     }
     for (head, place) in heads.iter_mut().zip(&plan.heads) {
         let bias_at = place.end - 1;
-        result.push(Stretch { numbers: &mut head.weight, at: place.start..bias_at, decays: true });
+        result.push(Stretch {
+            numbers: &mut head.weight,
+            at: place.start..bias_at,
+            decays: true,
+            hidden: None,
+        });
         result.push(Stretch {
             numbers: std::slice::from_mut(&mut head.bias),
             at: bias_at..place.end,
             decays: false,
+            hidden: None,
         });
     }
     result

@@ -16,6 +16,7 @@ mod kernels;
 mod layout;
 mod matrix;
 mod model;
+mod muon;
 mod random;
 mod scalar_head;
 mod sequence;
@@ -23,7 +24,7 @@ mod taps;
 mod tokenizer;
 mod train;
 
-pub use adamw::{AdamW, AdamWConfig, StepReport};
+pub use adamw::{AdamW, AdamWConfig, MatrixUpdate, StepReport};
 pub use adapter::{Linear, LoraAdapter, LoraConfig};
 pub use checkpoint::{Checkpoint, Precision};
 pub use config::{ConfigError, ModelConfig};

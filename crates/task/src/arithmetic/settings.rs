@@ -68,7 +68,7 @@ pub enum Preset {
     Default,
     /// 2 to 6 operations.
     Mixed,
-    /// 2 to 6 operations, the share falling by 0.6 per operation: the measured mix for pretraining.
+    /// 1 to 10 operations, the share falling by 0.75 per operation: the whole dial, short problems more often.
     Pretraining,
 }
 
@@ -113,7 +113,7 @@ impl ArithmeticSettings {
         let (steps, step_weight) = match preset {
             Preset::Default => ([4, 6], 1.0),
             Preset::Mixed => ([2, 6], 1.0),
-            Preset::Pretraining => ([2, 6], 0.6),
+            Preset::Pretraining => ([1, 10], 0.75),
         };
         ArithmeticSettings {
             preset,
