@@ -163,6 +163,20 @@ def versions():
     return found
 
 
+def run_round(workload, wanted, turn, given, folder, executable):
+    """The answers of all stacks to one workload, one after the other."""
+    stacks = [stack for stack in workload.stacks if stack in wanted]
+    # Another first each round, so that no stack always follows the same one.
+    first = turn % len(stacks)
+    answers = {}
+    for stack in stacks[first:] + stacks[:first]:
+        answers[stack] = run_stack(stack, job_for(workload, stack, given, folder), executable)
+        speed = answers[stack].get("tokens_per_second")
+        told = f"{speed:10,.0f} tokens/s" if speed else f"failed: {answers[stack]['error']}"
+        note(f"round {turn + 1}/{given.rounds} {workload.name:<12} {stack:<13} {told}")
+    return answers
+
+
 def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -172,10 +186,13 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2, help="threads of every stack (2)")
     parser.add_argument("--only", default="", help="workloads and stacks, separated by commas")
     parser.add_argument("--compile", action="store_true", help="train with torch.compile too (minutes to compile)")
+    parser.add_argument("--engine", type=Path, help="our bench `peers`, built before (else cargo builds it)")
     parser.add_argument("--out", type=Path, help="folder for peers.json and peers.md")
     given = parser.parse_args()
     if given.rounds < 1 or given.threads < 1 or not given.seconds > 0:
         parser.error("--rounds, --threads and --seconds must be positive")
+    if given.engine and not os.access(given.engine, os.X_OK):
+        parser.error(f"--engine {given.engine} is no program")
     return given
 
 
@@ -194,28 +211,23 @@ def main():
     wanted -= absent.keys()
     processes = given.rounds * sum(len([s for s in workload.stacks if s in wanted]) for workload in chosen)
     note(f"{processes} runs of {given.seconds:g} s and a start each: about {processes * (given.seconds + 4) / 60:.0f} min")
-    executable = build()
+    executable = str(given.engine.resolve()) if given.engine else build()
     runs = {workload.name: [] for workload in chosen}
     with tempfile.TemporaryDirectory(prefix="elenchus-peers-") as place:
         folder = Path(place)
         prepare(folder, executable, {workload.size for workload in chosen}, LLAMA in wanted)
-        for turn in range(given.rounds):
-            for workload in chosen:
-                stacks = [stack for stack in workload.stacks if stack in wanted]
-                # Another first each round, so that no stack always follows the same one.
-                first = turn % len(stacks)
-                answers = {}
-                for stack in stacks[first:] + stacks[:first]:
-                    answers[stack] = run_stack(stack, job_for(workload, stack, given, folder), executable)
-                    speed = answers[stack].get("tokens_per_second")
-                    told = f"{speed:10,.0f} tokens/s" if speed else f"failed: {answers[stack]['error']}"
-                    note(f"round {turn + 1}/{given.rounds} {workload.name:<12} {stack:<13} {told}")
-                runs[workload.name].append(answers)
+        try:
+            for turn in range(given.rounds):
+                for workload in chosen:
+                    runs[workload.name].append(run_round(workload, wanted, turn, given, folder, executable))
+        except KeyboardInterrupt:
+            note("interrupted: reporting the rounds that were finished")
+            chosen = [workload for workload in chosen if runs[workload.name]]
     result = {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
         "versions": versions(),
         "threads": given.threads,
-        "rounds": given.rounds,
+        "rounds": max((len(rounds) for rounds in runs.values()), default=0),
         "seconds": given.seconds,
         "absent": absent,
         "not_asked": not_asked,
