@@ -1,6 +1,8 @@
-//! What is generated from the recipes is up to date: the README's table and the schema.
+//! What is generated from the recipes is up to date: the README's table, the schema, and the page of all fields.
 
 #![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+
+mod reference;
 
 use elenchus_recipe::{Recipe, State, built_in_recipes};
 use std::path::{Path, PathBuf};
@@ -53,4 +55,15 @@ fn the_schema_of_recipes() {
     let schema = schemars::schema_for!(Recipe);
     let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
     up_to_date(&root().join("docs/reference/recipe.schema.json"), &text);
+}
+
+#[test]
+fn the_page_of_all_fields() {
+    let page = reference::page();
+    for row in
+        ["| `rounds.train.steps` | whole number | `400` |", "| `acceptance.claims[].id` | text | required |"]
+    {
+        assert!(page.contains(row), "the page lacks {row}");
+    }
+    up_to_date(&root().join("docs/reference/recipes.md"), &page);
 }
