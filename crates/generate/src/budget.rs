@@ -1,9 +1,6 @@
 //! Bounds on what is spent, shared by all calls that run at once.
 
-use crate::{
-    CancelToken, Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored,
-    StreamEvent,
-};
+use crate::{CancelToken, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
 use async_trait::async_trait;
 use elenchus_trace::{Budget, Completion, Usage};
 use futures::StreamExt;
@@ -216,21 +213,7 @@ async fn cut_short<T>(
 
 #[async_trait]
 impl LanguageModel for BudgetLayer {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
-    }
-
-    fn host(&self) -> Option<String> {
-        self.inner.host()
-    }
+    crate::model::same_model!();
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let cost = |completions: &Vec<Completion>| completions.iter().map(|c| c.usage).sum();

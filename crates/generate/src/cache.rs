@@ -1,7 +1,7 @@
 //! Answers kept by the content of the request.
 
 use crate::journal::{JournalSink, Operation, Pending};
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Usage};
 use futures::StreamExt;
@@ -266,21 +266,7 @@ pub(crate) fn whole(completion: &Completion) -> bool {
 
 #[async_trait]
 impl LanguageModel for CacheLayer {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
-    }
-
-    fn host(&self) -> Option<String> {
-        self.inner.host()
-    }
+    crate::model::same_model!();
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let key = CacheKey::of_generate(&self.fingerprint(), request);

@@ -1,7 +1,7 @@
 //! A record of every call, and answers from it instead of a second call.
 
 use crate::{
-    Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent,
+    GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent,
     cache::{CacheKey, replay_stream, whole},
 };
 use async_trait::async_trait;
@@ -248,21 +248,7 @@ fn answer_of(completions: Vec<Completion>) -> Option<CallAnswer> {
 
 #[async_trait]
 impl LanguageModel for JournalLayer {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
-    }
-
-    fn host(&self) -> Option<String> {
-        self.inner.host()
-    }
+    crate::model::same_model!();
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let key = CacheKey::of_generate(&self.fingerprint(), request);

@@ -1,6 +1,6 @@
 //! How many calls to one host run at once; found out by watching it.
 
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
 use async_trait::async_trait;
 use elenchus_trace::Completion;
 use futures::StreamExt;
@@ -284,21 +284,7 @@ impl LimitLayer {
 
 #[async_trait]
 impl LanguageModel for LimitLayer {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
-    }
-
-    fn host(&self) -> Option<String> {
-        self.inner.host()
-    }
+    crate::model::same_model!();
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let longest = |completions: &Vec<Completion>| {

@@ -241,6 +241,29 @@ pub(crate) fn split_hint(message: &str) -> (String, Option<String>) {
     }
 }
 
+/// The part of a layer's [`LanguageModel`] that says who it is: it is the model in its field `inner`, whatever it does
+/// with calls.
+macro_rules! same_model {
+    () => {
+        fn name(&self) -> &str {
+            self.inner.name()
+        }
+
+        fn capabilities(&self) -> $crate::Capabilities {
+            self.inner.capabilities()
+        }
+
+        fn fingerprint(&self) -> String {
+            self.inner.fingerprint()
+        }
+
+        fn host(&self) -> Option<String> {
+            self.inner.host()
+        }
+    };
+}
+pub(crate) use same_model;
+
 /// A language model or why it could not be had.
 pub type SharedModel = Result<std::sync::Arc<dyn LanguageModel>, GenerateError>;
 

@@ -1,6 +1,6 @@
 //! Trying again.
 
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
 use async_trait::async_trait;
 use elenchus_trace::Completion;
 use futures::StreamExt;
@@ -101,21 +101,7 @@ fn given_up(mut error: GenerateError, attempts: u32, spent: f64) -> GenerateErro
 
 #[async_trait]
 impl LanguageModel for RetryLayer {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
-    }
-
-    fn host(&self) -> Option<String> {
-        self.inner.host()
-    }
+    crate::model::same_model!();
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         self.run(|| self.inner.generate(request)).await

@@ -1,6 +1,6 @@
 //! Bounds on how long a call may take.
 
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
 use async_trait::async_trait;
 use elenchus_trace::Completion;
 use futures::StreamExt;
@@ -104,21 +104,7 @@ fn late(model: &str, limit: Duration, which: &str) -> GenerateError {
 
 #[async_trait]
 impl LanguageModel for TimeoutLayer {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
-    }
-
-    fn host(&self) -> Option<String> {
-        self.inner.host()
-    }
+    crate::model::same_model!();
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         self.total(self.inner.generate(request)).await

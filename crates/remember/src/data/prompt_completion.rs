@@ -31,10 +31,7 @@ impl TrainingRow for PromptCompletionRow {
     const FORMAT: &'static str = "prompt-completion";
 
     fn problem(&self) -> Option<&'static str> {
-        if self.prompt.form() != self.completion.form() {
-            return Some("`prompt` and `completion` must both be text or both be messages");
-        }
-        self.prompt.prompt_problem().or_else(|| self.completion.completion_problem())
+        self.prompt.problem_before(&self.completion)
     }
 }
 

@@ -50,6 +50,14 @@ impl Turns {
         }
     }
 
+    /// Which rule a prompt with its completion breaks.
+    pub(super) fn problem_before(&self, completion: &Turns) -> Option<&'static str> {
+        if self.form() != completion.form() {
+            return Some("`prompt` and `completion` must both be text or both be messages");
+        }
+        self.prompt_problem().or_else(|| completion.completion_problem())
+    }
+
     /// Which rule a prompt breaks.
     pub(super) fn prompt_problem(&self) -> Option<&'static str> {
         match self {

@@ -37,10 +37,7 @@ impl TrainingRow for UnpairedPreferenceRow {
     const FORMAT: &'static str = "unpaired preference";
 
     fn problem(&self) -> Option<&'static str> {
-        if self.prompt.form() != self.completion.form() {
-            return Some("`prompt` and `completion` must both be text or both be messages");
-        }
-        self.prompt.prompt_problem().or_else(|| self.completion.completion_problem())
+        self.prompt.problem_before(&self.completion)
     }
 }
 
