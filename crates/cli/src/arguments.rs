@@ -2,7 +2,6 @@
 
 use crate::commands;
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
 
 /// Makes a language model better with feedback, and shows by measurement that it did.
 #[derive(Debug, Parser)]
@@ -40,9 +39,6 @@ pub struct Global {
     /// No progress display
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// Endpoint and prices [default: elenchus.toml in this folder, where there is one]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
 }
 
 /// The commands.

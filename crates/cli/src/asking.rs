@@ -40,12 +40,15 @@ pub struct ModelOptions {
     pub voice: Option<String>,
 }
 
-/// What tokens cost.
+/// What tokens cost, and where that and the endpoint are written down.
 #[derive(Debug, Clone, Args)]
 pub struct PriceOptions {
+    /// File with endpoint and prices [default: elenchus.toml in this folder, where there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Price per million prompt and completion tokens, `IN,OUT` [default: the model's in the configuration]
     #[arg(long, value_name = "IN,OUT")]
-    pub price: Option<String>,
+    price: Option<String>,
 }
 
 /// What may be spent, over all problems together.
@@ -69,6 +72,11 @@ pub struct BudgetOptions {
 }
 
 impl PriceOptions {
+    /// What is written down.
+    pub fn configuration(&self) -> Result<Configuration, Failure> {
+        Ok(Configuration::read(self.config.as_deref())?)
+    }
+
     /// The price of a model: as given, else as the configuration says.
     pub fn of(&self, model: &str, configuration: &Configuration) -> Result<Option<Price>, Failure> {
         let Some(text) = &self.price else { return Ok(configuration.price(model)) };
@@ -189,7 +197,7 @@ impl ModelChoice {
 impl Asking {
     /// What the command line says, and what the configuration adds to it.
     pub fn new(model: &ModelOptions, budget: &BudgetOptions, global: &Global) -> Result<Self, Failure> {
-        let configuration = Configuration::read(global.config.as_deref())?;
+        let configuration = budget.price.configuration()?;
         let model = model.choose(&configuration)?;
         let price = budget.price.of(&model.model, &configuration)?;
         if budget.max_money.is_some() && price.is_none() {
@@ -295,10 +303,13 @@ pub fn block_on<T>(
     });
     if let (Err(_), Some(run)) = (&result, run) {
         let folder = run.path().display();
-        anstream::eprintln!(
-            "note: {} answered calls are kept in {folder}; `elenchus resume {folder}` does not make them again",
-            RunJournal::new(Arc::clone(run.journal())).answered()?
-        );
+        // The failure itself matters more than that its calls cannot be counted.
+        let kept = RunJournal::new(Arc::clone(run.journal())).answered().unwrap_or(0);
+        if kept > 0 {
+            anstream::eprintln!(
+                "note: answered calls kept: {kept}; `elenchus resume {folder}` does not make them again"
+            );
+        }
     }
     result
 }

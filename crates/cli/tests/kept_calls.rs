@@ -87,7 +87,11 @@ fn a_run_that_ran_out_of_budget_goes_on_with_a_larger_one() {
     short.extend(["--max-calls", "3"]);
     let stopped = run(folder.path(), &short);
     assert_eq!(code(&stopped), 5, "{}", stderr(&stopped));
-    assert!(stderr(&stopped).contains("3 answered calls are kept"), "{}", stderr(&stopped));
+    assert!(
+        stderr(&stopped).contains("answered calls kept: 3; `elenchus resume run`"),
+        "{}",
+        stderr(&stopped)
+    );
     assert_eq!(server.count(), 3);
     let done = json_of(&run(folder.path(), &eval(&server, "run")));
     assert_eq!(

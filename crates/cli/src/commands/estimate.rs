@@ -6,7 +6,6 @@ use crate::failure::Failure;
 use crate::output;
 use clap::Args;
 use elenchus_control::EstimateInput;
-use elenchus_recipe::Configuration;
 
 /// What a strategy will cost, before anything is spent
 #[derive(Debug, Args)]
@@ -49,7 +48,7 @@ pub fn run(command: &Estimate, global: &Global) -> Result<(), Failure> {
     usage.calls *= command.problems;
     usage.prompt_tokens *= command.problems;
     usage.completion_tokens *= command.problems;
-    let configuration = Configuration::read(global.config.as_deref())?;
+    let configuration = command.price.configuration()?;
     let model = command.model.as_deref().or(configuration.endpoint.model.as_deref()).unwrap_or_default();
     let money = command.price.of(model, &configuration)?.map(|price| price.of(&usage));
     let seconds =
