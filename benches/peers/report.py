@@ -130,7 +130,7 @@ def markdown(report):
         "# Our engine and its peers",
         "",
         f"{machine['processor']}, {machine['cores']} cores, {report['threads']} threads for every stack; "
-        f"{report['rounds']} rounds, {report['seconds']:g} s per stack and round, one process at a time. "
+        f"{report['rounds']} round{'s' if report['rounds'] != 1 else ''}, {report['seconds']:g} s per stack and round, one process at a time. "
         "Median of the rounds [lowest to highest]; a ratio is our tokens per second divided by the other's in the same "
         "round.",
         "",

@@ -1,6 +1,6 @@
 """PyTorch, transformers, llama.cpp and our engine on the same work, in turns on the same machine.
 
-    python benches/peers/run.py                                 # everything: 5 rounds, about 15 minutes
+    python benches/peers/run.py                                 # everything: 5 rounds, about 20 minutes
     python benches/peers/run.py --only train --rounds 3         # training only
     python benches/peers/run.py --only decode-M-1,llama.cpp     # one workload against one stack
     python benches/peers/run.py --out results                   # also results/peers.json and results/peers.md
@@ -30,6 +30,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # A stack that takes longer than this beyond its measuring time hangs.
 GRACE_SECONDS = 600
+# Loading libraries and weights, warming up, and the repeat that is running when the time is over; roughly.
+START_SECONDS = 6
 
 
 def note(text):
@@ -150,14 +152,18 @@ def processor():
     return platform.processor() or platform.machine()
 
 
-def versions():
+def versions(engine):
     found = {"Python": platform.python_version()}
     for package in ["torch", "transformers", "llama-cpp-python", "numpy"]:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    if engine:
+        found[OURS] = f"as built in {engine.name}"
+        return found
+    describe = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 0:
         found[OURS] = done.stdout.strip()
     return found
@@ -210,7 +216,7 @@ def main():
             note(f"{stack} is absent: {absent[stack]}")
     wanted -= absent.keys()
     processes = given.rounds * sum(len([s for s in workload.stacks if s in wanted]) for workload in chosen)
-    note(f"{processes} runs of {given.seconds:g} s and a start each: about {processes * (given.seconds + 4) / 60:.0f} min")
+    note(f"{processes} runs of {given.seconds:g} s and a start each: about {processes * (given.seconds + START_SECONDS) / 60:.0f} min")
     executable = str(given.engine.resolve()) if given.engine else build()
     runs = {workload.name: [] for workload in chosen}
     with tempfile.TemporaryDirectory(prefix="elenchus-peers-") as place:
@@ -225,7 +231,7 @@ def main():
             chosen = [workload for workload in chosen if runs[workload.name]]
     result = {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": versions(),
+        "versions": versions(given.engine),
         "threads": given.threads,
         "rounds": max((len(rounds) for rounds in runs.values()), default=0),
         "seconds": given.seconds,
