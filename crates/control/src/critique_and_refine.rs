@@ -409,9 +409,8 @@ impl Strategy for CritiqueAndRefine {
     ) -> Result<Answer, ControlError> {
         let place = Place { context, task, problem };
         let mut trail = Trail::new(context, self.name(), problem);
-        let has = context.model(ACTOR).capabilities();
         let detail = match self.needs().of(ACTOR).detail() {
-            LogprobDetail::None if has.logprobs => LogprobDetail::Chosen,
+            LogprobDetail::None => LogprobDetail::Offered,
             detail => detail,
         };
         let request = self.settings.draw.request(context, problem, 1, false, detail, 0)?;

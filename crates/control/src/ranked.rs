@@ -99,9 +99,8 @@ impl Ranked {
         problem: &Problem,
     ) -> Result<Answer, ControlError> {
         let mut trail = Trail::new(context, self.strategy, problem);
-        let has = context.model(ACTOR).capabilities();
         let detail = match self.needs().of(ACTOR).detail() {
-            LogprobDetail::None if has.logprobs => LogprobDetail::Chosen,
+            LogprobDetail::None => LogprobDetail::Offered,
             detail => detail,
         };
         let several = self.samples > 1;

@@ -111,8 +111,6 @@ impl Strategy for SelfConsistency {
         let mut trail = Trail::new(context, self.name(), problem);
         let total = self.settings.samples;
         let equivalent = |left: &str, right: &str| task.equivalent(problem, left, right);
-        let has = context.model(ACTOR).capabilities();
-        let detail = if has.logprobs { LogprobDetail::Chosen } else { LogprobDetail::None };
         let mut drawn = Sampled::default();
         let mut waves = 0;
         let mut cut = None;
@@ -127,7 +125,14 @@ impl Strategy for SelfConsistency {
             if wave == 0 {
                 break;
             }
-            let request = self.settings.draw.request(context, problem, wave, total > 1, detail, so_far)?;
+            let request = self.settings.draw.request(
+                context,
+                problem,
+                wave,
+                total > 1,
+                LogprobDetail::Offered,
+                so_far,
+            )?;
             match ask(&mut trail, context, task, problem, ACTOR, None, &request).await {
                 Ok(more) => drawn.extend(more),
                 // What was drawn can still be voted on.

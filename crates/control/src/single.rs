@@ -84,9 +84,7 @@ impl Strategy for Single {
         problem: &Problem,
     ) -> Result<Answer, ControlError> {
         let mut trail = Trail::new(context, self.name(), problem);
-        let has = context.model(ACTOR).capabilities();
-        let detail = if has.logprobs { LogprobDetail::Chosen } else { LogprobDetail::None };
-        let request = self.settings.draw.request(context, problem, 1, false, detail, 0)?;
+        let request = self.settings.draw.request(context, problem, 1, false, LogprobDetail::Offered, 0)?;
         let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
         let (Some(candidate), Some(&node)) = (drawn.candidates.into_iter().next(), drawn.nodes.first())
         else {

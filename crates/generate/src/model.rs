@@ -48,6 +48,8 @@ pub enum LogprobDetail {
     /// Nothing.
     #[default]
     None,
+    /// Log-probability of the chosen token where the model gives it; a model that does not is no error.
+    Offered,
     /// Log-probability of the chosen token.
     Chosen,
     /// The same and the k likeliest tokens.

@@ -167,7 +167,7 @@ impl Replay {
 
     fn check(&self, request: &GenerateRequest) -> Result<(), GenerateError> {
         let has = match request.logprobs {
-            LogprobDetail::None => true,
+            LogprobDetail::None | LogprobDetail::Offered => true,
             LogprobDetail::Chosen => self.capabilities.logprobs,
             LogprobDetail::Top(count) => count <= self.capabilities.top_logprobs,
             LogprobDetail::Distribution => self.capabilities.distributions,

@@ -466,6 +466,33 @@ async fn fields_that_a_server_refuses_are_written_otherwise() {
 }
 
 #[tokio::test]
+async fn log_probabilities_that_are_only_welcome_never_fail_a_request() {
+    let mut welcome = request(1);
+    welcome.logprobs = LogprobDetail::Offered;
+    let silent = Server::always(ok(&chat(&["4"]))).await;
+    assert_eq!(silent.model().generate(&welcome).await.unwrap()[0].text, "4");
+    assert_eq!(silent.requests()[0].body["logprobs"], json!(true), "they are asked for");
+
+    let refusing = Server::start(|request, _| {
+        if request.body.get("logprobs").is_some() {
+            let message = "'logprobs' is not supported with this model.";
+            reply("400 Bad Request", &json!({"error": {"message": message}}))
+        } else {
+            ok(&chat(&["4"]))
+        }
+    })
+    .await;
+    let model = refusing.model();
+    assert_eq!(model.generate(&welcome).await.unwrap()[0].text, "4");
+    let before = refusing.count();
+    model.generate(&welcome).await.unwrap();
+    assert_eq!(refusing.count() - before, 1, "what was learned is kept");
+    let mut needed = request(1);
+    needed.logprobs = LogprobDetail::Chosen;
+    assert!(model.generate(&needed).await.is_err(), "a method that needs them is told");
+}
+
+#[tokio::test]
 async fn a_server_that_repeats_itself_is_noted() {
     let text = "The sum of two and two is four, as everybody knows.";
     let server = Server::always(ok(&chat(&[text, text, text]))).await;

@@ -21,7 +21,7 @@ pub(super) struct Translator {
 fn detail(logprobs: LogprobDetail) -> Detail {
     match logprobs {
         LogprobDetail::None => Detail::None,
-        LogprobDetail::Chosen => Detail::Chosen,
+        LogprobDetail::Offered | LogprobDetail::Chosen => Detail::Chosen,
         LogprobDetail::Top(count) => Detail::Top(usize::from(count)),
         LogprobDetail::Distribution => Detail::Distribution,
     }

@@ -189,6 +189,7 @@ struct Learned {
     samples: AtomicU8,
     max_completion_tokens: AtomicBool,
     no_stream_options: AtomicBool,
+    no_logprobs: AtomicBool,
 }
 
 const TOGETHER: u8 = 1;
@@ -312,6 +313,8 @@ impl Endpoint {
             base: &self.config.body,
             max_tokens_field: if newer { "max_completion_tokens" } else { "max_tokens" },
             send_seed: self.config.send_seed,
+            offer_logprobs: self.config.abilities.logprobs
+                && !self.learned.no_logprobs.load(Ordering::Relaxed),
             continue_final_message: self.config.prefix == PrefixStyle::ContinueFinalMessage,
             stream,
             stream_usage: !self.learned.no_stream_options.load(Ordering::Relaxed),
@@ -329,6 +332,9 @@ impl Endpoint {
         let streamed = refused.get("stream").is_some();
         if streamed && words.contains("stream_options") {
             self.learned.no_stream_options.store(true, Ordering::Relaxed);
+        }
+        if request.logprobs == LogprobDetail::Offered && words.contains("logprobs") {
+            self.learned.no_logprobs.store(true, Ordering::Relaxed);
         }
         let body = self.body(request, streamed);
         (body != *refused).then_some(body)

@@ -13,6 +13,8 @@ pub(crate) struct BodyStyle<'a> {
     /// `max_tokens` or `max_completion_tokens`.
     pub max_tokens_field: &'a str,
     pub send_seed: bool,
+    /// Whether log-probabilities are asked for that are welcome and not needed.
+    pub offer_logprobs: bool,
     pub continue_final_message: bool,
     pub stream: bool,
     pub stream_usage: bool,
@@ -52,7 +54,8 @@ pub(crate) fn chat_body(style: &BodyStyle<'_>, request: &GenerateRequest) -> Val
     }
     match request.logprobs {
         LogprobDetail::None => {}
-        LogprobDetail::Chosen | LogprobDetail::Distribution => {
+        LogprobDetail::Offered if !style.offer_logprobs => {}
+        LogprobDetail::Offered | LogprobDetail::Chosen | LogprobDetail::Distribution => {
             body.insert("logprobs".into(), json!(true));
         }
         LogprobDetail::Top(count) => {
@@ -168,7 +171,7 @@ pub(crate) fn parse_response(body: Value, request: &GenerateRequest) -> Result<V
 }
 
 pub(crate) fn check_logprobs(completion: &Completion, request: &GenerateRequest) -> Result<(), WireFault> {
-    let wanted = request.logprobs != LogprobDetail::None;
+    let wanted = !matches!(request.logprobs, LogprobDetail::None | LogprobDetail::Offered);
     // A pure tool call or an empty text has no content tokens to report.
     if wanted && completion.logprobs.is_empty() && !completion.text.is_empty() {
         return Err(WireFault::NoLogprobs);
@@ -392,6 +395,7 @@ mod tests {
             base: &PLAIN,
             max_tokens_field: "max_tokens",
             send_seed: true,
+            offer_logprobs: true,
             continue_final_message: true,
             stream: false,
             stream_usage: true,
