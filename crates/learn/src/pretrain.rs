@@ -2,7 +2,7 @@
 //! model's own samples, so that judge, critique, refine, again and aggregate see the errors that it really makes.
 
 use crate::objective::{Sft, TrainingRow};
-use crate::policy::{MatrixUpdate, Policy, RolloutRequest, text_row};
+use crate::policy::{Encode, MatrixUpdate, Policy, RolloutRequest, text_row};
 use crate::rollouts::mix;
 use crate::step_reward::StepRewardSettings;
 use crate::trainer::{BatchSource, Epochs, TrainSettings, train};
@@ -117,7 +117,7 @@ pub struct OwnSamples {
 
 impl Default for OwnSamples {
     fn default() -> Self {
-        OwnSamples { problems: 4000, samples: 4, share: 0.4 }
+        OwnSamples { problems: 4000, samples: 4, share: 0.5 }
     }
 }
 
@@ -147,7 +147,7 @@ impl Default for ModelShape {
             layers: 4,
             heads: 4,
             kv_heads: 4,
-            max_positions: 512,
+            max_positions: 1024,
         }
     }
 }
@@ -189,7 +189,7 @@ impl Default for PretrainSettings {
             model: ModelShape::default(),
             base: TrainSettings { steps: 9_000, ..train.clone() },
             mixture: Mixture::default(),
-            skills: TrainSettings { steps: 1_500, batch: 32, learning_rate: 5e-4, hold: 0.0, ..train },
+            skills: TrainSettings { steps: 1_500, batch: 32, learning_rate: 1e-3, hold: 0.0, ..train },
             own: OwnSamples::default(),
             step_reward: StepRewardSettings::default(),
             checkpoint_every: 1_000,
@@ -222,6 +222,18 @@ fn generated_row(kind: Kind, seed: u64) -> Result<SkillRow, LearnError> {
         Kind::Skill(Skill::Direct) => make(Form::Direct, Surface::Symbols, Skill::Direct),
         Kind::Skill(skill) => make(Form::Chain, Surface::Symbols, skill),
     }
+}
+
+/// Replies of fewer tokens than this weigh more.
+const FULL_LENGTH: f32 = 40.0;
+/// Most weight of a token.
+const MOST_WEIGHT: f32 = 12.0;
+
+/// A row whose tokens weigh `clamp(40 / targets, 1, 12)`: in a loss per token one `Y` would drown among chains.
+fn weighted_row(encoder: &dyn Encode, row: &SkillRow) -> Result<TrainingRow, LearnError> {
+    let row = text_row(encoder, &row.prompt, &row.target)?;
+    let weight = (FULL_LENGTH / row.targets().max(1) as f32).clamp(1.0, MOST_WEIGHT);
+    Ok(TrainingRow { weights: vec![weight; row.targets()], ..row })
 }
 
 fn countdown_row(seed: u64) -> Result<SkillRow, LearnError> {
@@ -353,7 +365,7 @@ pub fn own_rows(
         session.observer.advance(chunk.len(), texts.iter().flatten().map(String::len).sum(), replayed);
         for (problem, samples) in chunk.iter().zip(&texts) {
             for row in rows_of_problem(problem, samples)? {
-                rows.push(vec![text_row(policy, &row.prompt, &row.target)?]);
+                rows.push(vec![weighted_row(policy, &row)?]);
             }
         }
     }
@@ -403,7 +415,7 @@ fn skills_phase(
     session.observer.phase(0, "second phase", settings.skills.steps);
     let own_batch = (settings.own.share * settings.skills.batch as f64).round() as usize;
     let encoder = policy.encoder();
-    let row = |row: &SkillRow| text_row(encoder.as_ref(), &row.prompt, &row.target);
+    let row = |row: &SkillRow| weighted_row(encoder.as_ref(), row);
     let mut source = Blend {
         generated: Generated {
             policy_rows: &row,

@@ -238,7 +238,7 @@ impl AdamW {
 /// Every trained stretch in the order of the flat gradient.
 fn stretches<'m>(model: &'m mut Model, gradient: &Gradient) -> Vec<Stretch<'m>> {
     let plan = &gradient.plan;
-    let places: Vec<(Range<usize>, bool, Option<(usize, usize)>)> = model
+    let places: Vec<_> = model
         .layout()
         .parameters()
         .iter()

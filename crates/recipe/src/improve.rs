@@ -162,7 +162,7 @@ fn report(
     let mut report = Report::new("elenchus improve")
         .headline(tone, sentence)
         .fact("recipe", &config.recipe)
-        .fact("task", format!("{} {}", config.task, config.task_settings))
+        .fact("task", task_fact(config))
         .fact("model", &config.model)
         .fact("seed", config.seed.to_string())
         .fact("held-out problems", held_out.len().to_string())
@@ -192,6 +192,14 @@ fn report(
     }
     report = report.section(traces(task, held_out, result, control.map(|(_, e)| e))?);
     Ok(report)
+}
+
+/// The task, with what differs from its defaults.
+fn task_fact(config: &ImproveConfig) -> String {
+    match config.task_settings.as_object() {
+        Some(settings) if !settings.is_empty() => format!("{} {}", config.task, config.task_settings),
+        _ => config.task.clone(),
+    }
 }
 
 fn compared(comparisons: &[Comparison]) -> Table {

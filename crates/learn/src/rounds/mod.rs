@@ -287,7 +287,8 @@ impl RoundReport {
 
 /// Runs the experiment on a policy, which holds the last round's weights afterwards.
 ///
-/// `name` separates the journals of several experiments in one run. Training and probing problems come from the train
+/// `name` separates the journals of several experiments in one run; those with the same seed must begin with the same
+/// weights and measure alike. Training and probing problems come from the train
 /// split, measuring problems from the test split; no problem is in both. `step_model` gives learned step scores.
 pub fn improve(
     policy: &mut dyn Policy,
@@ -302,19 +303,12 @@ pub fn improve(
     let held_out = task.problems(settings.evaluate.split, settings.evaluate.problems, mix(seed, 1))?;
     let start = policy.copy();
     let mut result = RoundsResult { reports: Vec::new(), evaluations: Vec::new() };
-    let measure = |policy: &mut dyn Policy, round: usize| {
+    let measure = |policy: &mut dyn Policy, round: usize, label: &str| {
         session.observer.phase(round, "measure", 2 * held_out.len());
-        evaluate(
-            policy,
-            task,
-            &held_out,
-            &settings.evaluate,
-            mix(seed, 2),
-            &format!("{name}/{round}/measure"),
-            session,
-        )
+        evaluate(policy, task, &held_out, &settings.evaluate, mix(seed, 2), label, session)
     };
-    let evaluation = measure(policy, 0)?;
+    // Arms of one run begin with the same weights: what they share is measured once.
+    let evaluation = measure(policy, 0, &format!("start/{seed}/measure"))?;
     let report = RoundReport::measured(0, &evaluation)?;
     session.observer.round(&report);
     result.reports.push(report);
@@ -337,7 +331,7 @@ pub fn improve(
             session.save_checkpoint(&checkpoint, |folder| policy.save(folder, true))?;
         }
         let (train_tokens, _) = session.once::<usize>(&format!("{name}/{round}/train-tokens"), || Ok(0))?;
-        let evaluation = measure(policy, round)?;
+        let evaluation = measure(policy, round, &format!("{name}/{round}/measure"))?;
         let mut report = RoundReport::measured(round, &evaluation)?;
         report.temperature = Some(prepared.temperature);
         report.threshold = Some(prepared.threshold);

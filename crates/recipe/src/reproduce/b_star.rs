@@ -22,6 +22,9 @@ struct Settings {
     seeds: usize,
     /// Which arms run beside `b-star` and `fixed`: `temperature-only`, `threshold-only`, `frozen`.
     ablations: Vec<String>,
+    /// Settings of the arithmetic problems: the model needs headroom on them.
+    #[serde(default)]
+    task: serde_json::Value,
     /// Threshold of the fixed arm. The paper's 0 for raw step scores around 0.
     fixed_threshold: f64,
 }
@@ -79,7 +82,7 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     if let Some(wrong) = settings.ablations.iter().find(|a| !known.contains(&a.as_str())) {
         return Err(input.refuse(&format!("ablation `{wrong}` is none of {}", known.join(", "))));
     }
-    let task = elenchus_task::task("arithmetic", &serde_json::Value::Null)?;
+    let task = elenchus_task::task("arithmetic", &settings.task)?;
     let mut arms = arms(&settings);
     for (m, name) in input.models.iter().enumerate() {
         for s in 0..settings.seeds {
