@@ -45,7 +45,7 @@ pub struct Models {
     #[arg(long)]
     card: bool,
     /// Test problems per line of the card
-    #[arg(long, default_value_t = 500, requires = "card", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 400, requires = "card", value_parser = clap::value_parser!(u32).range(1..))]
     problems: u32,
     /// Samples per problem of the card
     #[arg(long, default_value_t = 8, requires = "card", value_parser = clap::value_parser!(u32).range(3..))]
