@@ -160,6 +160,14 @@ pub enum RememberError {
         /// What to try.
         hint: &'static str,
     },
+    /// An importer, or a setting of one, that does not exist or is missing.
+    #[error("{problem}\nhint: {hint}")]
+    Import {
+        /// What is wrong.
+        problem: String,
+        /// What to try.
+        hint: String,
+    },
 }
 
 /// The result of this room.

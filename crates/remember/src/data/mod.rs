@@ -6,10 +6,13 @@
 //! | Parquet | [`read_parquet`] | [`write_parquet`] |
 //! | either, by the file's first bytes and by its name | [`read_rows`] | [`write_rows`] |
 //!
+//! Recorded outputs of others come in through [`mod@import`].
+//!
 //! Rows of TRL: [`PromptCompletionRow`], [`PreferenceRow`], [`UnpairedPreferenceRow`]; made from traces by
 //! [`TraceRows`].
 
 mod from_traces;
+pub mod import;
 pub mod jsonl;
 pub mod parquet;
 mod parquet_schema;
