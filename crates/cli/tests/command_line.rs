@@ -308,6 +308,22 @@ fn lists_are_json_with_the_names_of_the_contract() {
 }
 
 /// Every command's help, in one page.
+#[test]
+fn a_model_card_has_every_task_and_skill() {
+    let folder = scratch();
+    let arguments =
+        ["models", "embedded", "--card", "--problems", "12", "--samples", "3", "--json", "--quiet"];
+    let card = json(&elenchus(folder.path(), &arguments));
+    let tasks = card["tasks"].as_array().map_or(0, Vec::len);
+    assert_eq!(tasks, 15, "the default, 1 to 8 steps, four forms, Countdown with 3 and 4 numbers");
+    for skill in ["judge", "critique", "refine", "again", "aggregate"] {
+        let lines = card["skills"].as_array().cloned().unwrap_or_default();
+        assert!(lines.iter().any(|line| line["skill"] == skill), "{skill} is missing");
+    }
+    let greedy = card["tasks"][0]["greedy"]["value"].as_f64().unwrap_or(0.0);
+    assert!(greedy > 0.2, "the embedded model solves some default problems, not {greedy}");
+}
+
 fn reference(folder: &Path) -> String {
     let help = |arguments: &[&str]| {
         let output = elenchus(folder, arguments);

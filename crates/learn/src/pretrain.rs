@@ -455,3 +455,49 @@ fn skills_phase(
     )?;
     session.save_checkpoint("skills", |folder| policy.save(folder, false))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One token per byte.
+    struct Bytes;
+
+    impl Encode for Bytes {
+        fn encode(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+            Ok(text.bytes().map(u32::from).collect())
+        }
+
+        fn end_of_text(&self) -> u32 {
+            0
+        }
+    }
+
+    fn weights(skill: Skill, target: &str) -> Vec<f32> {
+        let row = SkillRow { skill, prompt: "P".into(), target: target.into() };
+        weighted_row(&Bytes, &row).unwrap().weights
+    }
+
+    #[test]
+    fn short_replies_weigh_more_and_a_judgements_label_most() {
+        assert_eq!(weights(Skill::Judge, "Y"), [40.0, 1.0], "the label, then the end of the text");
+        assert_eq!(weights(Skill::Direct, "#49"), [10.0; 4], "40 / 4");
+        assert_eq!(weights(Skill::Critique, "Y"), [12.0; 2], "no more than 12");
+        assert_eq!(weights(Skill::Solve, &"a".repeat(59)), [1.0; 60], "no less than 1");
+    }
+
+    #[test]
+    fn every_sample_is_judged_with_the_verifiers_label() {
+        let task = Arithmetic::new(ArithmeticSettings::preset(Preset::Default)).unwrap();
+        let problem = task.problems(Split::Train, 1, 1).unwrap().remove(0);
+        let gold = task.reference(&problem).unwrap();
+        let samples = [gold.clone(), "a=1#1000".to_string(), gold];
+        let rows = rows_of_problem(&problem, &samples).unwrap();
+        let labels: Vec<&str> =
+            rows.iter().filter(|r| r.skill == Skill::Judge).map(|r| r.target.as_str()).collect();
+        assert_eq!(labels, ["Y", "N", "Y"]);
+        for skill in [Skill::Critique, Skill::Refine, Skill::Again, Skill::Aggregate] {
+            assert!(rows.iter().any(|r| r.skill == skill), "{skill} is taught too");
+        }
+    }
+}
