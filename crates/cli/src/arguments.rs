@@ -54,6 +54,8 @@ pub enum Command {
     Compare(commands::eval::Compare),
     /// What a strategy will cost, before anything is spent
     Estimate(commands::estimate::Estimate),
+    /// Turn recorded outputs of others into our formats
+    Import(commands::import::Import),
     /// Vote or select among recorded samples
     Select(commands::select::Select),
     /// Calibration and discrimination of recorded confidences

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod estimate;
 pub mod eval;
+pub mod import;
 pub mod improve;
 pub mod lists;
 pub mod measure;
@@ -25,6 +26,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Eval(command) => eval::run(command, global),
         Command::Compare(command) => eval::run_compare(command, global),
         Command::Estimate(command) => estimate::run(command, global),
+        Command::Import(command) => import::run(command, global),
         Command::Select(command) => select::run(command, global),
         Command::Measure(command) => measure::run(command, global),
         Command::Verify(command) => verify::run(command, global),
