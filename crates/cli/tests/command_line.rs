@@ -338,6 +338,7 @@ fn reference(folder: &Path) -> String {
         "eval",
         "compare",
         "estimate",
+        "import",
         "select",
         "measure",
         "verify",
