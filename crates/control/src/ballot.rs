@@ -9,7 +9,12 @@
 //! | sum | Σ sᵢ |
 //! | mean | mean of sᵢ |
 //! | argmax | max sᵢ |
+//! | path | Σ over the distinct kept paths with answer a of exp(sᵢ), sᵢ a log-probability (arXiv 2502.00511) |
+//!
+//! Every strategy that votes on samples, and the selection among recorded ones, goes through [`Ballot`].
 
+use crate::ControlError;
+use crate::path::{PathCount, PathRule, path_weights};
 use crate::vote::{VoteResult, heaviest, tally};
 use elenchus_evaluate::{Groups, group_answers};
 use elenchus_trace::Votes;
@@ -53,6 +58,17 @@ mod by_count {
 }
 
 impl Power {
+    /// Errors: [`ControlError::Setting`] for an exponent out of range.
+    pub fn check(self, strategy: &str) -> Result<(), ControlError> {
+        match self {
+            Power::Given(power) if !(0.0..=64.0).contains(&power) => {
+                let hint = "0 is the majority vote, about 1 a balance; 64 is already the highest score alone";
+                Err(ControlError::setting(strategy, "power", format!("{power} is out of range"), hint))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The exponent for n samples.
     pub fn of(self, samples: usize) -> f64 {
         match self {
@@ -90,8 +106,22 @@ pub enum Rule {
         /// Whether samples without an answer can win (open-ended tasks).
         allow_unanswered: bool,
     },
+    /// Weigh answers by the probability of their distinct paths; scores are log-probabilities.
+    Path(PathRule),
     /// The first sample with an answer.
     First,
+}
+
+impl Rule {
+    /// The most that one sample can add to its answer without changing what others weigh; `None` where a further
+    /// sample changes the weights of those before it, so that a vote cannot be over early.
+    pub fn most_per_sample(self) -> Option<f64> {
+        match self {
+            Rule::Majority => Some(1.0),
+            Rule::Path(rule) if !rule.prune => Some(1.0),
+            _ => None,
+        }
+    }
 }
 
 /// What a rule chose.
@@ -103,55 +133,116 @@ pub struct Choice {
     pub share: Option<f64>,
     /// The vote table, for rules that vote.
     pub votes: Vec<Votes>,
+    /// First sample of each answer that weighs as much as the winner, the winner's in front; for rules that vote.
+    pub tied: Vec<usize>,
+    /// What became of the paths, for [`Rule::Path`].
+    pub paths: Option<PathCount>,
 }
 
-/// Applies a rule. `scores[i]` belongs to sample i; a missing or non-finite score is an evaluator's abstention: such a
-/// sample ranks behind all scored ones and adds nothing to sums and means. `Err` says in words why there is no choice.
+impl Choice {
+    fn single(sample: usize) -> Self {
+        Choice { sample, share: None, votes: Vec::new(), tied: Vec::new(), paths: None }
+    }
+}
+
+/// Samples that are chosen among.
+#[derive(Debug)]
+pub struct Ballot<'a, A> {
+    /// Their answers.
+    pub answers: &'a [Option<A>],
+    /// `scores[i]` belongs to sample i; a missing or non-finite score is an evaluator's abstention: such a sample ranks
+    /// behind all scored ones and adds nothing to sums and means.
+    pub scores: &'a [Option<f64>],
+    /// The whole responses; needed by [`Rule::Path`], which counts each once. An empty or missing one is taken as
+    /// different from all others.
+    pub paths: &'a [&'a str],
+}
+
+impl<A: AsRef<str>> Ballot<'_, A> {
+    fn score(&self, sample: usize) -> Option<f64> {
+        self.scores.get(sample).copied().flatten().filter(|score| score.is_finite())
+    }
+
+    /// The vote by a rule that votes; `None` for those that do not.
+    pub fn count(
+        &self,
+        rule: Rule,
+        equivalent: impl FnMut(&str, &str) -> bool,
+    ) -> Option<(VoteResult, Option<PathCount>)> {
+        let groups = || group_answers(self.answers, equivalent);
+        let count = self.answers.len();
+        let score = |sample: usize| self.score(sample);
+        let result = match rule {
+            Rule::First | Rule::Argmax { .. } => return None,
+            Rule::Majority => tally(groups(), |_| 1.0),
+            Rule::Borda { power, drop_unanswered } => {
+                let ranked: Vec<Option<Option<f64>>> = (0..count)
+                    .map(|s| (self.answers[s].is_some() || !drop_unanswered).then(|| score(s)))
+                    .collect();
+                let weights = borda_weights(&ranked, power);
+                tally(groups(), |sample| weights[sample])
+            }
+            Rule::Sum => without_unscored(groups(), &score, false),
+            Rule::Mean => without_unscored(groups(), &score, true),
+            Rule::Path(rule) => {
+                let scores: Vec<Option<f64>> = (0..count).map(score).collect();
+                let found = path_weights(&scores, self.paths, rule);
+                let mut result = tally(groups(), |sample| found.weights[sample]);
+                // The confidences of the answers are divided by their sum.
+                result.total = result.weights.iter().sum();
+                return Some((result, Some(found.count)));
+            }
+        };
+        Some((result, None))
+    }
+
+    /// Applies a rule. `Err` says in words why there is no choice.
+    pub fn choose(&self, rule: Rule, equivalent: impl FnMut(&str, &str) -> bool) -> Result<Choice, String> {
+        let answered = |sample: usize| self.answers[sample].is_some();
+        let count = self.answers.len();
+        if count == 0 {
+            return Err("there is no sample".into());
+        }
+        let any_allowed = matches!(rule, Rule::Argmax { allow_unanswered: true });
+        if !any_allowed && !(0..count).any(answered) {
+            return Err(format!("none of the {count} samples has an answer"));
+        }
+        let scored = |sample: usize| self.score(sample).is_some() && (any_allowed || answered(sample));
+        if !matches!(rule, Rule::Majority | Rule::First) && !(0..count).any(scored) {
+            return Err(format!("none of the {count} samples has both an answer and a score"));
+        }
+        let Some((result, paths)) = self.count(rule, equivalent) else {
+            if rule == Rule::First {
+                return Ok(Choice::single((0..count).find(|&s| answered(s)).unwrap_or(0)));
+            }
+            let masked: Vec<f64> = (0..count)
+                .map(|s| self.score(s).filter(|_| scored(s)).unwrap_or(f64::NEG_INFINITY))
+                .collect();
+            let best = masked.iter().enumerate().fold(0, |b, (s, &m)| if m > masked[b] { s } else { b });
+            return Ok(Choice::single(best));
+        };
+        let sample = result.sample().ok_or_else(|| "no answer has a weight".to_string())?;
+        if paths.is_some() && result.total <= 0.0 {
+            return Err("every path that has an answer was dropped as improbable".into());
+        }
+        Ok(Choice {
+            sample,
+            share: result.share(),
+            votes: result.table(self.answers),
+            tied: result.tied(),
+            paths,
+        })
+    }
+}
+
+/// [`Ballot::choose`] for rules that do not look at whole responses.
 pub fn choose(
     rule: Rule,
     answers: &[Option<impl AsRef<str>>],
     scores: &[Option<f64>],
     equivalent: impl FnMut(&str, &str) -> bool,
 ) -> Result<Choice, String> {
-    let score = |sample: usize| scores.get(sample).copied().flatten().filter(|score| score.is_finite());
-    let answered = |sample: usize| answers[sample].is_some();
-    let count = answers.len();
-    if count == 0 {
-        return Err("there is no sample".into());
-    }
-    let any_allowed = matches!(rule, Rule::Argmax { allow_unanswered: true });
-    if !any_allowed && !(0..count).any(answered) {
-        return Err(format!("none of the {count} samples has an answer"));
-    }
-    let scored = |sample: usize| score(sample).is_some() && (any_allowed || answered(sample));
-    if !matches!(rule, Rule::Majority | Rule::First) && !(0..count).any(scored) {
-        return Err(format!("none of the {count} samples has both an answer and a score"));
-    }
-    let groups = |equivalent| group_answers(answers, equivalent);
-    let result = match rule {
-        Rule::First => {
-            let sample = (0..count).find(|&s| answered(s)).unwrap_or(0);
-            return Ok(Choice { sample, share: None, votes: Vec::new() });
-        }
-        Rule::Argmax { .. } => {
-            let masked: Vec<f64> =
-                (0..count).map(|s| score(s).filter(|_| scored(s)).unwrap_or(f64::NEG_INFINITY)).collect();
-            let best = masked.iter().enumerate().fold(0, |b, (s, &m)| if m > masked[b] { s } else { b });
-            return Ok(Choice { sample: best, share: None, votes: Vec::new() });
-        }
-        Rule::Majority => tally(groups(equivalent), |_| 1.0),
-        Rule::Borda { power, drop_unanswered } => {
-            let weights = borda_weights(
-                &(0..count).map(|s| (answered(s) || !drop_unanswered).then(|| score(s))).collect::<Vec<_>>(),
-                power,
-            );
-            tally(groups(equivalent), |sample| weights[sample])
-        }
-        Rule::Sum => without_unscored(groups(equivalent), &score, false),
-        Rule::Mean => without_unscored(groups(equivalent), &score, true),
-    };
-    let sample = result.sample().ok_or_else(|| "no answer has a weight".to_string())?;
-    Ok(Choice { sample, share: result.share(), votes: result.table(answers) })
+    Ballot { answers, scores, paths: &[] }.choose(rule, equivalent)
 }
 
 /// Borda weights (M − r + 1)^p in sample order, with M the number of ranked samples. The outer `None` leaves a sample

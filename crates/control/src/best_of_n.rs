@@ -1,12 +1,7 @@
 //! Best of n: many samples, the one with the highest score.
 
-use crate::ranked::Ranked;
-use crate::{ControlError, Draw, Estimate, EstimateInput, Minimum, Rule, Strategy, Triple};
-use async_trait::async_trait;
-use elenchus_evaluate::Needs;
-use elenchus_generate::Context;
-use elenchus_task::Task;
-use elenchus_trace::{Answer, Problem};
+use crate::selection::{Selection, selection_strategy};
+use crate::{ControlError, Draw, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -46,7 +41,7 @@ impl Default for BestOfNSettings {
 /// answer. Confidence is the probability that the evaluator claims for the winner, if any.
 #[derive(Debug, Clone)]
 pub struct BestOfN {
-    ranked: Ranked,
+    selection: Selection,
 }
 
 impl BestOfN {
@@ -54,51 +49,19 @@ impl BestOfN {
     pub fn new(settings: BestOfNSettings) -> Result<Self, ControlError> {
         let rule = Rule::Argmax { allow_unanswered: settings.allow_unanswered };
         let BestOfNSettings { samples, evaluator, evaluator_settings, draw, .. } = settings;
-        Ok(BestOfN { ranked: Ranked::new("best-of-n", samples, draw, &evaluator, evaluator_settings, rule)? })
+        let selection =
+            Selection::new("best-of-n", samples, draw, rule)?.by(&evaluator, evaluator_settings)?;
+        Ok(BestOfN { selection })
     }
 }
 
-#[async_trait]
-impl Strategy for BestOfN {
-    fn name(&self) -> &'static str {
-        "best-of-n"
-    }
-
-    fn summary(&self) -> &'static str {
-        "the sampled response with the highest score of any evaluator"
-    }
-
-    fn triple(&self) -> Triple {
-        self.ranked.triple()
-    }
-
-    fn needs(&self) -> Needs {
-        self.ranked.needs()
-    }
-
-    fn minimum(&self) -> Minimum {
-        self.ranked.minimum()
-    }
-
-    fn estimate(&self, input: &EstimateInput) -> Estimate {
-        self.ranked.estimate(input)
-    }
-
-    async fn attempt(
-        &self,
-        context: &Context,
-        task: &dyn Task,
-        problem: &Problem,
-    ) -> Result<Answer, ControlError> {
-        self.ranked.attempt(context, task, problem).await
-    }
-}
+selection_strategy!(BestOfN, "best-of-n", "the sampled response with the highest score of any evaluator");
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EvaluateKind;
     use crate::testing::{away, completion, context, run};
+    use crate::{EvaluateKind, Strategy};
     use elenchus_generate::{LanguageModel, LogprobDetail, Scripted};
     use elenchus_trace::NodeKind;
     use serde_json::json;

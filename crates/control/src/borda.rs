@@ -1,12 +1,7 @@
 //! Borda vote by certainty (arXiv 2502.18581), and the sums and means that the paper compares it with.
 
-use crate::ranked::Ranked;
-use crate::{ControlError, Draw, Estimate, EstimateInput, Minimum, Power, Rule, Strategy, Triple};
-use async_trait::async_trait;
-use elenchus_evaluate::Needs;
-use elenchus_generate::Context;
-use elenchus_task::Task;
-use elenchus_trace::{Answer, Problem};
+use crate::selection::{Selection, selection_strategy};
+use crate::{ControlError, Draw, Power, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -67,7 +62,7 @@ impl Default for BordaSettings {
 /// the whole weight, that of responses without an answer included.
 #[derive(Debug, Clone)]
 pub struct Borda {
-    ranked: Ranked,
+    selection: Selection,
 }
 
 impl Borda {
@@ -75,12 +70,7 @@ impl Borda {
     pub fn new(settings: BordaSettings) -> Result<Self, ControlError> {
         let BordaSettings { samples, evaluator, evaluator_settings, rule, power, drop_unanswered, draw } =
             settings;
-        if let Power::Given(power) = power
-            && !(0.0..=64.0).contains(&power)
-        {
-            let hint = "0 is the majority vote, about 1 a balance; 64 is already the highest score alone";
-            return Err(ControlError::setting("borda", "power", format!("{power} is out of range"), hint));
-        }
+        power.check("borda")?;
         if rule != BordaRule::Rank && (drop_unanswered || power != Power::ByCount) {
             let hint = "leave `power` and `drop_unanswered` out, or set `rule = \"rank\"`";
             return Err(ControlError::setting(
@@ -95,51 +85,19 @@ impl Borda {
             BordaRule::Sum => Rule::Sum,
             BordaRule::Mean => Rule::Mean,
         };
-        Ok(Borda { ranked: Ranked::new("borda", samples, draw, &evaluator, evaluator_settings, rule)? })
+        let selection = Selection::new("borda", samples, draw, rule)?.by(&evaluator, evaluator_settings)?;
+        Ok(Borda { selection })
     }
 }
 
-#[async_trait]
-impl Strategy for Borda {
-    fn name(&self) -> &'static str {
-        "borda"
-    }
-
-    fn summary(&self) -> &'static str {
-        "vote in which surer responses weigh more, by rank"
-    }
-
-    fn triple(&self) -> Triple {
-        self.ranked.triple()
-    }
-
-    fn needs(&self) -> Needs {
-        self.ranked.needs()
-    }
-
-    fn minimum(&self) -> Minimum {
-        self.ranked.minimum()
-    }
-
-    fn estimate(&self, input: &EstimateInput) -> Estimate {
-        self.ranked.estimate(input)
-    }
-
-    async fn attempt(
-        &self,
-        context: &Context,
-        task: &dyn Task,
-        problem: &Problem,
-    ) -> Result<Answer, ControlError> {
-        self.ranked.attempt(context, task, problem).await
-    }
-}
+selection_strategy!(Borda, "borda", "vote in which surer responses weigh more, by rank");
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{completion, context, run};
     use elenchus_generate::Scripted;
+    use elenchus_trace::Answer;
 
     fn answer(settings: BordaSettings) -> Answer {
         let rows = [("x#1", 9.0), ("y#1", 8.0), ("x#2", 3.0), ("y#2", 2.0), ("z#2", 1.0)];

@@ -4,7 +4,8 @@ use crate::{ControlError, Trail};
 use elenchus_evaluate::Candidate;
 use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Sampling};
 use elenchus_task::Task;
-use elenchus_trace::{Message, NodeId, Problem, nearest};
+use elenchus_trace::{Completion, Message, NodeId, Problem, nearest};
+use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,11 @@ impl Sampled {
         self.candidates.iter().map(|candidate| candidate.answer.as_deref()).collect()
     }
 
+    /// The whole responses, in order.
+    pub fn texts(&self) -> Vec<&str> {
+        self.candidates.iter().map(|candidate| candidate.completion.text.as_str()).collect()
+    }
+
     /// More responses behind these.
     pub fn extend(&mut self, more: Sampled) {
         self.candidates.extend(more.candidates);
@@ -103,6 +109,13 @@ impl Draw {
             return Err(ControlError::setting(strategy, "skill", problem, nearest(&self.skill, SKILLS)));
         }
         Ok(())
+    }
+
+    /// The same with a paper's temperature and top_p where none are given.
+    pub(crate) fn or_sampling(mut self, temperature: f32, top_p: f32) -> Self {
+        self.temperature.get_or_insert(temperature);
+        self.top_p.get_or_insert(top_p);
+        self
     }
 
     /// How tokens are drawn; `several` says which defaults hold.
@@ -163,6 +176,35 @@ pub(crate) async fn ask(
         sampled.candidates.push(Candidate::extract(task, problem, completion));
     }
     Ok(sampled)
+}
+
+/// Asks a role several things at the same time and writes the replies into the trace, in the order of the requests.
+pub(crate) async fn ask_all(
+    trail: &mut Trail,
+    context: &Context,
+    role: &str,
+    parent: Option<NodeId>,
+    requests: &[GenerateRequest],
+) -> Result<Vec<Vec<Completion>>, ControlError> {
+    let started = trail.now();
+    let replies = join_all(requests.iter().map(|request| context.generate(role, request))).await;
+    let model = context.model(role).name().to_string();
+    let mut all = Vec::with_capacity(replies.len());
+    let mut failed = None;
+    for (request, reply) in requests.iter().zip(replies) {
+        match reply {
+            // What was paid for is in the trace, also when another request failed.
+            Ok(completions) => {
+                for (index, completion) in completions.iter().enumerate() {
+                    let prompt = if index == 0 { request.messages.clone() } else { Vec::new() };
+                    trail.generated(parent, role, &model, prompt, completion, started);
+                }
+                all.push(completions);
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(all), |error| Err(error.into()))
 }
 
 /// Checks a number of samples.

@@ -9,9 +9,13 @@ mod best_of_n;
 mod borda;
 mod critique_and_refine;
 mod draw;
-mod ranked;
+mod fobar;
+mod masks;
+mod path;
 mod recorded;
 mod registry;
+mod rpc;
+mod selection;
 mod self_consistency;
 mod single;
 mod strategy;
@@ -21,16 +25,20 @@ mod testing;
 mod trail;
 mod universal_self_consistency;
 mod vote;
+mod weibull;
 
-pub use ballot::{Choice, Power, Rule, borda_weights, choose, rule_of_thumb};
+pub use ballot::{Ballot, Choice, Power, Rule, borda_weights, choose, rule_of_thumb};
 pub use best_of_n::{BestOfN, BestOfNSettings};
 pub use borda::{Borda, BordaRule, BordaSettings};
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings, Transitions};
 pub use draw::{Draw, Sampled};
+pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
+pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
 pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
 };
 pub use registry::{StrategyEntry, strategies, strategy};
+pub use rpc::{Rpc, RpcSettings};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
 pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};
@@ -39,4 +47,5 @@ pub use trail::Trail;
 pub use universal_self_consistency::{
     UniversalSelfConsistency, UniversalSelfConsistencySettings, parse_response_number,
 };
-pub use vote::{VoteResult, heaviest, is_decided, majority, tally, vote};
+pub use vote::{VoteResult, heaviest, is_decided, is_settled, majority, tally, vote};
+pub use weibull::{LEAST_DISTINCT, Weibull, WeibullMixture};

@@ -1,6 +1,6 @@
 //! Selection among recorded samples (`samples.jsonl`), without any model.
 
-use crate::{ControlError, Power, Rule, choose};
+use crate::{Ballot, ControlError, PathRule, Power, Rule};
 use elenchus_trace::{Sample, SampleRow, Votes, nearest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,18 +23,39 @@ pub enum RecordedMethod {
     Sum,
     /// The answer with the largest mean score.
     Mean,
+    /// The sample with the highest mean log-probability, among those with an answer: the least perplexity.
+    #[serde(alias = "ppl")]
+    Perplexity,
+    /// The answer with the largest sum of probabilities of its distinct samples.
+    #[serde(alias = "pc")]
+    PerplexityConsistency,
+    /// The same after improbable samples were dropped (arXiv 2502.00511).
+    Rpc,
     /// Right when any sample is: an oracle that no method can beat.
     Pass,
 }
 
 /// Name, second name and one line of every method.
-const METHODS: [(&str, Option<&str>, RecordedMethod, &str); 7] = [
+const METHODS: [(&str, Option<&str>, RecordedMethod, &str); 10] = [
     ("first", None, RecordedMethod::First, "the first sample that has an answer"),
     ("self-consistency", Some("majority"), RecordedMethod::SelfConsistency, "the most frequent answer"),
     ("best-of-n", Some("argmax"), RecordedMethod::BestOfN, "the sample with the highest score"),
     ("borda", None, RecordedMethod::Borda, "the heaviest answer by rank of score, weights (N − r + 1)^p"),
     ("sum", None, RecordedMethod::Sum, "the answer with the largest sum of scores"),
     ("mean", None, RecordedMethod::Mean, "the answer with the largest mean score"),
+    (
+        "perplexity",
+        Some("ppl"),
+        RecordedMethod::Perplexity,
+        "the sample with the highest mean log-probability",
+    ),
+    (
+        "perplexity-consistency",
+        Some("pc"),
+        RecordedMethod::PerplexityConsistency,
+        "the answer with the largest sum of probabilities of its distinct samples",
+    ),
+    ("rpc", None, RecordedMethod::Rpc, "the same after improbable samples were dropped"),
     ("pass", None, RecordedMethod::Pass, "right when any sample is: the oracle above all methods"),
 ];
 
@@ -68,6 +89,9 @@ impl RecordedMethod {
         match self {
             RecordedMethod::BestOfN => Some(ScoreField::Score),
             RecordedMethod::Borda | RecordedMethod::Sum | RecordedMethod::Mean => Some(ScoreField::Certainty),
+            RecordedMethod::Perplexity | RecordedMethod::PerplexityConsistency | RecordedMethod::Rpc => {
+                Some(ScoreField::MeanLogprob)
+            }
             RecordedMethod::First | RecordedMethod::SelfConsistency | RecordedMethod::Pass => None,
         }
     }
@@ -143,7 +167,8 @@ impl ScoreField {
 pub struct RecordedSettings {
     /// The method.
     pub method: RecordedMethod,
-    /// The number that is compared; absent, `score` for best-of-n and `certainty` for borda, sum and mean.
+    /// The number that is compared; absent, `score` for best-of-n, `certainty` for borda, sum and mean, and
+    /// `mean_logprob` for perplexity, perplexity-consistency and rpc, which take log-probabilities only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<ScoreField>,
     /// The exponent p of Borda weights: a number, or `auto`.
@@ -174,12 +199,13 @@ impl RecordedSettings {
             let hint = "leave `power` and `drop_unanswered` out, or take `borda`";
             return Err(ControlError::setting(name, "power", "this method has no ranks to weigh", hint));
         }
-        if let Power::Given(power) = self.power
-            && !(0.0..=64.0).contains(&power)
+        if self.method.default_field() == Some(ScoreField::MeanLogprob)
+            && let Some(by @ (ScoreField::Score | ScoreField::Certainty)) = self.by
         {
-            let hint = "0 is the majority vote, about 1 a balance; 64 is already the highest score alone";
-            return Err(ControlError::setting(name, "power", format!("{power} is out of range"), hint));
+            let problem = format!("`{}` is no log-probability", by.name());
+            return Err(ControlError::setting(name, "by", problem, "take `mean_logprob` or `sum_logprob`"));
         }
+        self.power.check(name)?;
         if self.samples == Some(0) {
             return Err(ControlError::setting(
                 name,
@@ -200,7 +226,11 @@ impl RecordedSettings {
         match self.method {
             RecordedMethod::First | RecordedMethod::Pass => Rule::First,
             RecordedMethod::SelfConsistency => Rule::Majority,
-            RecordedMethod::BestOfN => Rule::Argmax { allow_unanswered: false },
+            RecordedMethod::BestOfN | RecordedMethod::Perplexity => Rule::Argmax { allow_unanswered: false },
+            RecordedMethod::PerplexityConsistency => {
+                Rule::Path(PathRule { prune: false, ..PathRule::default() })
+            }
+            RecordedMethod::Rpc => Rule::Path(PathRule::default()),
             RecordedMethod::Borda => Rule::Borda { power: self.power, drop_unanswered: self.drop_unanswered },
             RecordedMethod::Sum => Rule::Sum,
             RecordedMethod::Mean => Rule::Mean,
@@ -219,6 +249,10 @@ pub struct RecordedChoice {
     pub answer: Option<String>,
     /// Whether it is right, where the row or its reference answer says so. A question without a choice is not right.
     pub correct: Option<bool>,
+    /// Credit for it: 1 when right and 0 when not; where answers tie for the largest weight, the share of right ones
+    /// among them, so that the order of samples does not decide an accuracy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credit: Option<f64>,
     /// Share of the answer in the vote, for methods that vote with positive weights.
     pub confidence: Option<f64>,
     /// The vote table.
@@ -290,13 +324,16 @@ pub fn select_recorded(
             })
             .filter(|_| judged.is_some() || row.gold.is_some())
     };
-    let chosen = choose(settings.rule(), &answers, &scores, &equivalent);
+    let paths: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
+    let ballot = Ballot { answers: &answers, scores: &scores, paths: &paths };
+    let chosen = ballot.choose(settings.rule(), &equivalent);
     let nobody_knows = row.gold.is_none() && samples.iter().all(|sample| sample.correct.is_none());
     let mut choice = RecordedChoice {
         id: row.id.clone(),
         sample: None,
         answer: None,
         correct: (!nobody_knows).then_some(false),
+        credit: (!nobody_knows).then_some(0.0),
         confidence: None,
         votes: Vec::new(),
         abstained: None,
@@ -312,6 +349,12 @@ pub fn select_recorded(
             choice.sample = Some(sample);
             choice.answer = answers[sample].clone();
             choice.correct = right(sample);
+            let judged: Option<Vec<bool>> = match found.tied.len() {
+                0 | 1 => choice.correct.map(|right| vec![right]),
+                _ => found.tied.iter().map(|&sample| right(sample)).collect(),
+            };
+            choice.credit = judged
+                .map(|judged| judged.iter().filter(|right| **right).count() as f64 / judged.len() as f64);
             choice.confidence = found.share;
             choice.votes = found.votes;
         }
@@ -346,6 +389,50 @@ mod tests {
             {"text": "x#7", "certainty": 2, "score": 2},
             {"text": "x#7", "certainty": 1, "score": 2}
         ]))
+    }
+
+    #[test]
+    fn path_probabilities_of_recorded_samples() {
+        let samples: Vec<serde_json::Value> =
+            [("8", 0.85), ("8", 0.80), ("7", 0.62), ("7", 0.55), ("7", 0.50), ("9", 0.30)]
+                .iter()
+                .enumerate()
+                .map(|(i, (answer, p))| {
+                    json!({"text": format!("{i}#{answer}"), "mean_logprob": f64::ln(*p), "sum_logprob": 5.0 * f64::ln(*p)})
+                })
+                .collect();
+        let row_of = row(json!(samples));
+        let answer = |settings: &RecordedSettings| select(&row_of, settings).unwrap();
+        let consistent = answer(&by("perplexity-consistency"));
+        assert_eq!(consistent.answer.as_deref(), Some("7"));
+        assert!((consistent.confidence.unwrap() - 0.461326).abs() < 1e-6, "the numbers of the sheet");
+        assert_eq!(answer(&by("ppl")).sample, Some(0));
+        let summed = RecordedSettings { by: Some(ScoreField::SumLogprob), ..by("pc") };
+        assert_eq!(answer(&summed).answer.as_deref(), Some("8"), "0.85^5 + 0.8^5 is the largest");
+        let wrong = RecordedSettings { by: Some(ScoreField::Score), ..by("rpc") };
+        assert!(wrong.check().unwrap_err().to_string().contains("mean_logprob"));
+        let silent = select(&sheet(), &by("rpc")).unwrap_err().to_string();
+        assert!(silent.contains("`mean_logprob`") && silent.contains("`certainty`"), "{silent}");
+    }
+
+    #[test]
+    fn recorded_paths_are_pruned() {
+        let high = (0..6).map(|i| ("7", 0.93 + 0.01 * f64::from(i)));
+        let low = (0..12).map(|i| ("8", 0.50 + 0.01 * f64::from(i)));
+        let samples: Vec<serde_json::Value> = high
+            .chain(low)
+            .map(|(answer, p)| json!({"text": "", "answer": answer, "mean_logprob": p.ln()}))
+            .collect();
+        let found = select(&row(json!(samples)), &by("rpc")).unwrap();
+        assert_eq!((found.answer.as_deref(), found.confidence), (Some("7"), Some(1.0)));
+        assert_eq!(select(&row(json!(samples)), &by("majority")).unwrap().answer.as_deref(), Some("8"));
+    }
+
+    #[test]
+    fn ties_share_the_credit() {
+        let tied = row(json!([{"text": "x#8"}, {"text": "x#7"}, {"text": "x#7"}, {"text": "x#8"}]));
+        let found = select(&tied, &by("self-consistency")).unwrap();
+        assert_eq!((found.correct, found.credit), (Some(false), Some(0.5)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ControlError, CritiqueAndRefine, SelfConsistency, Single, Strategy, Triple,
+    BestOfN, Borda, ControlError, CritiqueAndRefine, Fobar, Rpc, SelfConsistency, Single, Strategy, Triple,
     UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
@@ -50,6 +50,8 @@ const ROWS: &[Row] = rows! {
     "self-consistency" => SelfConsistency, crate::SelfConsistencySettings;
     "best-of-n" => BestOfN, crate::BestOfNSettings;
     "borda" => Borda, crate::BordaSettings;
+    "rpc" => Rpc, crate::RpcSettings;
+    "fobar" => Fobar, crate::FobarSettings;
     "critique-and-refine" => CritiqueAndRefine, crate::CritiqueAndRefineSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };

@@ -1,19 +1,9 @@
 //! Self-consistency: many samples, one vote (arXiv 2203.11171).
 
-use crate::draw::{ask, check_samples};
-use crate::vote::{is_decided, majority};
-use crate::{
-    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
-    Minimum, Sampled, Strategy, Trail, Triple,
-};
-use async_trait::async_trait;
-use elenchus_evaluate::{Needs, RoleNeeds};
-use elenchus_generate::{ACTOR, Context, GenerateError, LogprobDetail};
-use elenchus_task::Task;
-use elenchus_trace::{Answer, Problem, Usage};
+use crate::selection::{Selection, selection_strategy};
+use crate::{ControlError, Draw, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 /// Settings of `self-consistency`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,130 +32,23 @@ impl Default for SelfConsistencySettings {
 /// Helps when the right answer is more frequent than any single wrong one; hurts when one wrong answer is.
 #[derive(Debug, Clone)]
 pub struct SelfConsistency {
-    settings: SelfConsistencySettings,
+    selection: Selection,
 }
 
 impl SelfConsistency {
     /// Errors: [`ControlError::Setting`].
     pub fn new(settings: SelfConsistencySettings) -> Result<Self, ControlError> {
-        check_samples("self-consistency", settings.samples)?;
-        settings.draw.check("self-consistency")?;
-        Ok(SelfConsistency { settings })
+        let SelfConsistencySettings { samples, early_stop, draw } = settings;
+        let selection = Selection::new("self-consistency", samples, draw, Rule::Majority)?;
+        Ok(SelfConsistency { selection: selection.stopping_early(early_stop) })
     }
 }
 
-#[async_trait]
-impl Strategy for SelfConsistency {
-    fn name(&self) -> &'static str {
-        "self-consistency"
-    }
-
-    fn summary(&self) -> &'static str {
-        "majority vote over sampled answers, stopping when the lead cannot be overtaken"
-    }
-
-    fn triple(&self) -> Triple {
-        Triple {
-            generate: GenerateKind::HandWritten,
-            evaluate: EvaluateKind::SelfAssessment,
-            control: ControlKind::Ensemble,
-            line: Some(FeedbackLine::ReasoningTopologically),
-        }
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::role(RoleNeeds::new(ACTOR))
-    }
-
-    fn minimum(&self) -> Minimum {
-        let samples = self.settings.samples as u64;
-        let drawn = if self.settings.early_stop { samples.div_ceil(2) } else { samples };
-        Minimum { calls: 1, tokens: 1 + drawn }
-    }
-
-    fn estimate(&self, input: &EstimateInput) -> Estimate {
-        let samples = self.settings.samples as u64;
-        let waves = if self.settings.early_stop { u64::from(samples.ilog2()) + 1 } else { 1 };
-        Estimate {
-            usage: Usage {
-                calls: waves,
-                prompt_tokens: waves * input.prompt_tokens,
-                completion_tokens: samples * input.completion_tokens,
-                ..Usage::default()
-            },
-            formula: match self.settings.early_stop {
-                true => format!(
-                    "1 to {waves} calls, at most {waves}p + nc tokens, at least p + ⌈n/2⌉c, n = {samples}"
-                ),
-                false => format!("1 call, p + nc tokens, n = {samples}"),
-            },
-        }
-    }
-
-    async fn attempt(
-        &self,
-        context: &Context,
-        task: &dyn Task,
-        problem: &Problem,
-    ) -> Result<Answer, ControlError> {
-        let mut trail = Trail::new(context, self.name(), problem);
-        let total = self.settings.samples;
-        let equivalent = |left: &str, right: &str| task.equivalent(problem, left, right);
-        let mut drawn = Sampled::default();
-        let mut waves = 0;
-        let mut cut = None;
-        loop {
-            let so_far = drawn.nodes.len();
-            let remaining = total - so_far;
-            let wave = match self.settings.early_stop {
-                true if is_decided(&majority(&drawn.answers(), equivalent).counts, remaining) => 0,
-                true => remaining.div_ceil(2),
-                false => remaining,
-            };
-            if wave == 0 {
-                break;
-            }
-            let request = self.settings.draw.request(
-                context,
-                problem,
-                wave,
-                total > 1,
-                LogprobDetail::Offered,
-                so_far,
-            )?;
-            match ask(&mut trail, context, task, problem, ACTOR, None, &request).await {
-                Ok(more) => drawn.extend(more),
-                // What was drawn can still be voted on.
-                Err(ControlError::Generate(error @ GenerateError::Budget { .. })) if so_far > 0 => {
-                    cut = Some(trail.failed(None, error.to_string()));
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-            waves += 1;
-            if drawn.nodes.len() == so_far {
-                break;
-            }
-        }
-        let answers = drawn.answers();
-        let result = majority(&answers, equivalent);
-        let votes = result.table(&answers);
-        let data = json!({
-            "votes": votes, "drawn": answers.len(), "of": total, "waves": waves, "budget_cut": cut.is_some(),
-        });
-        let Some(sample) = result.sample() else {
-            let reason =
-                format!("none of the {} responses has an answer that the task can extract", answers.len());
-            trail.decided(None, reason.clone(), None, data);
-            let text = drawn.candidates.first().map(|c| c.completion.text.clone()).unwrap_or_default();
-            return Ok(trail.answer(text, None, None, votes, Some(reason)));
-        };
-        let decision = format!("{} of {} votes", votes.first().map_or(0, |v| v.count), answers.len());
-        trail.decided(None, decision, Some(drawn.nodes[sample]), data);
-        let chosen = &drawn.candidates[sample];
-        Ok(trail.answer(chosen.completion.text.clone(), chosen.answer.clone(), result.share(), votes, None))
-    }
-}
+selection_strategy!(
+    SelfConsistency,
+    "self-consistency",
+    "majority vote over sampled answers, stopping when the lead cannot be overtaken"
+);
 
 #[cfg(test)]
 mod tests {

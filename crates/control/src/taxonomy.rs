@@ -78,3 +78,13 @@ pub struct Triple {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<FeedbackLine>,
 }
+
+impl Triple {
+    /// Several responses to a prompt written by hand, of which the model's own assessment chooses one.
+    pub const SELF_VOTE: Triple = Triple {
+        generate: GenerateKind::HandWritten,
+        evaluate: EvaluateKind::SelfAssessment,
+        control: ControlKind::Ensemble,
+        line: Some(FeedbackLine::ReasoningTopologically),
+    };
+}

@@ -3,10 +3,7 @@
 
 use crate::draw::{ask, check_samples};
 use crate::vote::majority;
-use crate::{
-    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
-    Minimum, Strategy, Trail, Triple,
-};
+use crate::{ControlError, Draw, Estimate, EstimateInput, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
 use elenchus_generate::{ACTOR, Context, GenerateError, GenerateRequest, LogprobDetail, Sampling, Voice};
@@ -115,12 +112,7 @@ impl Strategy for UniversalSelfConsistency {
     }
 
     fn triple(&self) -> Triple {
-        Triple {
-            generate: GenerateKind::HandWritten,
-            evaluate: EvaluateKind::SelfAssessment,
-            control: ControlKind::Ensemble,
-            line: Some(FeedbackLine::ReasoningTopologically),
-        }
+        Triple::SELF_VOTE
     }
 
     fn needs(&self) -> Needs {

@@ -28,6 +28,16 @@ impl VoteResult {
         Some(self.groups.first[self.winner?])
     }
 
+    /// First sample of every answer that weighs as much as the winner, the winner's in front: where a tie is worth a
+    /// share of the credit.
+    pub fn tied(&self) -> Vec<usize> {
+        let Some(winner) = self.winner else { return Vec::new() };
+        let most = self.weights[winner];
+        let as_heavy = |weight: f64| most - weight <= TIE * most.abs().max(weight.abs());
+        let others = (0..self.weights.len()).filter(|&g| g != winner && as_heavy(self.weights[g]));
+        std::iter::once(winner).chain(others).map(|group| self.groups.first[group]).collect()
+    }
+
     /// Share of the winner in the whole weight (samples without an answer included), in [0, 1]; `None` without a
     /// winner, or when the weights are not all positive so that a share means nothing.
     pub fn share(&self) -> Option<f64> {
@@ -111,22 +121,28 @@ pub fn heaviest(weights: &[f64]) -> Option<usize> {
 /// Whether a vote by count is over: no `remaining` further votes can change the winner, given that ties go to the
 /// answer seen first and that groups stand in the order in which they were first seen.
 pub fn is_decided(counts: &[usize], remaining: usize) -> bool {
-    if remaining == 0 {
+    let weights: Vec<f64> = counts.iter().map(|&count| count as f64).collect();
+    is_settled(&weights, remaining as f64)
+}
+
+/// The same for a vote by weight: `outstanding` is the most that all further samples can weigh together, and no weight
+/// is negative. Weights of samples that were already counted must not change.
+pub fn is_settled(weights: &[f64], outstanding: f64) -> bool {
+    if outstanding <= 0.0 {
         return true;
     }
-    let Some(leader) = leader(counts) else { return false };
-    counts
+    let Some(leader) = heaviest(weights) else { return false };
+    let most = weights[leader];
+    weights
         .iter()
         .enumerate()
         .filter(|&(group, _)| group != leader)
-        .all(|(group, &count)| counts[leader] >= count + remaining + usize::from(group < leader))
+        .all(|(group, &weight)| match weight + outstanding {
+            reached if group < leader => most > reached + TIE * most.max(reached),
+            reached => most >= reached,
+        })
         // An answer that nobody gave yet starts from nothing and is seen later.
-        && counts[leader] >= remaining
-}
-
-fn leader(counts: &[usize]) -> Option<usize> {
-    let largest = counts.iter().max()?;
-    counts.iter().position(|count| count == largest)
+        && most >= outstanding
 }
 
 #[cfg(test)]
@@ -193,6 +209,15 @@ mod tests {
         assert!(is_decided(&[3, 2], 1));
         assert!(!is_decided(&[], 1));
         assert!(is_decided(&[], 0) && is_decided(&[1, 1], 0));
+    }
+
+    #[test]
+    fn a_lead_by_weight_that_cannot_be_overtaken() {
+        assert!(is_settled(&[1.5, 0.5], 1.0), "a later answer can only tie");
+        assert!(!is_settled(&[0.5, 1.5], 1.0), "an earlier one that ties wins");
+        assert!(is_settled(&[0.4, 1.5], 1.0) && !is_settled(&[0.9], 1.0));
+        let tied = vote(&[Some("B"), Some("A"), Some("B"), Some("C")], &[0.1, 0.3, 0.2, 0.2], same);
+        assert_eq!(tied.tied(), [0, 1], "0.1 + 0.2 and 0.3 are equal but for rounding");
     }
 
     #[test]

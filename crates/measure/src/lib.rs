@@ -31,3 +31,4 @@ pub use plot::*;
 pub use report::*;
 pub use sampling::*;
 pub use seeds::*;
+pub use special::ln_gamma;

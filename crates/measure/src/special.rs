@@ -1,7 +1,7 @@
 //! Special functions that the intervals and tests need. All logarithms are natural.
 
 /// ln Γ(x) for x > 0 (Lanczos, g = 7, nine terms; relative error about 1e-15).
-pub(crate) fn ln_gamma(x: f64) -> f64 {
+pub fn ln_gamma(x: f64) -> f64 {
     const COEFFICIENTS: [f64; 8] = [
         676.520_368_121_885_1,
         -1_259.139_216_722_402_8,

@@ -1,0 +1,307 @@
+//! Sample, evaluate, choose: what the votes, best-of-n and RPC share. Each of them is settings, a [`Rule`], and perhaps
+//! an evaluator.
+
+use crate::draw::{ask, check_samples};
+use crate::vote::is_settled;
+use crate::{
+    Ballot, ControlError, Draw, Estimate, EstimateInput, EvaluateKind, Minimum, Rule, Sampled, Trail, Triple,
+};
+use elenchus_evaluate::{CandidateSize, EvaluateInput, Evaluator, Needs, RoleNeeds, evaluate_all, evaluator};
+use elenchus_generate::{ACTOR, Context, GenerateError, LogprobDetail};
+use elenchus_task::Task;
+use elenchus_trace::{Answer, Feedback, Problem, Usage};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub(crate) struct Selection {
+    strategy: &'static str,
+    samples: usize,
+    draw: Draw,
+    rule: Rule,
+    evaluator: Option<Arc<dyn Evaluator>>,
+    early_stop: bool,
+    fallback: bool,
+}
+
+impl std::fmt::Debug for Selection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let evaluator = self.evaluator.as_ref().map(|evaluator| evaluator.name());
+        formatter
+            .debug_struct("Selection")
+            .field("strategy", &self.strategy)
+            .field("samples", &self.samples)
+            .field("rule", &self.rule)
+            .field("evaluator", &evaluator)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Selection {
+    /// A choice among samples by a rule.
+    pub(crate) fn new(
+        strategy: &'static str,
+        samples: usize,
+        draw: Draw,
+        rule: Rule,
+    ) -> Result<Self, ControlError> {
+        check_samples(strategy, samples)?;
+        draw.check(strategy)?;
+        Ok(Selection { strategy, samples, draw, rule, evaluator: None, early_stop: false, fallback: false })
+    }
+
+    /// With the scores of an evaluator.
+    pub(crate) fn by(mut self, name: &str, settings: Value) -> Result<Self, ControlError> {
+        self.evaluator = Some(evaluator(name, settings)?);
+        Ok(self)
+    }
+
+    /// Draws in waves, each half of what is left, until the lead cannot be overtaken; only for rules with
+    /// [`Rule::most_per_sample`].
+    pub(crate) fn stopping_early(mut self, early_stop: bool) -> Self {
+        self.early_stop = early_stop && self.rule.most_per_sample().is_some();
+        self
+    }
+
+    /// Counts answers when the evaluator has no score for any sample, instead of abstaining.
+    pub(crate) fn falling_back(mut self, fallback: bool) -> Self {
+        self.fallback = fallback;
+        self
+    }
+
+    pub(crate) fn triple(&self) -> Triple {
+        let needs = self.evaluator.as_ref().map(|evaluator| evaluator.needs()).unwrap_or_default();
+        let evaluate = match (needs.oracle, needs.roles.iter().any(|role| role.role != ACTOR)) {
+            (true, _) => EvaluateKind::Tool,
+            // The role may be played by the same model; the method does not rely on it.
+            (false, true) => EvaluateKind::ExternalModel,
+            (false, false) => EvaluateKind::SelfAssessment,
+        };
+        Triple { evaluate, ..Triple::SELF_VOTE }
+    }
+
+    pub(crate) fn needs(&self) -> Needs {
+        let actor = Needs::role(RoleNeeds::new(ACTOR));
+        match &self.evaluator {
+            Some(evaluator) if !self.fallback => actor.and(evaluator.needs()),
+            _ => actor,
+        }
+    }
+
+    pub(crate) fn minimum(&self) -> Minimum {
+        // An evaluator may have nothing to judge, so only the samples are certain.
+        let samples = self.samples as u64;
+        let drawn = if self.early_stop { samples.div_ceil(2) } else { samples };
+        Minimum { calls: 1, tokens: 1 + drawn }
+    }
+
+    pub(crate) fn estimate(&self, input: &EstimateInput) -> Estimate {
+        let samples = self.samples as u64;
+        let waves = if self.early_stop { u64::from(samples.ilog2()) + 1 } else { 1 };
+        let drawn = Usage {
+            calls: waves,
+            prompt_tokens: waves * input.prompt_tokens,
+            completion_tokens: samples * input.completion_tokens,
+            ..Usage::default()
+        };
+        let mut formula = match self.early_stop {
+            true => {
+                format!(
+                    "1 to {waves} calls, at most {waves}p + nc tokens, at least p + ⌈n/2⌉c, n = {samples}"
+                )
+            }
+            false => format!("1 call, p + nc tokens, n = {samples}"),
+        };
+        let Some(evaluator) = &self.evaluator else { return Estimate { usage: drawn, formula } };
+        let judged = evaluator.cost(CandidateSize {
+            candidates: samples,
+            prompt_tokens: input.prompt_tokens,
+            completion_tokens: input.completion_tokens,
+        });
+        let name = evaluator.name();
+        formula.push_str(&match judged.calls {
+            0 => format!("; `{name}` costs nothing"),
+            calls => format!("; `{name}` adds {calls} calls and {} tokens", judged.tokens()),
+        });
+        Estimate { usage: drawn + judged, formula }
+    }
+
+    /// Whether no further sample can change the winner.
+    fn is_over(&self, drawn: &Sampled, scores: &[Option<f64>], task: &dyn Task, problem: &Problem) -> bool {
+        let remaining = self.samples - drawn.nodes.len().min(self.samples);
+        if remaining == 0 {
+            return true;
+        }
+        let (true, Some(most)) = (self.early_stop, self.rule.most_per_sample()) else { return false };
+        let (answers, paths) = (drawn.answers(), drawn.texts());
+        let counted = Ballot { answers: &answers, scores, paths: &paths }
+            .count(self.rule, |left, right| task.equivalent(problem, left, right));
+        counted.is_some_and(|(result, _)| is_settled(&result.weights, most * remaining as f64))
+    }
+
+    pub(crate) async fn attempt(
+        &self,
+        context: &Context,
+        task: &dyn Task,
+        problem: &Problem,
+    ) -> Result<Answer, ControlError> {
+        let mut trail = Trail::new(context, self.strategy, problem);
+        // An evaluator whose need is not met has nothing to say; without the fallback that was refused before.
+        let evaluator =
+            self.evaluator.as_ref().filter(|evaluator| evaluator.needs().unmet_by(context).is_none());
+        let needs = evaluator.map(|evaluator| evaluator.needs()).unwrap_or_default();
+        let detail = match needs.of(ACTOR).detail() {
+            LogprobDetail::None => LogprobDetail::Offered,
+            detail => detail,
+        };
+        let needs_answers = !matches!(self.rule, Rule::Argmax { allow_unanswered: true });
+        let mut drawn = Sampled::default();
+        let mut feedback: Vec<Feedback> = Vec::new();
+        let mut scores: Vec<Option<f64>> = Vec::new();
+        let (mut waves, mut cut) = (0, false);
+        while !self.is_over(&drawn, &scores, task, problem) {
+            let so_far = drawn.nodes.len();
+            let remaining = self.samples - so_far;
+            let wave = if self.early_stop { remaining.div_ceil(2) } else { remaining };
+            let several = self.samples > 1;
+            let request = self.draw.request(context, problem, wave, several, detail, so_far)?;
+            match ask(&mut trail, context, task, problem, ACTOR, None, &request).await {
+                Ok(more) => drawn.extend(more),
+                // What was drawn can still be voted on.
+                Err(ControlError::Generate(error @ GenerateError::Budget { .. })) if so_far > 0 => {
+                    trail.failed(None, error.to_string());
+                    cut = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            waves += 1;
+            if drawn.nodes.len() == so_far {
+                break;
+            }
+            let fresh = &drawn.candidates[so_far..];
+            // Where nothing could be chosen, nothing is spent on judging.
+            let worth_judging = !needs_answers || fresh.iter().any(|candidate| candidate.answer.is_some());
+            if let (Some(evaluator), true) = (evaluator, worth_judging) {
+                let started = trail.now();
+                let input = EvaluateInput { context, task, problem, candidates: fresh };
+                let judged = evaluate_all(evaluator.as_ref(), input).await?;
+                for (&node, feedback) in drawn.nodes[so_far..].iter().zip(&judged) {
+                    trail.evaluated(node, feedback, started);
+                }
+                scores.extend(judged.iter().map(|feedback| feedback.score));
+                feedback.extend(judged);
+            }
+            scores.resize(drawn.nodes.len(), None);
+        }
+
+        let (answers, texts) = (drawn.answers(), drawn.texts());
+        let distinct = texts.iter().collect::<HashSet<_>>().len();
+        let abstentions = feedback.iter().filter(|f| f.score.is_none()).count();
+        let mut data = json!({
+            "drawn": answers.len(), "of": self.samples, "distinct": distinct, "waves": waves, "budget_cut": cut,
+        });
+        let mut put = |name: &str, value: Value| data[name] = value;
+        if let Some(evaluator) = evaluator {
+            put("evaluator", json!(evaluator.name()));
+            put("scores", json!(scores));
+            put("abstentions", json!(abstentions));
+        }
+        let mut rule = self.rule;
+        if self.fallback && answers.iter().any(Option::is_some) && scores.iter().all(Option::is_none) {
+            rule = Rule::Majority;
+            put("fallback", json!("answers were counted: no response carries what the method weighs"));
+        }
+        let equivalent = |left: &str, right: &str| task.equivalent(problem, left, right);
+        let chosen = if needs_answers && answers.iter().all(Option::is_none) {
+            Err(format!("none of the {} responses has an answer that the task can extract", answers.len()))
+        } else {
+            let ballot = Ballot { answers: &answers, scores: &scores, paths: &texts };
+            ballot.choose(rule, equivalent).map_err(|reason| {
+                match (evaluator, feedback.iter().find_map(|f| f.abstained.as_deref())) {
+                    (Some(evaluator), Some(why)) => {
+                        format!("{reason}: `{}` abstained, {why}", evaluator.name())
+                    }
+                    _ => reason,
+                }
+            })
+        };
+        let choice = match chosen {
+            Ok(choice) => choice,
+            Err(reason) => {
+                trail.decided(None, reason.clone(), None, data);
+                let text = texts.first().copied().unwrap_or_default();
+                return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));
+            }
+        };
+        put("votes", json!(choice.votes));
+        if choice.tied.len() > 1 {
+            put("tied", json!(choice.tied.len()));
+        }
+        if let Some(paths) = choice.paths {
+            put("paths", json!(paths));
+        }
+        let score = scores.get(choice.sample).copied().flatten();
+        let mut decision = match rule {
+            Rule::Argmax { .. } => {
+                format!("highest score{}", score.map(|s| format!(", {s:.6}")).unwrap_or_default())
+            }
+            Rule::Majority => {
+                format!("{} of {} votes", choice.votes.first().map_or(0, |v| v.count), answers.len())
+            }
+            _ => format!("heaviest answer of {}", choice.votes.len()),
+        };
+        if distinct == 1 && answers.len() > 1 {
+            // An endpoint that ignores the temperature looks like perfect agreement.
+            decision.push_str("; all responses are identical");
+        }
+        trail.decided(None, decision, drawn.nodes.get(choice.sample).copied(), data);
+        let claimed = feedback.get(choice.sample).and_then(|f| f.probability);
+        let confidence = if choice.votes.is_empty() { claimed } else { choice.share };
+        let answer = drawn.candidates.get(choice.sample).and_then(|c| c.answer.clone());
+        Ok(trail.answer(texts[choice.sample], answer, confidence, choice.votes, None))
+    }
+}
+
+/// Makes a strategy of a struct whose only field is a [`Selection`] named `selection`.
+macro_rules! selection_strategy {
+    ($strategy:ident, $name:literal, $summary:literal) => {
+        #[async_trait::async_trait]
+        impl $crate::Strategy for $strategy {
+            fn name(&self) -> &'static str {
+                $name
+            }
+
+            fn summary(&self) -> &'static str {
+                $summary
+            }
+
+            fn triple(&self) -> $crate::Triple {
+                self.selection.triple()
+            }
+
+            fn needs(&self) -> elenchus_evaluate::Needs {
+                self.selection.needs()
+            }
+
+            fn minimum(&self) -> $crate::Minimum {
+                self.selection.minimum()
+            }
+
+            fn estimate(&self, input: &$crate::EstimateInput) -> $crate::Estimate {
+                self.selection.estimate(input)
+            }
+
+            async fn attempt(
+                &self,
+                context: &elenchus_generate::Context,
+                task: &dyn elenchus_task::Task,
+                problem: &elenchus_trace::Problem,
+            ) -> Result<elenchus_trace::Answer, $crate::ControlError> {
+                self.selection.attempt(context, task, problem).await
+            }
+        }
+    };
+}
+pub(crate) use selection_strategy;
