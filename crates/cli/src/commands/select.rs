@@ -59,7 +59,7 @@ struct Selected<'a> {
 pub fn run(command: &Select, global: &Global) -> Result<(), Failure> {
     if command.list {
         for (name, summary) in recorded_methods() {
-            output::line(&format!("{name:<18} {summary}"))?;
+            output::line(&format!("{name:<24} {summary}"))?;
         }
         return Ok(());
     }
