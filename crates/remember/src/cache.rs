@@ -3,11 +3,11 @@
 //! The key is a hash of everything that determines the value (see [`Cache::key`]), so an entry never goes stale and
 //! is only ever removed to make room, least recently used first.
 
+use crate::database::{BUSY_TIMEOUT, write_ahead};
 use crate::error::{RememberError, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// Version of the cache's table. Another version is emptied: a cache may always be lost.
 const CACHE_VERSION: i64 = 1;
@@ -19,8 +19,6 @@ const OVERHEAD_BYTES: u64 = 64;
 const SHRINK_TO: f64 = 0.9;
 /// Uses are noted in the file after this many: a hit then costs a read and not a commit.
 const NOTE_USES_AFTER: usize = 64;
-/// How long to wait for another process's commit.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A size-bounded key-value cache in one SQLite file.
 ///
@@ -90,7 +88,7 @@ impl Cache {
                 .map_err(fail())?;
         }
         transaction.commit().map_err(fail())?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(fail())?;
+        write_ahead(&connection).map_err(fail())?;
         Ok(Cache { inner: Mutex::new(Inner { connection, used: Vec::new() }), path, limit_bytes })
     }
 

@@ -4,6 +4,7 @@
 //! After `kill -9` only the units without an entry are computed again, and since every unit is a function of its
 //! configuration and seed, the final result is that of an undisturbed run.
 
+use crate::database::{BUSY_TIMEOUT, write_ahead};
 use crate::error::{RememberError, Result};
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
@@ -14,7 +15,6 @@ use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// Version of the journal's tables. A reader refuses versions above its own.
 pub const JOURNAL_VERSION: u32 = 1;
@@ -27,8 +27,6 @@ const COMPRESS_FROM_BYTES: usize = 512;
 const LONGEST_KEY: usize = 512;
 /// Largest payload, before compression: far above any unit of work, below SQLite's limit of 1 GB.
 const LARGEST_PAYLOAD: usize = 512 << 20;
-/// How long a writer waits for a reader that holds the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a put did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +73,7 @@ impl Journal {
         let mut connection = Connection::open(&path).map_err(fail())?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(fail())?;
         let found = check_version(&connection, &path)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(fail())?;
+        write_ahead(&connection).map_err(fail())?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail())?;
         if found == 0 {
             let transaction = connection.transaction().map_err(fail())?;

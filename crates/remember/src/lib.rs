@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod checkpoints;
 pub mod data;
+mod database;
 mod error;
 pub mod fs;
 pub mod journal;
