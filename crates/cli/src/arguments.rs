@@ -1,7 +1,9 @@
 //! The command line.
 
 use crate::commands;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use elenchus_task::Split;
 
 /// Makes a language model better with feedback, and shows by measurement that it did.
 #[derive(Debug, Parser)]
@@ -80,4 +82,13 @@ pub enum Command {
     Models(commands::lists::Models),
     /// Completions for a shell, to be sourced
     Completions(commands::lists::Completions),
+}
+
+/// Reads the name of a split.
+pub fn split_parser() -> impl TypedValueParser<Value = Split> {
+    PossibleValuesParser::new(["train", "validation", "test"]).map(|name| match name.as_str() {
+        "train" => Split::Train,
+        "validation" => Split::Validation,
+        _ => Split::Test,
+    })
 }

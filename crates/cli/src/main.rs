@@ -15,7 +15,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| usage(&error));
     match commands::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -23,4 +23,15 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code as u8)
         }
     }
+}
+
+/// Prints what the parser of the command line says: help and version as they are, mistakes with a hint.
+fn usage(error: &clap::Error) -> ! {
+    if error.use_stderr() {
+        let said = error.render();
+        anstream::eprint!("{}", said.ansi());
+        anstream::eprintln!("hint: `--help` behind a command shows its options with an example");
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }

@@ -52,6 +52,8 @@ fn mistakes_on_the_command_line_are_named_with_a_hint_and_code_2() {
         (vec!["models", "nowhere"], "nowhere"),
         (vec!["ask", "1+1", "--voice", "loud"], "compact"),
         (vec!["select", "--method", "bordo", "x.jsonl"], "borda"),
+        (vec!["eval", "--split", "validate"], "validation"),
+        (vec!["eval", "--split", "validation", "--file", "x.jsonl"], "--split"),
         (vec!["recipes", "mine.toml"], "mine.toml"),
     ] {
         let output = elenchus(folder.path(), &arguments);

@@ -1,5 +1,5 @@
 //! The figures of a model card: accuracy per task and number of steps, and what each skill is worth on the model's own
-//! solutions. All problems are of the test split.
+//! solutions.
 
 use crate::objective::TrainingRow;
 use crate::policy::{Policy, RolloutRequest};
@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CardSettings {
+    /// The split of all problems: `test`, or `validation` while settings of the making are being chosen.
+    pub split: Split,
     /// Problems per line.
     pub problems: usize,
     /// Samples per problem at temperature 1.
@@ -159,9 +161,9 @@ impl Measurer<'_, '_> {
     }
 
     fn task_line(&mut self, name: String, skill: Skill, task: &dyn Task) -> Result<TaskLine, LearnError> {
-        let CardSettings { problems, samples, seed } = *self.settings;
+        let CardSettings { split, problems, samples, seed } = *self.settings;
         self.session.observer.phase(0, &name, 2 * problems);
-        let problems = task.problems(Split::Test, problems, mix(seed, 1))?;
+        let problems = task.problems(split, problems, mix(seed, 1))?;
         let prompts: Vec<String> = problems.iter().map(|p| skill.prompt(p, &[])).collect();
         let greedy = self.answers(task, &problems, prompts.clone(), 1, 0.0)?;
         let sampled = self.answers(task, &problems, prompts, samples, 1.0)?;
@@ -200,9 +202,9 @@ impl Measurer<'_, '_> {
     }
 
     fn skill_lines(&mut self) -> Result<Vec<SkillLine>, LearnError> {
-        let CardSettings { problems, samples, seed } = *self.settings;
+        let CardSettings { split, problems, samples, seed } = *self.settings;
         let task = Arithmetic::new(ArithmeticSettings::preset(Preset::Default))?;
-        let problems = task.problems(Split::Test, problems, mix(seed, 1))?;
+        let problems = task.problems(split, problems, mix(seed, 1))?;
         self.session.observer.phase(0, "skills on own samples", 5 * problems.len());
         let prompts = problems.iter().map(|p| Skill::Solve.prompt(p, &[])).collect();
         let own = self.answers(&task, &problems, prompts, samples, 1.0)?;
@@ -359,11 +361,16 @@ fn within_unit(interval: Interval) -> Interval {
 
 impl Card {
     /// The card's tables in Markdown.
-    pub fn markdown(&self, samples: usize) -> String {
+    pub fn markdown(&self, split: Split, samples: usize) -> String {
         let percent =
             |i: &Interval| format!("{:.1} % [{:.1}, {:.1}]", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high);
+        let split = match split {
+            Split::Train => "training",
+            Split::Validation => "validation",
+            Split::Test => "test",
+        };
         let mut text = format!(
-            "| test problems | greedy | one sample | vote of {samples} | pass@{samples} |\n|---|---|---|---|---|\n"
+            "| {split} problems | greedy | one sample | vote of {samples} | pass@{samples} |\n|---|---|---|---|---|\n"
         );
         for line in &self.tasks {
             text.push_str(&format!(

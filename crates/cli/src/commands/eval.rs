@@ -1,6 +1,6 @@
 //! `elenchus eval` and `elenchus compare`
 
-use crate::arguments::Global;
+use crate::arguments::{Global, split_parser};
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::failure::{Code, Failure};
 use crate::kept::{self, KeepOptions, KeptConfig};
@@ -28,7 +28,10 @@ pub struct ProblemOptions {
     /// Problems from a JSON Lines file (GSM8K, MATH and kin) instead of a generated task
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// How many problems of the test split
+    /// The part of a generated task's problems; choose settings on `validation`, measure once on `test`
+    #[arg(long, default_value = "test", value_parser = split_parser(), conflicts_with = "file")]
+    pub split: Split,
+    /// How many problems
     #[arg(long, default_value_t = 200)]
     pub problems: usize,
     /// Problems at once
@@ -50,7 +53,7 @@ impl ProblemOptions {
             crate::settings::set(&mut settings, setting)?;
         }
         let task = elenchus_task::task(&self.task, &settings)?;
-        let problems = task.problems(Split::Test, self.problems, seed)?;
+        let problems = task.problems(self.split, self.problems, seed)?;
         Ok((task, problems))
     }
 }

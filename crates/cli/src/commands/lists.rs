@@ -1,6 +1,6 @@
 //! `elenchus recipes`, `tasks`, `models`, `report`, `completions`
 
-use crate::arguments::{Arguments, Global};
+use crate::arguments::{Arguments, Global, split_parser};
 use crate::failure::{Code, Failure};
 use crate::output;
 use crate::progress::{Display, stop_on_interrupt};
@@ -9,6 +9,7 @@ use elenchus_learn::card::{CardSettings, measure_card};
 use elenchus_learn::{NativePolicy, Session};
 use elenchus_recipe::{State, built_in_or_file, built_in_recipes, models};
 use elenchus_remember::Run;
+use elenchus_task::Split;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -44,7 +45,10 @@ pub struct Models {
     /// Measure the figures of a model card: accuracy per task and number of steps, and every skill on own samples
     #[arg(long)]
     card: bool,
-    /// Test problems per line of the card
+    /// The split of the card's problems; choose among models on `validation`
+    #[arg(long, default_value = "test", requires = "card", value_parser = split_parser())]
+    split: Split,
+    /// Problems per line of the card
     #[arg(long, default_value_t = 400, requires = "card", value_parser = clap::value_parser!(u32).range(1..))]
     problems: u32,
     /// Samples per problem of the card
@@ -138,6 +142,7 @@ pub fn tasks(command: &Tasks, global: &Global) -> Result<(), Failure> {
 
 fn card(mut policy: NativePolicy, command: &Models, global: &Global) -> Result<(), Failure> {
     let settings = CardSettings {
+        split: command.split,
         problems: command.problems as usize,
         samples: command.samples as usize,
         seed: global.seed,
@@ -150,7 +155,7 @@ fn card(mut policy: NativePolicy, command: &Models, global: &Global) -> Result<(
     if global.json {
         return output::json(&card);
     }
-    output::line(card.markdown(settings.samples).trim_end())
+    output::line(card.markdown(settings.split, settings.samples).trim_end())
 }
 
 /// Runs `models`.
