@@ -28,7 +28,7 @@ pub enum State {
     Complete,
 }
 
-/// The place in the taxonomy of arXiv 2407.14507 and 2502.xxxx (sheets 03 and 41): generate, evaluate, control, and who
+/// The place in the taxonomy of arXiv 2407.14507 and 2407.11511 (sheets 03 and 41): generate, evaluate, control, and who
 /// learns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +75,15 @@ pub struct Recipe {
     /// Result of the last full reproduction in `docs/results/`; absent before one has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
+    /// When it helps and when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helps: Option<String>,
+    /// How it differs from the paper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differs: Option<String>,
+    /// Commands that show it, where the usual ones do not fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
     /// Place in the taxonomy.
     pub triple: Triple,
     /// The strategy that `ask`, `eval`, `compare` run.

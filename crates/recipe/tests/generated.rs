@@ -1,7 +1,9 @@
-//! What is generated from the recipes is up to date: the README's table, the schema, and the page of all fields.
+//! What is generated from the recipes is up to date: the README's table, the schema, the page of all
+//! fields, and a page per recipe.
 
 #![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
 
+mod pages;
 mod reference;
 
 use elenchus_recipe::{Recipe, State, built_in_recipes};
@@ -35,7 +37,8 @@ fn the_table_of_recipes_in_the_readme() {
         };
         let id = r.paper.trim_start_matches("arXiv:");
         table.push_str(&format!(
-            "| `{}` | [{id}](https://arxiv.org/abs/{id}) | {} | {state} | {} |\n",
+            "| [`{}`](docs/recipes/{}.md) | [{id}](https://arxiv.org/abs/{id}) | {} | {state} | {} |\n",
+            r.name,
             r.name,
             r.summary,
             r.verdict.as_deref().unwrap_or("not run in full")
@@ -66,4 +69,16 @@ fn the_page_of_all_fields() {
         assert!(page.contains(row), "the page lacks {row}");
     }
     up_to_date(&root().join("docs/reference/recipes.md"), &page);
+}
+
+#[test]
+fn a_page_for_every_recipe() {
+    let folder = root().join("docs/recipes");
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    let recipes = built_in_recipes().expect("all recipes are valid");
+    for recipe in &recipes {
+        up_to_date(&folder.join(format!("{}.md", recipe.name)), &pages::page(&root(), recipe));
+    }
+    let pages = std::fs::read_dir(&folder).expect("the folder can be read").count();
+    assert_eq!(pages, recipes.len(), "a page is left over from a recipe that is gone");
 }

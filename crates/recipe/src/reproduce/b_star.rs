@@ -6,6 +6,7 @@ use elenchus_learn::policy::Policy;
 use elenchus_learn::reward::StepReward;
 use elenchus_learn::rollouts::mix;
 use elenchus_learn::rounds::{RoundSettings, RoundsResult, improve};
+use elenchus_learn::step_reward::{StepRewardSettings, train_step_reward};
 use elenchus_measure::{
     Axis, Bootstrap, Cell, Chart, Interval, Plot, Scale, Section, Series, Table, compare_over_seeds,
     student_interval,
@@ -22,11 +23,22 @@ struct Settings {
     seeds: usize,
     /// Which arms run beside `b-star` and `fixed`: `temperature-only`, `threshold-only`, `frozen`.
     ablations: Vec<String>,
-    /// Settings of the arithmetic problems: the model needs headroom on them.
+    /// The problems: the model needs headroom on them, and right answers should have several forms.
+    task: TaskChoice,
+    /// How the model of step scores is made for this task; absent: the one that lies beside the model's weights.
     #[serde(default)]
-    task: serde_json::Value,
+    step_reward: Option<StepRewardSettings>,
     /// Threshold of the fixed arm. The paper's 0 for raw step scores around 0.
     fixed_threshold: f64,
+}
+
+/// A task by name, and its settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TaskChoice {
+    name: String,
+    #[serde(default)]
+    settings: serde_json::Value,
 }
 
 /// An arm: how it differs, and its results by (model, seed).
@@ -82,14 +94,26 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     if let Some(wrong) = settings.ablations.iter().find(|a| !known.contains(&a.as_str())) {
         return Err(input.refuse(&format!("ablation `{wrong}` is none of {}", known.join(", "))));
     }
-    let task = elenchus_task::task("arithmetic", &settings.task)?;
+    let task = elenchus_task::task(&settings.task.name, &settings.task.settings)?;
     let mut arms = arms(&settings);
+    let mut qualities = Vec::new();
     for (m, name) in input.models.iter().enumerate() {
+        let mut steps = match (&settings.step_reward, settings.rounds.reward.step) {
+            (Some(training), StepReward::Learned) => {
+                let mut policy = models::load(name)?.policy();
+                let seed = mix(input.seed, 500 + m as u64);
+                let label = format!("steps/{m}");
+                let (model, quality) =
+                    train_step_reward(&mut policy, task.as_ref(), training, seed, &label, input.session)?;
+                qualities.push(quality);
+                Some(model)
+            }
+            _ => models::step_reward(&settings.rounds, name)?,
+        };
         for s in 0..settings.seeds {
             let seed = mix(input.seed, (m * 1000 + s) as u64);
             for arm in &mut arms {
                 let mut policy = models::load(name)?.policy();
-                let mut steps = models::step_reward(&arm.settings, name)?;
                 let label = format!("{}/{m}/{s}", arm.name);
                 let step_model = steps.as_mut().map(|p| p as &mut dyn Policy);
                 let task = task.as_ref();
@@ -100,7 +124,14 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             }
         }
     }
-    findings(input, &settings, &arms)
+    let mut findings = findings(input, &settings, &arms)?;
+    if !qualities.is_empty() {
+        let text: Vec<String> = qualities.iter().map(|q| format!("{q:.3}")).collect();
+        findings
+            .notes
+            .push(format!("AUROC of the model of step scores on validation steps: {}.", text.join(", ")));
+    }
+    Ok(findings)
 }
 
 fn last_greedy(result: &RoundsResult) -> Vec<f64> {

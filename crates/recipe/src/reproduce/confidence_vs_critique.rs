@@ -1,6 +1,7 @@
 //! Confidence and critique (arXiv 2412.19513): what a second try keeps (CL) and repairs (CS), and training that moves
 //! each of them. Arms differ in their rows only: same start, same optimiser steps, same tokens per step.
 
+use super::label_correction::{self, Estimates, LabelSettings};
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
 use elenchus_learn::objective::{Sft, TrainingRow};
@@ -34,6 +35,8 @@ struct Settings {
     ratios: Vec<f64>,
     /// Training seeds per model.
     seeds: usize,
+    /// The two ways to estimate, compared.
+    labels: LabelSettings,
 }
 
 /// What an arm learns from.
@@ -97,11 +100,13 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let mut start = arm("start", Rows::Plain, "");
     let mut resample: Vec<Vec<[f64; 3]>> = Vec::new();
     let test = task.problems(Split::Test, settings.questions, mix(input.seed, 1))?;
+    let mut estimates = Vec::new();
     for (m, name) in input.models.iter().enumerate() {
         let mut policy = models::load(name)?.policy();
         let material = material(input, &settings, &mut policy, task, &format!("{m}"))?;
         let key = |what: &str, seed: usize| format!("{m}/{seed}/{what}");
         start.dialogues.push(measure(input, &settings, &mut policy, task, &test, "", &key("start", 0))?);
+        estimates.push(label_correction::run(input, settings.labels, &mut policy, name)?);
         for seed in 0..settings.seeds {
             let mut trained: Option<(Rows, Box<dyn Policy>)> = None;
             for arm in arms.iter_mut().chain(&mut sweep) {
@@ -129,7 +134,36 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             }
         }
     }
-    findings(input, &settings, &start, &arms, &sweep, &resample)
+    let mut findings = findings(input, &settings, &start, &arms, &sweep, &resample)?;
+    compared(&mut findings, &estimates, settings.labels);
+    Ok(findings)
+}
+
+/// How far the estimates from label probabilities and from sampled dialogues lie apart.
+fn compared(findings: &mut Findings, estimates: &[Estimates], settings: LabelSettings) {
+    let mut table =
+        Table::new("Two estimates on four-option questions", ["estimate", "Acc1", "Acc2", "CL", "CS"])
+            .note("The starting model, answering at once; the same questions, one pair of rows per model.");
+    let optional = |value: Option<f64>| value.map_or(Cell::Missing, Cell::Percent);
+    for found in estimates {
+        for (name, m) in [("label probabilities", &found.labels), ("sampled dialogues", &found.samples)] {
+            table = table.row([
+                Cell::Text(name.into()),
+                Cell::Percent(m.acc1),
+                Cell::Percent(m.acc2),
+                optional(m.cl),
+                optional(m.cs),
+            ]);
+        }
+    }
+    findings.tables.push(table);
+    if let Some(largest) = estimates.iter().map(Estimates::distance).reduce(f64::max) {
+        findings.estimates.insert("labels-agree".into(), Interval::exact(-largest));
+    }
+    findings.notes.push(format!(
+        "Label probabilities against {} sampled dialogues per question, {} questions.",
+        settings.dialogues, settings.questions
+    ));
 }
 
 /// Reference solutions and own wrong answers on training questions.

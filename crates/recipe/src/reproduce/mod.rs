@@ -2,6 +2,7 @@
 
 mod b_star;
 mod confidence_vs_critique;
+mod label_correction;
 mod self_certainty;
 
 use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};

@@ -1,0 +1,122 @@
+//! The pages `docs/recipes/NAME.md`: what a recipe file says, and the doc comment of the part it names.
+
+use elenchus_recipe::{Kind, Recipe};
+use std::path::Path;
+
+/// The page of one recipe.
+pub fn page(root: &Path, recipe: &Recipe) -> String {
+    let id = recipe.paper.trim_start_matches("arXiv:");
+    let mut page = format!(
+        "# {}\n\nGenerated from `recipes/{}.toml` and the doc comment of its part: \
+         `ELENCHUS_UPDATE=1 cargo test --release -p elenchus-recipe --test generated`.\n\n\
+         *{}*, [arXiv {id}](https://arxiv.org/abs/{id}).\n\n{}.\n\n",
+        recipe.name, recipe.name, recipe.title, recipe.summary
+    );
+    let mut row = |name: &str, value: &str| page.push_str(&format!("| {name} | {value} |\n"));
+    row("", "");
+    row("---", "---");
+    row("generate", &recipe.triple.generate);
+    row("evaluate", &recipe.triple.evaluate);
+    row("control", &recipe.triple.control);
+    row("learner", &recipe.triple.learner);
+    row("verdict", recipe.verdict.as_deref().unwrap_or("not run in full"));
+    if let Some(part) = &recipe.strategy {
+        page.push_str(&strategy(root, &part.name));
+    }
+    if let Some(helps) = &recipe.helps {
+        page.push_str(&format!("\n## When it helps\n\n{}\n", helps.trim()));
+    }
+    if let Some(differs) = &recipe.differs {
+        page.push_str(&format!("\n## How it differs from the paper\n\n{}\n", differs.trim()));
+    }
+    page.push_str(&format!("\n## Try it\n\n```sh\n{}\n```\n", example(recipe).join("\n")));
+    page.push_str(&acceptance(root, recipe));
+    page
+}
+
+/// What the part does, what it needs and costs, and where its settings stand.
+fn strategy(root: &Path, name: &str) -> String {
+    let Some(entry) = elenchus_control::strategies().into_iter().find(|entry| entry.name == name) else {
+        return String::new();
+    };
+    let mut text = format!("\n## Method\n\n{}\n", method(root, name));
+    text.push_str(&format!("\n## Cost and needs\n\nCosts {}.\n", entry.cost));
+    let mut capable = |role: &elenchus_evaluate::RoleNeeds| {
+        let mut wants = Vec::new();
+        for (needed, what) in [
+            (role.logprobs, "log-probabilities of the tokens it writes"),
+            (role.score, "scores of given text"),
+            (role.distributions, "statistics of the full token distributions"),
+            (role.top_logprobs > 0, "the likeliest tokens at each position"),
+            (role.prefix, "continuing a begun answer"),
+        ] {
+            if needed {
+                wants.push(what);
+            }
+        }
+        let wants = if wants.is_empty() { "sampling only".into() } else { wants.join(", ") };
+        text.push_str(&format!("Role `{}`: {wants}.\n", role.role));
+    };
+    entry.needs.roles.iter().for_each(&mut capable);
+    text.push_str(&format!("\nSettings: [reference](../reference/recipes.md#{name}).\n"));
+    text
+}
+
+/// The doc comment of the strategy's type, as it stands in the source.
+fn method(root: &Path, name: &str) -> String {
+    let file = root.join(format!("crates/control/src/{}.rs", name.replace('-', "_")));
+    let source = std::fs::read_to_string(&file).unwrap_or_default();
+    let type_name: String = name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+    let mut comment: Vec<&str> = Vec::new();
+    for line in source.lines() {
+        if let Some(said) = line.strip_prefix("///") {
+            comment.push(said.strip_prefix(' ').unwrap_or(said));
+        } else if line.starts_with(&format!("pub struct {type_name} ")) {
+            return comment.join("\n").replace("[`crate::", "[`");
+        } else if !line.starts_with("#[") {
+            comment.clear();
+        }
+    }
+    panic!("{} has no documented `pub struct {type_name}`", file.display());
+}
+
+fn example(recipe: &Recipe) -> Vec<String> {
+    let name = &recipe.name;
+    let mut lines = recipe.examples.clone();
+    if lines.is_empty() && recipe.kind == Kind::TestTime && recipe.strategy.is_some() {
+        lines.push(format!(
+            "elenchus compare --strategy self-consistency --strategy {name} --task arithmetic --problems 200"
+        ));
+        lines.push(format!(
+            "elenchus ask 'What is 17 * 23 - 4?' --strategy {name} --endpoint http://localhost:11434/v1 --model qwen3:4b"
+        ));
+    }
+    if lines.is_empty() && recipe.rounds.is_some() {
+        lines.push(format!("elenchus improve --recipe {name}"));
+    }
+    if recipe.acceptance.is_some() {
+        lines.push(format!("elenchus reproduce {name} --quick"));
+    }
+    lines
+}
+
+fn acceptance(root: &Path, recipe: &Recipe) -> String {
+    let Some(acceptance) = &recipe.acceptance else { return String::new() };
+    let mut text = format!(
+        "\n## What must hold\n\nOn `{}`, against {}; budgets: {}.\n\n| claim | at least | interval above | required |\n|---|---|---|---|\n",
+        acceptance.task, acceptance.baseline, acceptance.budget
+    );
+    for claim in &acceptance.claims {
+        text.push_str(&format!(
+            "| {} | {} | {} | {} |\n",
+            claim.text.replace('|', "\\|"),
+            claim.at_least,
+            claim.above.map_or("–".to_string(), |above| above.to_string()),
+            if claim.required { "yes" } else { "observation" }
+        ));
+    }
+    if root.join(format!("docs/results/{}.md", recipe.name)).exists() {
+        text.push_str(&format!("\nWhat was found: [result](../results/{}.md).\n", recipe.name));
+    }
+    text
+}
