@@ -59,6 +59,7 @@ pub fn step_rows(
     problems: usize,
     samples: usize,
     seed: u64,
+    name: &str,
     session: &Session<'_>,
 ) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
     let problems = task.problems(split, problems, mix(seed, 1))?;
@@ -70,7 +71,7 @@ pub fn step_rows(
         distributions: false,
     };
     session.observer.phase(0, "steps to label", problems.len());
-    let judged = judged_rollouts(policy, task, &problems, &settings, &format!("steps/{split:?}"), session)?;
+    let judged = judged_rollouts(policy, task, &problems, &settings, &format!("{name}/{split:?}"), session)?;
     let mut rows = Vec::new();
     for (problem, samples) in problems.iter().zip(&judged) {
         let mut seen = std::collections::HashSet::new();
@@ -97,18 +98,28 @@ pub fn step_rows(
     Ok(rows)
 }
 
-/// Trains a step reward model from the policy's own samples; returns it with its AUROC over validation steps.
+/// Trains a step reward model from the policy's own samples; returns it with its AUROC over validation steps. `name` is
+/// the prefix of its units in the journal.
 pub fn train_step_reward(
     policy: &mut NativePolicy,
     task: &dyn Task,
     settings: &StepRewardSettings,
     seed: u64,
+    name: &str,
     session: &Session<'_>,
 ) -> Result<(NativePolicy, f64), LearnError> {
     let (problems, samples) = (settings.problems, settings.samples);
-    let rows = step_rows(policy, task, Split::Train, problems, samples, mix(seed, 1), session)?;
-    let held_out =
-        step_rows(policy, task, Split::Validation, settings.validation, samples, mix(seed, 2), session)?;
+    let rows = step_rows(policy, task, Split::Train, problems, samples, mix(seed, 1), name, session)?;
+    let held_out = step_rows(
+        policy,
+        task,
+        Split::Validation,
+        settings.validation,
+        samples,
+        mix(seed, 2),
+        name,
+        session,
+    )?;
     let mut model = policy.model().clone();
     model.heads = vec![ScalarHead::zeros(HEAD, None, model.config().hidden_size)];
     let mut reward = NativePolicy::new(model, Arc::clone(policy.tokenizer()), Trainable::All, 0);

@@ -64,7 +64,14 @@ pub fn execute(config: &PretrainConfig, run: &Run, global: &Global) -> Result<()
     let outcome = outcome.and_then(|()| {
         policy.save(&folder, false)?;
         let task = elenchus_task::task("arithmetic", &serde_json::Value::Null)?;
-        train_step_reward(&mut policy, task.as_ref(), &config.settings.step_reward, config.seed, &session)
+        train_step_reward(
+            &mut policy,
+            task.as_ref(),
+            &config.settings.step_reward,
+            config.seed,
+            "steps",
+            &session,
+        )
     });
     display.finish();
     let (reward, quality) = outcome?;
