@@ -63,7 +63,7 @@ pub(super) fn run(program: &str, suite: &Suite, bounds: &Bounds) -> Result<Attem
     let job = serde_json::to_vec(&job).map_err(|error| broken(error.to_string(), "report this"))?;
     let mut helper = take(bounds.memory_bytes)?;
     // The interpreter keeps its limit itself; this deadline is for operations in which it does not look at the clock.
-    let deadline = Instant::now() + Duration::from_secs_f64(bounds.seconds * 2.0 + 1.0);
+    let deadline = Instant::now() + Duration::from_secs_f64(bounds.seconds * 2.0 + 5.0);
     helper.send(b'Q', &job);
     let ended =
         |outcome| Ok(Attempt::Ran(Tally::new(suite.tests.len()).report(Some(outcome), Engine::Embedded)));

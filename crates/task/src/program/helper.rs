@@ -232,6 +232,10 @@ impl Helper {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // The other end closes when the last process of the jail is gone.
+        let mut rest = Until { channel: &self.channel, deadline: Instant::now() + Duration::from_secs(5) };
+        let mut buffer = [0; 4096];
+        while rest.read(&mut buffer).is_ok_and(|count| count > 0) {}
     }
 }
 

@@ -172,7 +172,10 @@ impl Operation {
             Operation::Sort => "sorted(numbers)".to_string(),
             Operation::First(k) => format!("numbers[:{k}]"),
             Operation::Drop(k) => format!("numbers[{k}:]"),
-            Operation::Distinct => "list(dict.fromkeys(numbers))".to_string(),
+            Operation::Distinct => {
+                "[number for place, number in enumerate(numbers) if number not in numbers[:place]]"
+                    .to_string()
+            }
             Operation::Totals => "[sum(numbers[:place + 1]) for place in range(len(numbers))]".to_string(),
             Operation::Differences => {
                 "[numbers[place + 1] - numbers[place] for place in range(len(numbers) - 1)]".to_string()

@@ -1,14 +1,20 @@
-# Holds the program under test. Speaks frames on descriptor 0: length, kind, JSON.
+# Holds the program under test. Speaks frames on a socket: length, kind, JSON.
 import json
 import os
-import sys
+
+# The channel moves away, so that a program that reads its input finds nothing.
+CHANNEL = os.dup(0)
+try:
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+except OSError:
+    os.close(0)
 
 
 def receive():
     def exactly(count):
         data = b""
         while len(data) < count:
-            more = os.read(0, min(count - len(data), 1 << 20))
+            more = os.read(CHANNEL, min(count - len(data), 1 << 20))
             if not more:
                 os._exit(0)
             data += more
@@ -23,7 +29,7 @@ def send(kind, value):
     data = kind + json.dumps(value).encode()
     data = len(data).to_bytes(4, "little") + data
     while data:
-        data = data[os.write(0, data):]
+        data = data[os.write(CHANNEL, data):]
 
 
 def encode(value, depth=0):

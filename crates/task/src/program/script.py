@@ -10,6 +10,10 @@ class FromProgram:
     last = None
 
 
+class Unpassable(BaseException):
+    """The fault of a test. No `except Exception` of a test takes it for an answer."""
+
+
 class Opaque:
     """Stands for an object of the program: true or false, and equal to nothing."""
 
@@ -57,7 +61,7 @@ def encode(value):
     for name, types in (("l", list), ("t", tuple), ("s", set), ("f", frozenset), ("l", range)):
         if isinstance(value, types):
             return [name, [encode(item) for item in value]]
-    raise NotImplementedError("a test passes a " + type(value).__name__ + " to the program")
+    raise Unpassable("a test passes a " + type(value).__name__ + " to the program")
 
 
 def decode(value):

@@ -57,7 +57,8 @@ pub struct ProgramSettings {
     pub runner: Runner,
     /// The CPython command: a name on the PATH, or a path.
     pub python: String,
-    /// Seconds of CPU time per run, all tests together; twice as long on the clock.
+    /// Seconds per run, all tests together: of the clock in the embedded interpreter; of CPU time (rounded up) in CPython,
+    /// where a run may take four times as long and 5 seconds more by the clock.
     pub seconds: f64,
     /// MiB of memory that a run may use.
     pub memory_mib: u64,

@@ -60,7 +60,7 @@ fn limit(resource: Resource, most: u64) -> Result<(), String> {
 }
 
 /// Runs a command in the jail and waits for it. `ready` is called when everything is in force, before the command
-/// starts. Ends as the command ended: with its exit status, or by its signal.
+/// starts. Returns its exit status, or 128 + the number of the signal that ended it.
 pub fn run_jailed(request: &JailRequest, ready: impl FnOnce(JailReport)) -> Result<i32, String> {
     // The jail does not outlive the one who waits for it.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(said("PR_SET_PDEATHSIG"))?;
@@ -103,7 +103,10 @@ pub fn run_jailed(request: &JailRequest, ready: impl FnOnce(JailReport)) -> Resu
         setrlimit(Resource::RLIMIT_FSIZE, file, file)?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
         setrlimit(Resource::RLIMIT_NOFILE, 64, 64)?;
-        setrlimit(Resource::RLIMIT_NPROC, 64, 64)?;
+        if own_root {
+            // Elsewhere all processes of the user would count. Processes are refused by the filter in any case.
+            setrlimit(Resource::RLIMIT_NPROC, 64, 64)?;
+        }
         let failed = |_| std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         if let Some(rules) = rules.take() {
             let status = rules.restrict_self().map_err(|_| failed(()))?;
@@ -124,9 +127,9 @@ pub fn run_jailed(request: &JailRequest, ready: impl FnOnce(JailReport)) -> Resu
     ready(report);
     let status =
         command.status().map_err(|error| format!("`{}` cannot be run: {error}", request.executable))?;
-    if let Some(signal) = status.signal().and_then(|signal| Signal::try_from(signal).ok()) {
-        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-        let _ = nix::sys::signal::raise(signal);
+    // As shells do it: a signal sent to ourselves might be caught by what the Rust runtime installs.
+    if let Some(signal) = status.signal() {
+        return Ok(128 + signal);
     }
     Ok(status.code().unwrap_or(1))
 }
