@@ -15,6 +15,8 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Programs are run in processes of this executable; does not return in those.
+    elenchus_task::program::serve_when_asked();
     let arguments = Arguments::try_parse().unwrap_or_else(|error| usage(&error));
     match commands::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

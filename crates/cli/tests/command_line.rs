@@ -90,6 +90,44 @@ fn selection_over_recorded_samples() {
     assert!(matches!(code(&first), 0 | 3), "the second question has no score: {}", stderr(&first));
 }
 
+/// Programs are run by this very executable, in processes of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn programs_of_a_file_are_run_against_their_tests() {
+    let folder = scratch();
+    write(
+        folder.path(),
+        "mbpp.jsonl",
+        concat!(
+            r#"{"task_id":1,"text":"Add one to a number.","code":"def more(x): return x + 1","test_list":["assert more(1) == 2","assert more(5) == 6"]}"#,
+            "\n",
+            r#"{"task_id":2,"text":"Turn a list around.","code":"def back(x): return x[::-1]","test_list":["assert back([1, 2]) == [2, 1]"]}"#,
+            "\n"
+        ),
+    );
+    write(
+        folder.path(),
+        "samples.jsonl",
+        concat!(
+            r#"{"id":"MBPP/1","question":"Add one to a number.","samples":[{"text":"Like this:\n```python\ndef more(x):\n    return x + 1\n```"}]}"#,
+            "\n",
+            r#"{"id":"MBPP/2","question":"Turn a list around.","samples":[{"text":"```python\ndef back(x):\n    return x\n```"}]}"#,
+            "\n"
+        ),
+    );
+    let run = |more: &[&str]| {
+        let always = ["eval", "--task", "program", "--file", "mbpp.jsonl", "--replay", "samples.jsonl", "--json"];
+        elenchus(folder.path(), &[&always[..], more].concat())
+    };
+    let measured = json(&run(&["--task-set", "runner=embedded"]));
+    assert_eq!(measured["problems"], 2, "{measured}");
+    assert_eq!(measured["accuracy"]["value"], 0.5, "one program is right, one is wrong: {measured}");
+    let missing = run(&["--task-set", "runner=cpython", "--task-set", "python=no-such-python"]);
+    assert_ne!(code(&missing), 0, "without an interpreter nothing is called wrong");
+    let text = stderr(&missing);
+    assert!(text.contains("no-such-python") && text.contains("hint:"), "{text}");
+}
+
 #[test]
 fn pairs_are_verified() {
     let folder = scratch();

@@ -7,6 +7,7 @@ pub mod choice;
 pub mod countdown;
 pub mod file;
 pub mod math;
+pub mod program;
 mod registry;
 mod settings;
 mod skill;
@@ -45,6 +46,14 @@ pub enum TaskError {
         /// The file, or the name of a text.
         path: String,
         /// What is wrong, with the line where there is one.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The machinery that runs programs failed. Never the fault of a reply, so never a verdict on one.
+    #[error("sandbox: {problem}\nhint: {hint}")]
+    Sandbox {
+        /// What is wrong.
         problem: String,
         /// What to do.
         hint: String,

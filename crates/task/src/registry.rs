@@ -4,6 +4,7 @@ use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
 use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
 use crate::math::{self, MathSettings, MathTask};
+use crate::program::{self, ProgramSettings, ProgramTask};
 use crate::{Task, TaskError};
 use elenchus_trace::nearest;
 use serde_json::Value;
@@ -54,6 +55,12 @@ pub static TASKS: &[TaskEntry] = &[
         summary: math::SUMMARY,
         schema: schema::<MathSettings>,
         make: |settings| Ok(Box::new(MathTask::open(&MathSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: program::TASK,
+        summary: program::SUMMARY,
+        schema: schema::<ProgramSettings>,
+        make: |settings| Ok(Box::new(ProgramTask::open(ProgramSettings::from_value(settings)?)?)),
     },
 ];
 

@@ -9,11 +9,14 @@ use clap::Args;
 use elenchus_generate::CancelToken;
 use elenchus_measure::{Bootstrap, Comparison, Interval, accuracy, compare, holm};
 use elenchus_remember::Run;
-use elenchus_task::{Split, Task};
+use elenchus_task::choice::{self, Choice, ChoiceSettings};
+use elenchus_task::math::MathTask;
+use elenchus_task::program::{self, ProgramSettings, ProgramTask};
+use elenchus_task::{Split, Task, TaskError};
 use elenchus_trace::{Answer, Problem, Usage};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which problems.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -25,7 +28,8 @@ pub struct ProblemOptions {
     /// Change a setting of the task
     #[arg(long = "task-set", value_name = "NAME=VALUE")]
     pub task_settings: Vec<String>,
-    /// Problems from a JSON Lines file (GSM8K, MATH and kin) instead of a generated task
+    /// Problems from a JSON Lines file instead of a generated task: GSM8K, MATH and kin; with `--task program` HumanEval
+    /// or MBPP, with `--task choice` lettered questions
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The part of a generated task's problems; choose settings on `validation`, measure once on `test`
@@ -42,19 +46,44 @@ pub struct ProblemOptions {
 impl ProblemOptions {
     /// The task and its problems.
     pub fn load(&self, seed: u64) -> Result<(Box<dyn Task>, Vec<Problem>), Failure> {
-        if let Some(file) = &self.file {
-            let task = elenchus_task::math::MathTask::from_path(file)
-                .map_err(|error| Failure { code: Code::Input, message: error.to_string() })?;
-            let problems = task.all().iter().take(self.problems).cloned().collect();
-            return Ok((Box::new(task), problems));
-        }
         let mut settings = serde_json::json!({});
         for setting in &self.task_settings {
             crate::settings::set(&mut settings, setting)?;
         }
+        if let Some(file) = &self.file {
+            return self.from_file(file, settings);
+        }
         let task = elenchus_task::task(&self.task, &settings)?;
         let problems = task.problems(self.split, self.problems, seed)?;
         Ok((task, problems))
+    }
+
+    /// The first rows of a file, as problems of the task that was named.
+    fn from_file(
+        &self,
+        file: &Path,
+        mut settings: serde_json::Value,
+    ) -> Result<(Box<dyn Task>, Vec<Problem>), Failure> {
+        let input = |error: TaskError| Failure { code: Code::Input, message: error.to_string() };
+        settings["path"] = serde_json::json!(file);
+        let first = |rows: &[Problem]| rows.iter().take(self.problems).cloned().collect();
+        match self.task.as_str() {
+            program::TASK => {
+                let task = ProgramTask::open(ProgramSettings::from_value(&settings)?).map_err(input)?;
+                let problems = first(task.all());
+                Ok((Box::new(task), problems))
+            }
+            choice::TASK => {
+                let task = Choice::open(&ChoiceSettings::from_value(&settings)?).map_err(input)?;
+                let problems = first(&task.rows().problems);
+                Ok((Box::new(task), problems))
+            }
+            _ => {
+                let task = MathTask::from_path(file).map_err(input)?;
+                let problems = first(task.all());
+                Ok((Box::new(task), problems))
+            }
+        }
     }
 }
 
