@@ -60,6 +60,8 @@ failures! {
         elenchus_recipe::RecipeError::Learn(error) => learn(error),
         elenchus_recipe::RecipeError::Remember(error) => storage(error),
         elenchus_recipe::RecipeError::Native(_) => Code::Model,
+        elenchus_recipe::RecipeError::Control(error) => control(error),
+        elenchus_recipe::RecipeError::Generate(error) => generate(error),
         _ => Code::Usage,
     },
     elenchus_control::ControlError => |error| control(error),

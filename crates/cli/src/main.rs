@@ -3,6 +3,7 @@
 mod arguments;
 mod asking;
 mod commands;
+mod correction;
 mod failure;
 mod files;
 mod kept;

@@ -1,5 +1,6 @@
 //! Critique, refine, and keep what is not worse.
 
+use crate::attempts::{Account, attempt, budget_over};
 use crate::draw::ask;
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
@@ -7,15 +8,15 @@ use crate::{
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{
-    Candidate, CandidateSize, Critic, CriticSettings, EvaluateError, EvaluateInput, Evaluator, Needs,
-    RoleNeeds, evaluate_all, evaluator,
+    Candidate, CandidateSize, Critic, CriticSettings, EvaluateInput, Evaluator, Needs, RoleNeeds,
+    evaluate_all, evaluator,
 };
-use elenchus_generate::{ACTOR, Context, GenerateError, GenerateRequest, LogprobDetail, PromptSlots};
+use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots};
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Feedback, NodeId, Outcome, Problem, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// When a refined solution takes the place of the incumbent. One that lost the answer never does.
@@ -70,25 +71,6 @@ impl Default for CritiqueAndRefineSettings {
     }
 }
 
-/// What refinements did, without knowing what is right; stands in the trace of every answer of the loop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transitions {
-    /// Refined solutions that were taken over.
-    pub accepted: usize,
-    /// Refined solutions that were not.
-    pub rejected: usize,
-    /// Refined solutions with an answer equivalent to the incumbent's.
-    pub same_answer: usize,
-    /// With another answer.
-    pub changed_answer: usize,
-    /// With an answer where the incumbent has none.
-    pub gained_answer: usize,
-    /// Without an answer where the incumbent has one.
-    pub lost_answer: usize,
-    /// Without an answer, as the incumbent.
-    pub still_no_answer: usize,
-}
-
 /// Solves once; then up to `rounds` times a critic checks the incumbent solution step by step, a refiner writes it anew
 /// with the critique before it, and an acceptance test decides which of the two stays. Stops when the critic finds no
 /// error, abstains, the rounds are over, or the budget is (the incumbent is then the answer).
@@ -117,7 +99,6 @@ enum Stop {
     Rounds,
     NoError,
     Abstained(String),
-    Budget(String),
 }
 
 impl CritiqueAndRefine {
@@ -274,7 +255,7 @@ impl CritiqueAndRefine {
         trail: &mut Trail,
         place: Place<'_>,
         incumbent: &mut Solution,
-        transitions: &mut Transitions,
+        account: &mut Account,
         detail: LogprobDetail,
     ) -> Result<Stop, ControlError> {
         for round in 1..=self.settings.rounds {
@@ -300,16 +281,14 @@ impl CritiqueAndRefine {
                 continue;
             };
             let mut refined = Solution { candidate, node, critique: None, score: None, attempts: 0 };
-            transitions.count(place, &incumbent.candidate, &refined.candidate);
             let (accepted, reason) = self.accepts(trail, place, incumbent, &mut refined).await?;
             let word = if accepted { "accepted" } else { "rejected" };
             let kept = if accepted { refined.node } else { incumbent.node };
             trail.decided(Some(stage), format!("{word}: {reason}"), Some(kept), Value::Null);
+            let made = attempt(round, Some(refined.node), &refined.candidate, accepted, reason);
+            account.later(trail, task, problem, incumbent.candidate.answer.as_deref(), made);
             if accepted {
-                transitions.accepted += 1;
                 *incumbent = refined;
-            } else {
-                transitions.rejected += 1;
             }
         }
         Ok(Stop::Rounds)
@@ -322,21 +301,6 @@ struct Place<'a> {
     context: &'a Context,
     task: &'a dyn Task,
     problem: &'a Problem,
-}
-
-impl Transitions {
-    fn count(&mut self, place: Place<'_>, before: &Candidate, after: &Candidate) {
-        let counter = match (&before.answer, &after.answer) {
-            (Some(left), Some(right)) if place.task.equivalent(place.problem, left, right) => {
-                &mut self.same_answer
-            }
-            (Some(_), Some(_)) => &mut self.changed_answer,
-            (None, Some(_)) => &mut self.gained_answer,
-            (Some(_), None) => &mut self.lost_answer,
-            (None, None) => &mut self.still_no_answer,
-        };
-        *counter += 1;
-    }
 }
 
 /// Whether a critique that was read calls nothing wrong.
@@ -420,27 +384,15 @@ impl Strategy for CritiqueAndRefine {
             return Ok(trail.answer("", None, None, Vec::new(), Some("the model gave no response".into())));
         };
         let mut incumbent = Solution { candidate, node, critique: None, score: None, attempts: 0 };
-        let mut transitions = Transitions::default();
-        let stop = match self.rounds(&mut trail, place, &mut incumbent, &mut transitions, detail).await {
-            Ok(stop) => stop,
-            Err(
-                ControlError::Generate(error @ GenerateError::Budget { .. })
-                | ControlError::Evaluate(EvaluateError::Generate(error @ GenerateError::Budget { .. })),
-            ) => {
-                trail.failed(Some(incumbent.node), error.to_string());
-                Stop::Budget(error.to_string())
-            }
-            Err(error) => return Err(error),
+        let mut account = Account::default();
+        account.first(&trail, Some(incumbent.node), None, incumbent.candidate.answer.as_deref());
+        let why = match self.rounds(&mut trail, place, &mut incumbent, &mut account, detail).await {
+            Ok(Stop::Rounds) => "the rounds are over".to_string(),
+            Ok(Stop::NoError) => "the critic finds no error".into(),
+            Ok(Stop::Abstained(reason)) => format!("the critic abstained: {reason}"),
+            Err(error) => budget_over(&mut trail, Some(incumbent.node), error)?,
         };
-        let why = match &stop {
-            Stop::Rounds => "the rounds are over".to_string(),
-            Stop::NoError => "the critic finds no error".to_string(),
-            Stop::Abstained(reason) => format!("the critic abstained: {reason}"),
-            Stop::Budget(reason) => {
-                format!("the budget is over: {}", reason.lines().next().unwrap_or_default())
-            }
-        };
-        trail.decided(Some(incumbent.node), why, Some(incumbent.node), json!({ "transitions": transitions }));
+        account.close(&mut trail, why, Some(incumbent.node));
         let confidence = incumbent.score.as_ref().and_then(|feedback| feedback.probability);
         let Candidate { completion, answer } = incumbent.candidate;
         let abstained =
@@ -453,21 +405,17 @@ impl Strategy for CritiqueAndRefine {
 mod tests {
     use super::*;
     use crate::testing::{away, compact, context, context_with, run};
+    use crate::{AttemptLog, Transitions};
     use elenchus_generate::Scripted;
-    use elenchus_trace::{Budget, NodeKind};
+    use elenchus_trace::Budget;
+    use serde_json::json;
 
     fn strategy(settings: CritiqueAndRefineSettings) -> CritiqueAndRefine {
         CritiqueAndRefine::new(settings).unwrap()
     }
 
     fn transitions(answer: &Answer) -> Transitions {
-        let data = answer.trace.nodes.iter().rev().find_map(|node| match &node.kind {
-            NodeKind::Decided { data, .. } if data.get("transitions").is_some() => {
-                Some(data["transitions"].clone())
-            }
-            _ => None,
-        });
-        serde_json::from_value(data.unwrap()).unwrap()
+        AttemptLog::of(&answer.trace).unwrap().transitions
     }
 
     const WRONG: &str = "a=2+5=8;b=8#8";

@@ -4,9 +4,11 @@
 //! recorded samples. Does not know: how a response is judged (crate `evaluate`), how a model is reached (crate
 //! `generate`), or weights.
 
+mod attempts;
 mod ballot;
 mod best_of_n;
 mod borda;
+mod closed_loop_critique;
 mod critique_and_refine;
 mod draw;
 mod fobar;
@@ -14,8 +16,10 @@ mod masks;
 mod path;
 mod recorded;
 mod registry;
+mod retry_with_feedback;
 mod rpc;
 mod selection;
+mod self_check;
 mod self_consistency;
 mod single;
 mod strategy;
@@ -27,10 +31,14 @@ mod universal_self_consistency;
 mod vote;
 mod weibull;
 
+pub use attempts::{Attempt, AttemptLog, Transitions};
 pub use ballot::{Ballot, Choice, Power, Rule, borda_weights, choose, rule_of_thumb};
 pub use best_of_n::{BestOfN, BestOfNSettings};
 pub use borda::{Borda, BordaRule, BordaSettings};
-pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings, Transitions};
+pub use closed_loop_critique::{
+    ClosedLoopCritique, ClosedLoopCritiqueSettings, CritiqueOf, CritiqueTurn, Unreadable,
+};
+pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings};
 pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
@@ -38,7 +46,11 @@ pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
 };
 pub use registry::{StrategyEntry, strategies, strategy};
+pub use retry_with_feedback::{
+    RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,
+};
 pub use rpc::{Rpc, RpcSettings};
+pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
 pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};

@@ -25,6 +25,11 @@ impl Trail {
         self.start.elapsed().as_secs_f64() * 1e3
     }
 
+    /// What the nodes so far have cost.
+    pub fn usage(&self) -> Usage {
+        self.trace.usage()
+    }
+
     fn push(&mut self, parent: Option<NodeId>, kind: NodeKind, started: f64, usage: Usage) -> NodeId {
         let elapsed_ms = self.now() - started;
         self.trace.push(Node { parent, kind, started_ms: started, elapsed_ms, usage })

@@ -6,13 +6,17 @@
 //! An evaluator that fails, or whose words cannot be read, gives an error or an abstention: never a score.
 
 mod certainty;
+mod closed_loop;
 mod critic;
 mod critique;
 mod evaluator;
+mod gold_feedback;
 mod group;
 mod judge;
+mod judgment;
 mod likelihood;
 mod needs;
+mod redact;
 mod registry;
 #[cfg(test)]
 mod testing;
@@ -23,13 +27,17 @@ pub use certainty::{
     Certainty, CertaintyMeasure, CertaintySettings, LEAST_MISSING_MASS, LOWEST_LOGPROB, TopK, certainty,
     distribution_statistics, top_k_statistics,
 };
+pub use closed_loop::{ClosedLoopCritique, parse_closed_loop_critique};
 pub use critic::{Critic, CriticSettings};
 pub use critique::{Critique, parse_chat_critique, parse_compact_critique};
 pub use evaluator::{Candidate, CandidateSize, EvaluateError, EvaluateInput, Evaluator, evaluate_all};
+pub use gold_feedback::{FeedbackSource, GoldFeedback, GoldFeedbackInput, PastAttempt, WhyUnsolved};
 pub use group::{Groups, group_answers};
 pub use judge::{Judge, JudgeReading, JudgeSettings};
+pub use judgment::{CompactJudgment, Judgment, JudgmentSettings, parse_judgment};
 pub use likelihood::{Likelihood, LikelihoodSettings, Reduction};
 pub use needs::{Needs, RoleNeeds, Unmet};
+pub use redact::{Redacted, redact, redact_aliases, redact_number, redact_option, redact_products};
 pub use registry::{EvaluatorEntry, evaluator, evaluators};
 pub use verifier::{Verifier, VerifierSettings};
 pub use vote_share::{VoteShare, VoteShareSettings};

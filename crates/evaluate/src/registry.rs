@@ -1,6 +1,8 @@
 //! Evaluators by name. A new evaluator is one file and one line here.
 
-use crate::{Certainty, Critic, EvaluateError, Evaluator, Judge, Likelihood, Needs, Verifier, VoteShare};
+use crate::{
+    Certainty, Critic, EvaluateError, Evaluator, Judge, Judgment, Likelihood, Needs, Verifier, VoteShare,
+};
 use elenchus_trace::nearest;
 use schemars::{JsonSchema, schema_for};
 use serde::Serialize;
@@ -46,6 +48,7 @@ const ROWS: &[Row] = rows! {
     "likelihood" => crate::LikelihoodSettings, |s| Ok::<_, EvaluateError>(Likelihood::new(s));
     "vote-share" => crate::VoteShareSettings, |s| Ok::<_, EvaluateError>(VoteShare::new(s));
     "judge" => crate::JudgeSettings, Judge::new;
+    "judgment" => crate::JudgmentSettings, Judgment::new;
     "critic" => crate::CriticSettings, Critic::new;
 };
 

@@ -205,8 +205,14 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/solve",
     "chat/direct",
     "chat/judge",
+    "chat/judgment",
     "chat/critique",
+    "chat/critique_correct",
+    "chat/reconsider",
     "chat/refine",
+    "chat/retry",
+    "chat/gold_feedback",
+    "chat/why_unsolved",
     "chat/again",
     "chat/backward",
     "chat/aggregate",
@@ -443,9 +449,33 @@ mod tests {
     fn every_skill_has_a_template_in_both_voices() {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
         names.sort();
-        for voice in [Voice::Chat, Voice::Compact] {
-            assert_eq!(Prompts::embedded().unwrap().skills(voice), names);
+        let skills = |voice| Prompts::embedded().unwrap().skills(voice);
+        assert_eq!(skills(Voice::Compact), names);
+        names.extend(CHAT_ONLY.map(String::from));
+        names.sort();
+        assert_eq!(skills(Voice::Chat), names);
+    }
+
+    /// What only instruction-tuned models are asked for.
+    const CHAT_ONLY: [&str; 6] =
+        ["critique_correct", "gold_feedback", "judgment", "reconsider", "retry", "why_unsolved"];
+
+    #[test]
+    fn the_prompt_of_a_correcting_critique_shows_steps_and_answer_and_its_form() {
+        let problem = problem();
+        let mut slots = filled(&problem).steps(["e=50-1=48"]);
+        slots.answer = Some("48");
+        let prompt = text(&render(Voice::Chat, "critique_correct", &slots).unwrap());
+        for part in [
+            "Step 1: e=50-1=48\nStudent answer: 48\n",
+            "## Conclusion of Critique",
+            "\nAnswer: <",
+            &problem.question,
+        ] {
+            assert!(prompt.contains(part), "{part} is missing: {prompt}");
         }
+        let whole = text(&render(Voice::Chat, "critique_correct", &filled(&problem)).unwrap());
+        assert!(whole.contains("Student solution:\n") && !whole.contains("Student answer"), "{whole}");
     }
 
     #[test]

@@ -302,6 +302,30 @@ mod tests {
         close(bounds.acc2, 0.62);
     }
 
+    /// Cross-critique of ten solutions, half of them right (arXiv 2501.14492): 4 stay right, 1 breaks, 2 of 5 are
+    /// repaired; then self-critique of ten own solutions, seven right; then a parrot.
+    #[test]
+    fn closed_loop_numbers() {
+        let score = |kept: usize, broken: usize, repaired: usize, missed: usize| {
+            let one =
+                |first, second| CorrectionQuestion::from_dialogues(&[Dialogue { first, second }]).unwrap();
+            let mut questions = vec![one(true, true); kept];
+            questions.extend(vec![one(true, false); broken]);
+            questions.extend(vec![one(false, true); repaired]);
+            questions.extend(vec![one(false, false); missed]);
+            self_correction(&questions).unwrap()
+        };
+        let cross = score(4, 1, 2, 3);
+        close(cross.acc1, 0.5);
+        close(cross.acc2, 0.6);
+        close(cross.cl.unwrap(), 0.8);
+        close(cross.cs.unwrap(), 0.4);
+        let own = score(5, 2, 1, 2);
+        close(own.acc2 - own.acc1, -0.1);
+        let parrot = score(5, 0, 0, 5);
+        assert_eq!((parrot.acc2 - parrot.acc1, parrot.cl, parrot.cs), (0.0, Some(1.0), Some(0.0)));
+    }
+
     #[test]
     fn undefined_is_none() {
         let all = self_correction(&[CorrectionQuestion::new(1.0, 0.9, 0.0).unwrap()]).unwrap();

@@ -479,6 +479,38 @@ pub(crate) fn sign_test(left: usize, right: usize) -> f64 {
     (2.0 * half).min(1.0)
 }
 
+/// Entropy of the answers of a question over clusters of equivalent answers, −Σ p_k ln p_k in nats (semantic entropy,
+/// discrete form): 0 when all samples agree, ln k when k answers are equally frequent. `None` without samples.
+///
+/// `counts` has the samples of each cluster; empty clusters do not count.
+pub fn semantic_entropy(counts: &[usize]) -> Option<f64> {
+    let total: usize = counts.iter().sum();
+    (total > 0).then(|| {
+        let shares = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / total as f64);
+        // Never −0.0.
+        shares.map(|p| -p * p.ln()).sum::<f64>().max(0.0)
+    })
+}
+
+/// Certainty of a vote, ln(f₁ / f₂) with f₁ ≥ f₂ the samples of the most and the second most frequent answer (arXiv
+/// 2310.04815): 0 for a tie, infinite when all samples agree. `None` without samples.
+pub fn vote_certainty(counts: &[usize]) -> Option<f64> {
+    let (mut first, mut second) = (0, 0);
+    for &count in counts {
+        if count > first {
+            (first, second) = (count, first);
+        } else {
+            second = second.max(count);
+        }
+    }
+    (first > 0).then(|| if second == 0 { f64::INFINITY } else { (first as f64 / second as f64).ln() })
+}
+
+/// Share of an error that a method takes away, (before − after) / before; `None` when there was no error.
+pub fn error_reduction(before: f64, after: f64) -> Option<f64> {
+    (before > 0.0).then(|| (before - after) / before)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -486,6 +518,24 @@ mod tests {
 
     fn close(a: f64, b: f64) {
         assert!((a - b).abs() < 1e-12, "{a} is not {b}");
+    }
+
+    #[test]
+    fn entropy_and_certainty_of_votes() {
+        // 12, 12, 15, 12, 9 (arXiv 2506.11930).
+        assert!((semantic_entropy(&[3, 1, 1]).unwrap() - 0.950_271).abs() < 1e-6);
+        assert_eq!(semantic_entropy(&[5, 0]), Some(0.0));
+        assert_eq!(semantic_entropy(&[]), None);
+        // Numbers of arXiv 2310.04815: 4 of 18, 3 of 20, 3 of 16; 12 against 2; 6 against 3.
+        for (counts, wanted) in
+            [(&[4usize, 3, 3][..], 0.287_682), (&[2, 12], 1.791_759), (&[6, 3], 0.693_147), (&[4, 4], 0.0)]
+        {
+            assert!((vote_certainty(counts).unwrap() - wanted).abs() < 1e-6, "{counts:?}");
+        }
+        assert_eq!(vote_certainty(&[7, 0]), Some(f64::INFINITY));
+        assert_eq!(vote_certainty(&[0]), None);
+        assert!((error_reduction(0.20, 0.17).unwrap() - 0.15).abs() < 1e-12);
+        assert_eq!(error_reduction(0.0, 0.1), None);
     }
 
     #[test]

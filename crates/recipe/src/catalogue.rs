@@ -13,7 +13,16 @@ macro_rules! recipes {
     };
 }
 
-recipes!["b-star", "confidence-vs-critique", "fobar", "rpc", "self-certainty"];
+recipes![
+    "b-star",
+    "confidence-vs-critique",
+    "critic-bench",
+    "feedback-friction",
+    "fobar",
+    "real-critic",
+    "rpc",
+    "self-certainty"
+];
 
 /// All recipes, checked.
 pub fn built_in_recipes() -> Result<Vec<Recipe>, RecipeError> {

@@ -29,6 +29,12 @@ pub enum RecipeError {
     /// Learning or measuring failed.
     #[error(transparent)]
     Learn(#[from] elenchus_learn::LearnError),
+    /// A strategy or an evaluator failed.
+    #[error(transparent)]
+    Control(#[from] elenchus_control::ControlError),
+    /// A model cannot be asked.
+    #[error(transparent)]
+    Generate(#[from] elenchus_generate::GenerateError),
     /// A model cannot be loaded.
     #[error(transparent)]
     Native(#[from] elenchus_native::NativeError),

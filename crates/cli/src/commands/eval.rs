@@ -2,12 +2,14 @@
 
 use crate::arguments::{Global, split_parser};
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
+use crate::correction::Correction;
 use crate::failure::{Code, Failure};
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use clap::Args;
+use elenchus_control::AttemptLog;
 use elenchus_generate::CancelToken;
-use elenchus_measure::{Bootstrap, Comparison, Interval, accuracy, compare, holm};
+use elenchus_measure::{Bootstrap, Comparison, Dialogue, Interval, accuracy, compare, holm};
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
 use elenchus_task::math::MathTask;
@@ -143,8 +145,27 @@ struct Measured {
     accuracy: Interval,
     abstained: usize,
     usage: Usage,
+    /// For strategies that try more than once: what the later attempts made of the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correction: Option<Correction>,
     #[serde(skip)]
     correct: Vec<f64>,
+}
+
+/// What the later attempts made of the first, from the account in each trace; `None` when a strategy writes none.
+fn correction(
+    answers: &[Answer],
+    correct: &[f64],
+    task: &dyn Task,
+    seed: u64,
+) -> Result<Option<Correction>, Failure> {
+    let mut dialogues = Vec::with_capacity(answers.len());
+    for (answer, correct) in answers.iter().zip(correct) {
+        let Some(log) = AttemptLog::of(&answer.trace) else { return Ok(None) };
+        let Some(Dialogue { first, .. }) = log.dialogue(task, &answer.trace)? else { return Ok(None) };
+        dialogues.push(Dialogue { first, second: *correct > 0.0 });
+    }
+    if dialogues.is_empty() { Ok(None) } else { Ok(Some(Correction::of(&dialogues, seed)?)) }
 }
 
 #[derive(Serialize)]
@@ -216,12 +237,14 @@ fn measure(
         .zip(&answers)
         .map(|(problem, answer)| Ok(f64::from(u8::from(task.verify(problem, &answer.text)?.is_correct()))))
         .collect::<Result<Vec<f64>, Failure>>()?;
+    let correction = correction(&answers, &correct, task, asked.asking.seed)?;
     let measured = Measured {
         strategy: name.to_string(),
         problems: problems.len(),
         accuracy: accuracy(correct.iter().filter(|c| **c > 0.0).count(), problems.len())?,
         abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
         usage: answers.iter().map(|a| a.usage).sum(),
+        correction,
         correct,
     };
     Ok((measured, answers))
@@ -267,7 +290,8 @@ impl EvalConfig {
             return output::json(&measured);
         }
         let heading = HEADING.map(String::from).to_vec();
-        output::line(output::table(&[heading, row(&measured)]).trim_end())
+        output::line(output::table(&[heading, row(&measured)]).trim_end())?;
+        measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))
     }
 }
 
@@ -327,6 +351,11 @@ impl CompareConfig {
         let mut rows = vec![HEADING.map(String::from).to_vec()];
         rows.extend(strategies.iter().map(row));
         output::line(&output::table(&rows))?;
+        for m in &strategies {
+            if let Some(correction) = &m.correction {
+                output::line(&format!("{}: {}", m.strategy, correction.line()))?;
+            }
+        }
         for (index, comparison) in comparisons.iter().enumerate() {
             let p = adjusted_p
                 .get(index)

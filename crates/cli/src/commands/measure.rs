@@ -1,24 +1,32 @@
 //! `elenchus measure`
 
 use crate::arguments::Global;
-use crate::failure::Failure;
+use crate::correction::Correction;
+use crate::failure::{Code, Failure};
 use crate::{files, output};
 use clap::Args;
-use elenchus_measure::{BINS, Judgement, Judgements, Report, Tone, calibration_sections};
-use elenchus_trace::JudgementRow;
+use elenchus_measure::{BINS, Dialogue, Judgement, Judgements, Report, Tone, calibration_sections};
+use elenchus_trace::{JudgementRow, SampleRow};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Calibration and discrimination of recorded confidences
+/// Calibration and discrimination of recorded confidences, or what recorded later attempts made of first ones
 #[derive(Debug, Args)]
-#[command(after_help = "FILE is judgements.jsonl: {id, confidence, correct} per line.
+#[command(
+    after_help = "FILE is judgements.jsonl: {id, confidence, correct} per line. With --changes it is samples.jsonl, and
+the last sample of each question is compared with the first: both must say whether they are `correct`.
 
 Examples:
   elenchus measure judgements.jsonl
-  elenchus measure judgements.jsonl --html calibration.html")]
+  elenchus measure samples.jsonl --changes
+  elenchus measure judgements.jsonl --html calibration.html"
+)]
 pub struct Measure {
-    /// Recorded confidences
+    /// Recorded confidences, or recorded samples
     file: PathBuf,
+    /// Count what went from right to wrong and from wrong to right between the first and the last sample
+    #[arg(long, conflicts_with_all = ["bins", "html"])]
+    changes: bool,
     /// Bins of the calibration error
     #[arg(long, default_value_t = BINS)]
     bins: usize,
@@ -32,6 +40,9 @@ pub struct Measure {
 
 /// Runs the command.
 pub fn run(command: &Measure, global: &Global) -> Result<(), Failure> {
+    if command.changes {
+        return changes(command, global);
+    }
     let rows: Vec<JudgementRow> = files::read(&command.file, command.skip_bad_lines)?;
     let judgements =
         Judgements::new(rows.iter().map(|r| Judgement { confidence: r.confidence, correct: r.correct }))?;
@@ -64,4 +75,30 @@ pub fn run(command: &Measure, global: &Global) -> Result<(), Failure> {
         output::line(&format!("{name:<18} {value}"))?;
     }
     Ok(())
+}
+
+fn changes(command: &Measure, global: &Global) -> Result<(), Failure> {
+    let rows: Vec<SampleRow> = files::read(&command.file, command.skip_bad_lines)?;
+    let dialogues = rows
+        .iter()
+        .map(|row| match row.samples.as_slice() {
+            [first, .., last] => match (first.correct, last.correct) {
+                (Some(first), Some(second)) => Ok(Dialogue { first, second }),
+                _ => {
+                    Err(refused(row, "does not say of its first and its last sample whether they are right"))
+                }
+            },
+            _ => Err(refused(row, "has fewer than two samples")),
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let found = Correction::of(&dialogues, global.seed)?;
+    if global.json {
+        return output::json(&found);
+    }
+    found.rows().into_iter().try_for_each(|(name, value)| output::line(&format!("{name:<18} {value}")))
+}
+
+fn refused(row: &SampleRow, problem: &str) -> Failure {
+    let hint = "each row needs two samples or more, the first and the last with `correct`";
+    Failure::new(Code::Input, format!("question `{}` {problem}", row.id), hint)
 }

@@ -28,8 +28,17 @@ pub struct Server {
     silent_from: Arc<AtomicUsize>,
 }
 
+/// What a request is answered with.
+type Reply = dyn Fn(&Value) -> Value + Send + Sync;
+
 impl Server {
     pub fn start() -> Server {
+        Server::answering(chat)
+    }
+
+    /// Answers with what `reply` makes of the body of a request.
+    pub fn answering(reply: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Server {
+        let reply: Arc<Reply> = Arc::new(reply);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -39,7 +48,8 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (asked, silent_from) = (Arc::clone(&shared.0), Arc::clone(&shared.1));
-                std::thread::spawn(move || serve(stream, &asked, &silent_from));
+                let reply = Arc::clone(&reply);
+                std::thread::spawn(move || serve(stream, &asked, &silent_from, &*reply));
             }
         });
         Server { url, asked, silent_from }
@@ -68,7 +78,12 @@ impl Server {
 }
 
 /// `None` when the client goes away.
-fn serve(stream: TcpStream, asked: &Mutex<Vec<Asked>>, silent_from: &AtomicUsize) -> Option<()> {
+fn serve(
+    stream: TcpStream,
+    asked: &Mutex<Vec<Asked>>,
+    silent_from: &AtomicUsize,
+    reply: &Reply,
+) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
@@ -101,7 +116,7 @@ fn serve(stream: TcpStream, asked: &Mutex<Vec<Asked>>, silent_from: &AtomicUsize
             let _ = reader.read(&mut [0; 1]);
             return None;
         }
-        let answer = chat(&body).to_string();
+        let answer = reply(&body).to_string();
         write!(
             writer,
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}",
@@ -109,6 +124,32 @@ fn serve(stream: TcpStream, asked: &Mutex<Vec<Asked>>, silent_from: &AtomicUsize
         )
         .ok()?;
     }
+}
+
+/// A response with these texts, one token each; with log-probabilities when they are wanted and `logprobs` allows.
+pub fn completion(body: &Value, texts: &[String], logprobs: bool) -> Value {
+    let choices: Vec<Value> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            let mut choice = json!({"index": index, "finish_reason": "stop",
+                "message": {"role": "assistant", "content": text}});
+            if logprobs && body["logprobs"] == true {
+                let token = json!({"token": text, "logprob": -0.5, "top_logprobs": []});
+                choice["logprobs"] = json!({"content": [token]});
+            }
+            choice
+        })
+        .collect();
+    let written = texts.len();
+    json!({"id": "c", "object": "chat.completion", "model": body["model"], "choices": choices,
+        "usage": {"prompt_tokens": 10, "completion_tokens": written, "total_tokens": 10 + written}})
+}
+
+/// The text of the last message of a request.
+pub fn last_message(body: &Value) -> String {
+    let last = body["messages"].as_array().and_then(|messages| messages.last());
+    last.and_then(|message| message["content"].as_str()).unwrap_or_default().to_string()
 }
 
 /// Answers that depend on the request alone.

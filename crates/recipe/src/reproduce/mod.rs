@@ -1,8 +1,12 @@
 //! Running a paper's acceptance: arms at equal budget, several seeds, paired intervals, a verdict per claim.
 
+mod asked;
 mod b_star;
 mod confidence_vs_critique;
+mod critic_bench;
+mod feedback_friction;
 mod label_correction;
+mod real_critic;
 mod self_certainty;
 
 use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};
@@ -81,6 +85,9 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
     let findings = match input.recipe.name.as_str() {
         "b-star" => b_star::run(input)?,
         "confidence-vs-critique" => confidence_vs_critique::run(input)?,
+        "critic-bench" => critic_bench::run(input)?,
+        "feedback-friction" => feedback_friction::run(input)?,
+        "real-critic" => real_critic::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         _ => return Err(input.refuse("has no experiment")),
     };

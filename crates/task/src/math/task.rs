@@ -86,7 +86,7 @@ impl MathTask {
                 let hint = "put the answer into `answer`, `target` or `gold`, or a solution that holds it into `solution`";
                 fail("answer", "has no text".into(), hint)
             })?;
-            let answer = gold(&written, row.get("answer").is_none(), &options).ok_or_else(|| {
+            let answer = gold(&written, is_solution(&row), &options).ok_or_else(|| {
                 fail(
                     "answer",
                     "holds no answer".into(),
@@ -163,6 +163,11 @@ fn text_of(row: &Map<String, Value>, fields: &[&str]) -> Option<String> {
         Value::Array(list) if list.len() == 1 => list[0].as_str().map(String::from),
         _ => None,
     })
+}
+
+/// Whether the reference stands in `solution` alone; an answer of its own, however long, is no solution.
+fn is_solution(row: &Map<String, Value>) -> bool {
+    text_of(row, &ANSWER_FIELDS[..3]).is_none()
 }
 
 /// The reference answer in what was written: all of a short answer, the marked part of a solution.
@@ -272,6 +277,15 @@ mod tests {
         let golds: Vec<_> = task.all().iter().map(|p| p.gold.clone().unwrap()).collect();
         assert_eq!(golds, ["1012", r"\frac{1}{2}", "7"]);
         assert_eq!(task.all()[1].data["subject"], "Algebra");
+    }
+
+    #[test]
+    fn a_recorded_solution_beside_the_answer_is_kept_and_the_answer_is_taken_whole() {
+        let row = r#"{"id": 3, "question": "Which?", "gold": "the set of all whole numbers that are even and larger than ten", "solution": "12 is one.", "correct": false}"#;
+        let task = MathTask::from_reader("f", row.as_bytes()).unwrap();
+        let problem = &task.all()[0];
+        assert_eq!(problem.gold.as_deref().map(str::len), Some(58), "{:?}", problem.gold);
+        assert_eq!(problem.data["solution"], "12 is one.");
     }
 
     #[test]

@@ -11,10 +11,13 @@ mod alpaca_eval;
 mod autoj;
 mod codet;
 mod cotuq;
+mod mint;
 mod mr_gsm8k;
 mod processbench;
 mod qwen_math_rm;
+mod realcritic;
 mod realmistake;
+mod verify_cot;
 
 use super::jsonl::{BadLine, JsonlOptions, JsonlReader, MOST_DETAILS};
 use super::write_rows;
@@ -79,6 +82,10 @@ pub const IMPORTERS: &[Importer] = &[
     processbench::JUDGEMENTS,
     mr_gsm8k::STEPS,
     mr_gsm8k::REASONS,
+    realcritic::SAMPLES,
+    mint::SAMPLES,
+    verify_cot::SAMPLES,
+    verify_cot::CHAINS,
 ];
 
 /// The importer of this name (`_` and `-` are the same).

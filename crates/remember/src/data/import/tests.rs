@@ -235,6 +235,110 @@ fn critics_steps_and_reasons() {
 }
 
 #[test]
+fn realcritic_solutions_are_the_only_samples() {
+    let row = json!({"id": 7, "question": "1+1?", "gold": "2", "model": "m", "solution": "so 3", "pred": "3",
+        "correct": false, "answer_type": "Numerical", "unit": null});
+    let bare = json!({"id": "x", "question": "1+1?", "gold": 2, "model": "m", "solution": "2", "pred": " ", "correct": true});
+    let found = imported("realcritic", &[row, bare]);
+    let rows = samples(&found);
+    assert_eq!((rows[0].id.as_str(), rows[0].samples.len()), ("7", 1));
+    let sample = &rows[0].samples[0];
+    assert_eq!(
+        (sample.text.as_str(), sample.answer.as_deref(), sample.correct),
+        ("so 3", Some("3"), Some(false))
+    );
+    assert_eq!((&sample.extra["model"], &rows[0].extra["answer_type"]), (&json!("m"), &json!("Numerical")));
+    assert_eq!(
+        (rows[1].gold.as_deref(), &rows[1].samples[0].answer),
+        (Some("2"), &None),
+        "a blank is no answer"
+    );
+}
+
+fn mint_row(by: &str, form: Option<&str>, turns: u64, outcomes: Value) -> Value {
+    json!({"model": "m", "feedback_by": by, "feedback_form": form, "max_turns": turns, "task": "gsm8k", "rows": outcomes})
+}
+
+#[test]
+fn mint_outcomes_stand_side_by_side() {
+    let rows = [
+        mint_row(
+            "gpt-4-0613",
+            Some("no_GT-textual"),
+            5,
+            json!([[1, 1, 3, 1, "task_success"], [9, 1, 2, 1, "task_success"]]),
+        ),
+        mint_row("None", None, 5, json!([[1, 0, 5, 2, "max_steps"], ["a/b", 1, 1, 1, "task_success"]])),
+        mint_row("None", None, 1, json!([[1, 0, 1, 0, "max_steps"]])),
+        mint_row("gpt-4-0613", Some("GT-textual"), 5, json!([["a/b", 0, 5, 0, "error"]])),
+    ];
+    let found = imported("mint", &rows);
+    let [row] = samples(&found) else { panic!("one task has both conditions: {found:?}") };
+    assert_eq!(row.id, "m/gsm8k/1");
+    let right: Vec<Option<bool>> = row.samples.iter().map(|sample| sample.correct).collect();
+    assert_eq!(right, [Some(false), Some(true)], "without feedback first, whatever the order of the file");
+    assert_eq!(row.samples[1].extra["stop"], "task_success");
+    assert_eq!(found.notes, ["2 tasks that are not recorded once under every condition left out"]);
+    let other = import("mint", &lines(&rows), &field("gpt-4-0613/GT-textual")).unwrap();
+    assert_eq!(samples(&other)[0].id, "m/gsm8k/a/b");
+    let nowhere =
+        import("mint", &lines(&rows), &field("claude-instant-1/no_GT-textual")).unwrap_err().to_string();
+    assert!(nowhere.contains("no task under both conditions") && nowhere.contains("hint:"), "{nowhere}");
+    let all: Vec<Value> =
+        (1..=5).map(|n| mint_row("None", None, n, json!([[1, n / 3, n, 1, "max_steps"]]))).collect();
+    let turns = import("mint", &lines(&all), &field("turns")).unwrap();
+    let right: Vec<Option<bool>> = samples(&turns)[0].samples.iter().map(|sample| sample.correct).collect();
+    assert_eq!(right, [Some(false), Some(false), Some(true), Some(true), Some(true)]);
+    let odd = message("mint", &[mint_row("None", None, 5, json!([[1, 2, 5, 1, "max_steps"]]))]);
+    assert!(odd.contains("`rows[0][1]`: 2 is neither 0 nor 1"), "{odd}");
+}
+
+#[test]
+fn verify_cot_samples_and_chains() {
+    let row = json!({"question": "q", "gold": "yz", "majority": ["yz"], "samples": [
+        {"text": "so yz", "answer": "yz", "correct": true}, {"text": "hm", "answer": "No answer!", "correct": false}]});
+    let found = imported("verify-cot", &[row]);
+    let row = &samples(&found)[0];
+    assert_eq!((row.id.as_str(), &row.extra["majority"]), ("1", &json!(["yz"])));
+    let answers: Vec<Option<&str>> = row.samples.iter().map(|sample| sample.answer.as_deref()).collect();
+    assert_eq!(answers, [Some("yz"), None], "no answer is no vote");
+    let chain = |correct: bool, flag: u8| json!({"question": "q", "answer": "#1.", "final_answer": 7, "correct": correct, "flag": flag});
+    let found = imported("verify-cot-chains", &[chain(true, 1), chain(true, 0), chain(false, 0)]);
+    let told: Vec<_> = judgements(&found).iter().map(|j| (j.confidence, j.correct)).collect();
+    assert_eq!(told, [(1.0, true), (1.0, false), (0.0, false)]);
+    assert!(message("verify-cot-chains", &[chain(true, 2)]).contains("`flag`: 2"));
+}
+
+/// The offline check of the closed-loop protocol: a critic that restates the recorded solution is right as often as they
+/// are, 449 of the 879 that are here.
+#[test]
+fn the_parrot_on_the_recorded_solutions_of_realcritic() {
+    let data = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/realcritic"));
+    let counted = [
+        ("arc-challenge.jsonl", 117, 62),
+        ("college_math.jsonl", 139, 74),
+        ("gsm8k.jsonl", 114, 58),
+        ("math.jsonl", 128, 63),
+        ("minerva_math.jsonl", 118, 62),
+        ("mmlu_stem.jsonl", 132, 69),
+        ("olympiadbench.jsonl.gz", 131, 61),
+    ];
+    for (file, items, right) in counted {
+        let path = data.join(file);
+        if !path.exists() {
+            eprintln!("skipped: realcritic/{file} is not there");
+            continue;
+        }
+        let found = importer("realcritic").unwrap().import(&path, &ImportSettings::default()).unwrap();
+        let rows = samples(&found);
+        let parrot = rows.iter().filter(|row| row.samples[0].correct == Some(true)).count();
+        assert_eq!((rows.len(), parrot), (items, right), "{file}");
+    }
+    assert_eq!(counted.iter().map(|row| row.1).sum::<usize>(), 879);
+    assert_eq!(counted.iter().map(|row| row.2).sum::<usize>(), 449);
+}
+
+#[test]
 fn settings_without_meaning_are_errors_with_a_hint() {
     let path = Path::new("absent.jsonl");
     let with = ImportSettings { with: Some("x".into()), ..ImportSettings::default() };
@@ -284,6 +388,13 @@ fn real_files_are_imported_whole() {
         ("processbench", "processbench/olympiadbench.jsonl.gz", None, 487),
         ("mr-gsm8k-steps", "rec_mr_gsm8k_critics/gpt3_5.jsonl", None, 72),
         ("mr-gsm8k-reasons", "rec_mr_gsm8k_critics/claude.jsonl.gz", None, 151),
+        ("realcritic", "realcritic/gsm8k.jsonl", None, 114),
+        ("realcritic", "realcritic/olympiadbench.jsonl.gz", None, 131),
+        ("mint", "rec_mint_multiturn/per_task_success.jsonl.gz", None, 7098),
+        ("verify-cot", "rec_verify_cot_chatgpt/date_10samples.jsonl.gz", None, 146),
+        ("verify-cot", "rec_verify_cot_chatgpt/addsub_seq.jsonl.gz", None, 4),
+        ("verify-cot-chains", "rec_verify_cot_chatgpt/human_annotated_gsm8k.jsonl", None, 39),
+        ("verify-cot-chains", "rec_verify_cot_chatgpt/human_annotated_aqua_rat.jsonl", None, 42),
     ] {
         let path = data.join(file);
         if !path.exists() {
