@@ -8,8 +8,11 @@ mod ballot;
 mod best_of_n;
 mod borda;
 mod critique_and_refine;
+mod drafts;
 mod draw;
 mod fobar;
+mod gsa;
+mod iad;
 mod masks;
 mod path;
 mod recorded;
@@ -33,6 +36,9 @@ pub use borda::{Borda, BordaRule, BordaSettings};
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings, Transitions};
 pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
+pub use gsa::{Gsa, GsaSettings};
+pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
+pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
 pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,

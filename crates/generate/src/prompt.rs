@@ -210,6 +210,8 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/again",
     "chat/backward",
     "chat/aggregate",
+    "chat/choose",
+    "chat/contrast",
     "compact/solve",
     "compact/direct",
     "compact/judge",
@@ -218,6 +220,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "compact/again",
     "compact/backward",
     "compact/aggregate",
+    "compact/contrast",
 ];
 
 /// A set of templates. Cheap to clone.

@@ -2,6 +2,11 @@
 
 mod b_star;
 mod confidence_vs_critique;
+mod fobar;
+mod gsa;
+mod iad;
+mod pool;
+mod rpc;
 mod self_certainty;
 
 use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};
@@ -80,6 +85,10 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
     let findings = match input.recipe.name.as_str() {
         "b-star" => b_star::run(input)?,
         "confidence-vs-critique" => confidence_vs_critique::run(input)?,
+        "fobar" => fobar::run(input)?,
+        "gsa" => gsa::run(input)?,
+        "iad" => iad::run(input)?,
+        "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         _ => return Err(input.refuse("has no experiment")),
     };
