@@ -1,8 +1,8 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, Rpc, SelfConsistency, Single, Strategy,
-    Triple, UniversalSelfConsistency,
+    BestOfN, Borda, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, Rpc, SelfAgreement, SelfConsistency,
+    Single, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -53,6 +53,7 @@ const ROWS: &[Row] = rows! {
     "rpc" => Rpc, crate::RpcSettings;
     "fobar" => Fobar, crate::FobarSettings;
     "critique-and-refine" => CritiqueAndRefine, crate::CritiqueAndRefineSettings;
+    "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;

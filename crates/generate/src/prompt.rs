@@ -212,6 +212,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/aggregate",
     "chat/choose",
     "chat/contrast",
+    "chat/count",
     "compact/solve",
     "compact/direct",
     "compact/judge",
