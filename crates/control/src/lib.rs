@@ -10,8 +10,12 @@ mod best_of_n;
 mod borda;
 mod closed_loop_critique;
 mod critique_and_refine;
+mod drafts;
 mod draw;
 mod fobar;
+mod gsa;
+mod iad;
+mod loose_answer;
 mod masks;
 mod path;
 mod recorded;
@@ -19,6 +23,7 @@ mod registry;
 mod retry_with_feedback;
 mod rpc;
 mod selection;
+mod self_agreement;
 mod self_check;
 mod self_consistency;
 mod single;
@@ -41,6 +46,9 @@ pub use closed_loop_critique::{
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings};
 pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
+pub use gsa::{Gsa, GsaSettings};
+pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
+pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
 pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
@@ -51,6 +59,7 @@ pub use retry_with_feedback::{
 };
 pub use rpc::{Rpc, RpcSettings};
 pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
+pub use self_agreement::{SelfAgreement, SelfAgreementSettings, parse_voted_answer};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
 pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};

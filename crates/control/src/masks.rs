@@ -41,7 +41,7 @@ const WORDS: [(&str, u32); 27] = [
 
 /// A problem in which a number is hidden.
 #[derive(Debug, Clone)]
-pub(crate) struct Backward {
+pub struct Backward {
     /// The problem; its gold answer is the hidden number.
     pub problem: Problem,
     /// The sign of the hidden number and the given answer, where the text of the problem does not hold the answer.
@@ -55,7 +55,7 @@ impl Backward {
 
     /// Whether a response finds the hidden number exactly. Texts are read by the rules of the task `math`: the hidden
     /// number is one, whatever the answers of the task are.
-    pub(crate) fn is_recovered(&self, own: &dyn Task, response: &str) -> bool {
+    pub fn is_recovered(&self, own: &dyn Task, response: &str) -> bool {
         let found = |task: &dyn Task| {
             task.extract(&self.problem, response)
                 .is_some_and(|answer| task.equivalent(&self.problem, &answer, self.hidden()))
@@ -118,7 +118,7 @@ pub(crate) fn number_spans(text: &str) -> Vec<(Range<usize>, String)> {
 
 /// One backward question per number of the problem that can be hidden, with `candidate` as the given answer; empty where
 /// none can. The same numbers in the same order for every candidate that can be given at all.
-pub(crate) fn backward_questions(problem: &Problem, candidate: &str) -> Vec<Backward> {
+pub fn backward_questions(problem: &Problem, candidate: &str) -> Vec<Backward> {
     if problem.task == arithmetic::TASK {
         let hidden = backward_problems(problem, candidate).unwrap_or_default();
         return hidden.into_iter().map(|problem| Backward { problem, shown: None }).collect();
@@ -142,7 +142,7 @@ pub(crate) fn backward_questions(problem: &Problem, candidate: &str) -> Vec<Back
 
 /// The numbers that are hidden: those that every candidate can be asked about, whose value is no candidate (copying the
 /// given answer would count as finding it), at most `most`.
-pub(crate) fn usable_masks(questions: &[Vec<Backward>], candidates: &[&str], most: usize) -> Vec<usize> {
+pub fn usable_masks(questions: &[Vec<Backward>], candidates: &[&str], most: usize) -> Vec<usize> {
     let common = questions.iter().map(Vec::len).min().unwrap_or(0);
     let Some(first) = questions.first() else { return Vec::new() };
     let given = |backward: &Backward| {

@@ -1,8 +1,7 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, RetryWithFeedback, Rpc,
-    SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
+    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -56,6 +55,9 @@ const ROWS: &[Row] = rows! {
     "self-check" => SelfCheck, crate::SelfCheckSettings;
     "closed-loop-critique" => ClosedLoopCritique, crate::ClosedLoopCritiqueSettings;
     "retry-with-feedback" => RetryWithFeedback, crate::RetryWithFeedbackSettings;
+    "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;
+    "gsa" => Gsa, crate::GsaSettings;
+    "iad" => Iad, crate::IadSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };
 

@@ -1,14 +1,14 @@
 //! Universal self-consistency: the model itself picks the most consistent response (arXiv 2311.17311), the baseline of
 //! arXiv 2502.18581.
 
-use crate::draw::{ask, check_samples};
-use crate::vote::majority;
+use crate::drafts::{DraftCall, Drafts, Place, check_reply_tokens};
+use crate::draw::check_samples;
 use crate::{ControlError, Draw, Estimate, EstimateInput, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
-use elenchus_generate::{ACTOR, Context, GenerateError, GenerateRequest, LogprobDetail, Sampling, Voice};
+use elenchus_generate::{ACTOR, Context, LogprobDetail, PromptSlots, Voice};
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Message, Problem, Usage};
+use elenchus_trace::{Answer, Problem, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -56,10 +56,7 @@ impl UniversalSelfConsistency {
         const NAME: &str = "universal-self-consistency";
         check_samples(NAME, settings.samples)?;
         settings.draw.check(NAME)?;
-        if settings.selector_max_tokens == 0 {
-            let hint = "a reply needs some 100 tokens";
-            return Err(ControlError::setting(NAME, "selector_max_tokens", "0 leaves no room", hint));
-        }
+        check_reply_tokens(NAME, "selector_max_tokens", settings.selector_max_tokens)?;
         Ok(UniversalSelfConsistency { settings })
     }
 }
@@ -77,28 +74,6 @@ pub fn parse_response_number(reply: &str, count: usize) -> Option<usize> {
         })
         .last()?;
     (1..=count).contains(&number).then(|| number - 1)
-}
-
-fn selection_prompt(problem: &Problem, responses: &[&str]) -> Vec<Message> {
-    let mut text = String::new();
-    if problem.history.is_empty() {
-        text.push_str(&format!("Several responses were given to this question:\n{}\n", problem.question));
-        for option in &problem.options {
-            text.push_str(&format!("{}. {}\n", option.label, option.text));
-        }
-    } else {
-        text.push_str("Several responses were given to the question above.\n");
-    }
-    for (index, response) in responses.iter().enumerate() {
-        text.push_str(&format!("\nResponse {}:\n{}\n", index + 1, response.trim()));
-    }
-    text.push_str(
-        "\nCompare the responses and find out what most of them agree on. Pick the one that agrees best with that \
-         majority. End with one line of exactly this form:\nThe most consistent response is Response <number>",
-    );
-    let mut messages = problem.history.clone();
-    messages.push(Message::user(text));
-    messages
 }
 
 #[async_trait]
@@ -158,49 +133,41 @@ impl Strategy for UniversalSelfConsistency {
         task: &dyn Task,
         problem: &Problem,
     ) -> Result<Answer, ControlError> {
+        let place = Place { context, task, problem };
         let mut trail = Trail::new(context, self.name(), problem);
         let count = self.settings.samples;
-        let request =
-            self.settings.draw.request(context, problem, count, count > 1, LogprobDetail::None, 0)?;
-        let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
-        let answers = drawn.answers();
-        let first_answered = answers.iter().position(Option::is_some);
-        let Some(first_answered) = first_answered else {
+        let drafts = Drafts::draw(&mut trail, place, &self.settings.draw, count, LogprobDetail::None).await?;
+        let answers = drafts.drawn.answers();
+        let Some(first_answered) = answers.iter().position(Option::is_some) else {
             let reason =
                 format!("none of the {} responses has an answer that the task can extract", answers.len());
             trail.decided(None, reason.clone(), None, Value::Null);
-            let text = drawn.candidates.first().map(|c| c.completion.text.clone()).unwrap_or_default();
+            let text = drafts.drawn.texts().first().copied().unwrap_or_default().to_string();
             return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));
         };
-        let groups = majority(&answers, |left, right| task.equivalent(problem, left, right)).groups;
-        let agreed = groups.len() == 1 && answers.iter().all(Option::is_some);
+        let agreed = drafts.vote(place).groups.len() == 1 && answers.iter().all(Option::is_some);
         let (sample, decision, data) = if agreed {
             (0, "all responses agree".to_string(), Value::Null)
         } else {
-            let texts: Vec<&str> = drawn.candidates.iter().map(|c| c.completion.text.as_str()).collect();
-            let label = format!("select\0{}\0{}", problem.task, problem.id);
-            let request = GenerateRequest {
-                sampling: Sampling {
-                    temperature: 0.0,
-                    max_tokens: self.settings.selector_max_tokens,
-                    seed: context.seed_for(&label, self.settings.draw.seed),
-                    ..Sampling::default()
-                },
-                ..GenerateRequest::new(selection_prompt(problem, &texts))
+            let call = DraftCall {
+                role: &self.settings.selector,
+                skill: "choose",
+                samples: 1,
+                temperature: 0.0,
+                max_tokens: self.settings.selector_max_tokens,
+                seed: self.settings.draw.seed,
             };
-            let role = self.settings.selector.as_str();
-            let reply = match ask(&mut trail, context, task, problem, role, None, &request).await {
-                Ok(reply) => {
-                    reply.candidates.into_iter().next().map(|c| c.completion.text).unwrap_or_default()
+            let slots = PromptSlots::new(problem).drafts(drafts.shown());
+            let reply = match call.ask(&mut trail, place, None, &slots).await?.first() {
+                Ok((reply, _)) => reply.completion.text,
+                Err(why) => {
+                    let reason = format!("the selector failed: {why}");
+                    trail.decided(None, reason.clone(), None, Value::Null);
+                    let text = drafts.drawn.texts().first().copied().unwrap_or_default().to_string();
+                    return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));
                 }
-                Err(ControlError::Generate(error @ GenerateError::Unavailable { .. })) => {
-                    let reason = format!("the selector failed: {error}");
-                    trail.failed(None, reason.clone());
-                    return Ok(trail.answer(texts[0], None, None, Vec::new(), Some(reason)));
-                }
-                Err(error) => return Err(error),
             };
-            let picked = parse_response_number(&reply, texts.len());
+            let picked = parse_response_number(&reply, answers.len()).and_then(|place| drafts.at(place));
             let taken = picked.unwrap_or(0);
             let sample = if answers[taken].is_some() { taken } else { first_answered };
             let decision = match (picked, sample == taken) {
@@ -214,8 +181,9 @@ impl Strategy for UniversalSelfConsistency {
             };
             (sample, decision, json!({ "picked": picked, "fallback": picked != Some(sample) }))
         };
-        trail.decided(None, decision, drawn.nodes.get(sample).copied(), data);
-        let chosen = &drawn.candidates[sample];
+        let decision = drafts.noting_identical(decision);
+        trail.decided(None, decision, drafts.drawn.nodes.get(sample).copied(), data);
+        let chosen = &drafts.drawn.candidates[sample];
         Ok(trail.answer(chosen.completion.text.clone(), chosen.answer.clone(), None, Vec::new(), None))
     }
 }

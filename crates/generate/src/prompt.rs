@@ -216,6 +216,9 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/again",
     "chat/backward",
     "chat/aggregate",
+    "chat/choose",
+    "chat/contrast",
+    "chat/count",
     "compact/solve",
     "compact/direct",
     "compact/judge",
@@ -224,6 +227,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "compact/again",
     "compact/backward",
     "compact/aggregate",
+    "compact/contrast",
 ];
 
 /// A set of templates. Cheap to clone.

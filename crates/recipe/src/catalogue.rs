@@ -19,9 +19,12 @@ recipes![
     "critic-bench",
     "feedback-friction",
     "fobar",
+    "gsa",
+    "iad",
     "real-critic",
     "rpc",
-    "self-certainty"
+    "self-agreement",
+    "self-certainty",
 ];
 
 /// All recipes, checked.

@@ -2,12 +2,13 @@
 //! each of them. Arms differ in their rows only: same start, same optimiser steps, same tokens per step.
 
 use super::label_correction::{self, Estimates, LabelSettings};
+use super::pool::mean_tokens;
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
-use elenchus_learn::objective::{Sft, TrainingRow};
+use elenchus_learn::objective::TrainingRow;
 use elenchus_learn::policy::{Policy, RolloutRequest, text_row};
 use elenchus_learn::rollouts::mix;
-use elenchus_learn::trainer::{Epochs, TrainSettings, train};
+use elenchus_learn::trainer::TrainSettings;
 use elenchus_measure::{
     Axis, Bootstrap, Cell, Chart, CorrectionQuestion, Dialogue, Interval, Plot, Scale, Section,
     SelfCorrection, SelfCorrectionIntervals, Series, Table, self_correction, self_correction_intervals,
@@ -15,7 +16,6 @@ use elenchus_measure::{
 use elenchus_task::{Skill, Split, Task};
 use elenchus_trace::Problem;
 use serde::{Deserialize, Serialize};
-use std::ops::ControlFlow;
 
 /// Settings of the experiment.
 #[derive(Debug, Clone, Deserialize)]
@@ -251,10 +251,6 @@ fn rows_of(
     Ok(out)
 }
 
-fn tokens(rows: &[Vec<TrainingRow>]) -> f64 {
-    rows.iter().flatten().map(|r| r.tokens.len() as f64).sum::<f64>() / rows.len().max(1) as f64
-}
-
 /// A copy of the start, trained on the rows of an arm.
 fn fit(
     input: &Reproduce<'_>,
@@ -264,24 +260,12 @@ fn fit(
     arm: &Arm,
     label: &str,
 ) -> Result<Box<dyn Policy>, RecipeError> {
-    let mut policy = start.copy();
-    if let Some(folder) = input.session.checkpoint(label)? {
-        policy.load(&folder)?;
-        return Ok(policy);
-    }
-    let rows = rows_of(arm.rows, material, start)?;
-    let longest = tokens(&rows_of(Rows::Steered, material, start)?);
-    let batch = (settings.train.batch as f64 * longest / tokens(&rows)).round() as usize;
-    let train_settings = TrainSettings { batch, ..settings.train.clone() };
-    input.session.observer.phase(0, &format!("train {}", arm.name), train_settings.steps);
-    let mut source = Epochs::new(&rows, batch, mix(input.seed, 7))?;
-    let steps = 0..train_settings.steps;
-    train(policy.as_mut(), &Sft::default(), &train_settings, &mut source, steps, &mut |_, step| {
-        input.session.observer.advance(1, step.tokens, false);
-        if input.session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    input.session.save_checkpoint(label, |folder| policy.save(folder, false))?;
-    Ok(policy)
+    super::pool::fit(input, start, &settings.train, label, || {
+        let rows = rows_of(arm.rows, material, start)?;
+        let longest = mean_tokens(&rows_of(Rows::Steered, material, start)?);
+        let batch = (settings.train.batch as f64 * longest / mean_tokens(&rows)).round() as usize;
+        Ok((rows, batch))
+    })
 }
 
 /// S dialogues per question: an answer, then an answer to the same question with the first one shown. No hint.

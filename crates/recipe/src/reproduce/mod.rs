@@ -5,8 +5,13 @@ mod b_star;
 mod confidence_vs_critique;
 mod critic_bench;
 mod feedback_friction;
+mod fobar;
+mod gsa;
+mod iad;
 mod label_correction;
+mod pool;
 mod real_critic;
+mod rpc;
 mod self_certainty;
 
 use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};
@@ -88,6 +93,10 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "critic-bench" => critic_bench::run(input)?,
         "feedback-friction" => feedback_friction::run(input)?,
         "real-critic" => real_critic::run(input)?,
+        "fobar" => fobar::run(input)?,
+        "gsa" => gsa::run(input)?,
+        "iad" => iad::run(input)?,
+        "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         _ => return Err(input.refuse("has no experiment")),
     };

@@ -1,6 +1,7 @@
 //! Self-certainty (arXiv 2502.18581): selection and Borda votes by certainty, against vote and first answer, all on the
 //! same samples, so the budget is equal by construction.
 
+use super::pool::{mean, subset};
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
 use elenchus_control::{Power, Rule, choose};
@@ -12,9 +13,6 @@ use elenchus_measure::{
 };
 use elenchus_task::{Split, Task};
 use elenchus_trace::Completion;
-use rand::SeedableRng;
-use rand::seq::index::sample as draw_indices;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -100,22 +98,13 @@ fn per_question(questions: &Questions, method: Method, size: usize, draws: usize
         .map(|(q, samples)| {
             let draws = if size >= samples.len() { 1 } else { draws };
             let right = (0..draws).filter(|&d| {
-                let key = mix(mix(seed, q as u64), (size * 1000 + d) as u64);
-                let mut random = ChaCha8Rng::seed_from_u64(key);
-                let chosen: Vec<&Scored> = if size >= samples.len() {
-                    samples.iter().collect()
-                } else {
-                    draw_indices(&mut random, samples.len(), size).into_iter().map(|i| &samples[i]).collect()
-                };
+                let chosen: Vec<&Scored> =
+                    subset(seed, q, size, d, samples.len()).into_iter().map(|i| &samples[i]).collect();
                 method.correct(&chosen)
             });
             right.count() as f64 / draws as f64
         })
         .collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Draws, verifies and scores the samples of a split.
