@@ -27,7 +27,7 @@ pub use critic::{Critic, CriticSettings};
 pub use critique::{Critique, parse_chat_critique, parse_compact_critique};
 pub use evaluator::{Candidate, CandidateSize, EvaluateError, EvaluateInput, Evaluator, evaluate_all};
 pub use group::{Groups, group_answers};
-pub use judge::{Judge, JudgeReading, JudgeSettings};
+pub use judge::{Judge, JudgeExample, JudgeReading, JudgeSettings, Shown};
 pub use likelihood::{Likelihood, LikelihoodSettings, Reduction};
 pub use needs::{Needs, RoleNeeds, Unmet};
 pub use registry::{EvaluatorEntry, evaluator, evaluators};
