@@ -70,6 +70,8 @@ pub enum Command {
     Train(commands::train::Train),
     /// Run a paper's acceptance: arms at equal budget, seeds, intervals, the verdict
     Reproduce(commands::reproduce::Reproduce),
+    /// The small checkpoints that experiments need: train them once, find them again
+    Lab(commands::lab::Command),
     /// Go on with a run that was interrupted
     Resume(commands::resume::Resume),
     /// Path and summary of the report of a run

@@ -116,7 +116,8 @@ fn programs_of_a_file_are_run_against_their_tests() {
         ),
     );
     let run = |more: &[&str]| {
-        let always = ["eval", "--task", "program", "--file", "mbpp.jsonl", "--replay", "samples.jsonl", "--json"];
+        let always =
+            ["eval", "--task", "program", "--file", "mbpp.jsonl", "--replay", "samples.jsonl", "--json"];
         elenchus(folder.path(), &[&always[..], more].concat())
     };
     let measured = json(&run(&["--task-set", "runner=embedded"]));
@@ -413,4 +414,25 @@ fn the_command_reference_is_up_to_date() {
         found == wanted,
         "docs/reference/commands.md is stale: ELENCHUS_UPDATE=1 cargo test --release -p elenchus-cli"
     );
+}
+
+#[test]
+fn the_lab_lists_its_checkpoints_and_names_what_is_missing() {
+    let folder = scratch();
+    let rows = json(&elenchus(folder.path(), &["lab", "list", "--seeds", "1,7", "--json"]));
+    let rows = rows.as_array().expect("a list");
+    assert!(rows.len() >= 2 && rows.len() % 2 == 0, "every checkpoint with both seeds");
+    assert!(rows.iter().all(|row| row["state"] == "not made"), "the cache of this test is empty");
+    let keys: std::collections::HashSet<_> = rows.iter().map(|row| row["folder"].to_string()).collect();
+    assert_eq!(keys.len(), rows.len(), "every seed has a folder of its own");
+    let name = rows[0]["name"].as_str().expect("a name");
+    let output = elenchus(folder.path(), &["lab", "path", name, "--seed", "7"]);
+    let hint = format!("hint: `elenchus lab build {name} --seeds 7` makes it");
+    assert!(code(&output) == 2 && stderr(&output).contains(&hint), "{}", stderr(&output));
+    let output = elenchus(folder.path(), &["lab", "build", "own-juge"]);
+    assert!(code(&output) == 2 && stderr(&output).contains("own-judge"), "{}", stderr(&output));
+    let elsewhere = folder.path().join("elsewhere");
+    let there = elsewhere.to_str().expect("a path");
+    let rows = json(&elenchus(folder.path(), &["lab", "list", "--cache", there, "--json"]));
+    assert!(rows[0]["folder"].as_str().expect("a path").starts_with(there), "{rows}");
 }

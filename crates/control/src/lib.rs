@@ -58,8 +58,8 @@ pub use retry_with_feedback::{
     RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,
 };
 pub use rpc::{Rpc, RpcSettings};
-pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_agreement::{SelfAgreement, SelfAgreementSettings, parse_voted_answer};
+pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
 pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};

@@ -1,7 +1,8 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
+    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, RetryWithFeedback,
+    Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;

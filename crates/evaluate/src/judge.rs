@@ -6,7 +6,7 @@ use elenchus_generate::{
     Capabilities, GenerateError, GenerateRequest, JudgeLabels, LogprobDetail, PromptSlots, Sampling,
     ScoreRequest, Voice,
 };
-use elenchus_trace::{Completion, Feedback, Message, TopToken, Usage};
+use elenchus_trace::{Completion, Feedback, Message, Problem, TopToken, Usage};
 use futures::future::try_join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,29 @@ pub enum JudgeReading {
     Sample,
 }
 
+/// How the other samples are shown to a judge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Shown {
+    /// Their answers alone: short, and how often each occurs is plain to see.
+    #[default]
+    Answers,
+    /// The whole responses.
+    Responses,
+}
+
+/// A solved judgement that stands in front of the question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeExample {
+    /// The question.
+    pub question: String,
+    /// A response to it.
+    pub solution: String,
+    /// Whether it is right.
+    pub right: bool,
+}
+
 /// Settings of the `judge` evaluator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -45,6 +68,14 @@ pub struct JudgeSettings {
     pub reply_tokens: u32,
     /// Likeliest tokens to look at, where it is read from them.
     pub top: u8,
+    /// Samples that the judge sees before the one it judges, which is among them: the comparison form of P(True), for
+    /// which the paper takes 5. Repetitions stay, so that it shows how often an answer came. 0 shows none.
+    pub ideas: usize,
+    /// What of them is shown.
+    pub shown: Shown,
+    /// Solved judgements in front of the question, as turns of a dialogue; the paper takes 20. They mend calibration more
+    /// than ranking. Chat voice only.
+    pub examples: Vec<JudgeExample>,
 }
 
 impl Default for JudgeSettings {
@@ -56,6 +87,9 @@ impl Default for JudgeSettings {
             samples: 8,
             reply_tokens: 8,
             top: 20,
+            ideas: 0,
+            shown: Shown::Answers,
+            examples: Vec::new(),
         }
     }
 }
@@ -64,7 +98,8 @@ impl Default for JudgeSettings {
 /// p = P(right) / (P(right) + P(wrong)), at temperature 1.
 ///
 /// Score and probability are the mean of p over both orders of the labels. The text says how it was read, and what
-/// each order gave. One call per candidate and order, all at once. A judge whose reply is neither label, or that
+/// each order gave. One call per candidate and order, all at once. With `ideas` the judge sees that many samples of the
+/// same question first, the judged one among them (section 4.2 of the paper). A judge whose reply is neither label, or that
 /// fails, abstains for that candidate; an exhausted budget or a cancellation is an error.
 #[derive(Debug, Clone)]
 pub struct Judge {
@@ -119,9 +154,15 @@ impl Judge {
         }
         let role = self.settings.role.as_str();
         let voice = input.context.voice_of(role);
+        let ideas = self.ideas(input, index, voice);
+        let ideas = &ideas;
         let opinions = try_join_all(self.orders(voice).iter().map(|&swapped| async move {
-            let slots = PromptSlots::new(input.problem).solution(solution).swapped(swapped);
-            let messages = input.context.prompt(role, "judge", &slots)?;
+            let slots = PromptSlots::new(input.problem)
+                .solution(solution)
+                .drafts(ideas.iter().map(String::as_str))
+                .swapped(swapped);
+            let mut messages = self.examples(input, voice, swapped)?;
+            messages.extend(input.context.prompt(role, "judge", &slots)?);
             let label = format!("judge\0{}\0{}\0{swapped}", input.problem.task, input.problem.id);
             let seed = input.context.seed_for(&label, index as u64);
             self.opinion(input, messages, voice.judge_labels(swapped), seed).await
@@ -150,6 +191,45 @@ impl Judge {
                 Feedback { text: Some(text), usage, ..Feedback::abstain(self.name(), reason.clone()) }
             }
         })
+    }
+
+    /// The samples that are shown: the first ones, with the judged one in the last place where it is not among them.
+    fn ideas(&self, input: EvaluateInput<'_>, index: usize, voice: Voice) -> Vec<String> {
+        let count = self.settings.ideas.min(input.candidates.len());
+        let mut places: Vec<usize> = (0..count).collect();
+        if let Some(last) = places.last_mut().filter(|last| **last < index) {
+            *last = index;
+        }
+        let show = |place: usize| {
+            let candidate = &input.candidates[place];
+            match (self.settings.shown, &candidate.answer, voice) {
+                (Shown::Responses, ..) => candidate.completion.text.clone(),
+                (Shown::Answers, Some(answer), Voice::Chat) => answer.clone(),
+                (Shown::Answers, None, Voice::Chat) => "(no answer)".into(),
+                (Shown::Answers, answer, Voice::Compact) => {
+                    format!("#{}", answer.as_deref().unwrap_or_default())
+                }
+            }
+        };
+        places.into_iter().map(show).collect()
+    }
+
+    /// The solved judgements, each as a question and its reply.
+    fn examples(
+        &self,
+        input: EvaluateInput<'_>,
+        voice: Voice,
+        swapped: bool,
+    ) -> Result<Vec<Message>, GenerateError> {
+        let labels = voice.judge_labels(swapped);
+        let mut messages = Vec::new();
+        for example in &self.settings.examples {
+            let problem = Problem::new("example", &input.problem.task, &example.question);
+            let slots = PromptSlots::new(&problem).solution(&example.solution).swapped(swapped);
+            messages.extend(input.context.prompt(&self.settings.role, "judge", &slots)?);
+            messages.push(Message::assistant(if example.right { labels.right } else { labels.wrong }));
+        }
+        Ok(messages)
     }
 
     async fn opinion(
@@ -311,16 +391,29 @@ impl Evaluator for Judge {
             JudgeReading::Sample => self.settings.samples as u64 * u64::from(self.settings.reply_tokens),
             _ => 2,
         };
-        // The instruction of the chat prompt is some 60 tokens.
+        let ideas = (self.settings.ideas as u64).min(size.candidates)
+            * if self.settings.shown == Shown::Answers { 8 } else { size.completion_tokens };
+        // The instruction of the chat prompt is some 60 tokens; an example is about as long as the question.
+        let prompt =
+            (60 + size.prompt_tokens + size.completion_tokens) * (1 + self.settings.examples.len() as u64);
         Usage {
             calls: size.candidates * orders,
-            prompt_tokens: size.candidates * orders * (60 + size.prompt_tokens + size.completion_tokens),
+            prompt_tokens: size.candidates * orders * (prompt + ideas),
             completion_tokens: size.candidates * orders * replies,
             ..Usage::default()
         }
     }
 
     async fn evaluate(&self, input: EvaluateInput<'_>) -> Result<Vec<Feedback>, EvaluateError> {
+        if !self.settings.examples.is_empty() && input.context.voice_of(&self.settings.role) == Voice::Compact
+        {
+            return Err(EvaluateError::Setting {
+                evaluator: "judge".into(),
+                field: "examples".into(),
+                problem: "the compact voice has no dialogue to put examples in".into(),
+                hint: "leave `examples` out, or speak to the judge in the chat voice".into(),
+            });
+        }
         try_join_all((0..input.candidates.len()).map(|index| self.one(input, index))).await
     }
 }
@@ -386,6 +479,59 @@ mod tests {
                 .unwrap();
         assert!((found[0].score.unwrap() - 0.8320183851).abs() < 1e-6);
         assert_eq!(model.calls(), 1);
+    }
+
+    #[test]
+    fn the_comparison_form_shows_the_samples_with_the_judged_one_among_them() {
+        let three = candidates(&[("x#7", Some("7")), ("y#8", Some("8")), ("z#7", Some("7"))]);
+        let prompts = |voice, settings: JudgeSettings| -> Vec<String> {
+            let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+            let notes = std::sync::Arc::clone(&seen);
+            let model = Scripted::new("m").scores(move |request, index| {
+                if index == 0 {
+                    notes.lock().unwrap().push(request.messages.last().unwrap().text());
+                }
+                Ok(scored(-1.0))
+            });
+            testing::evaluate_with(model, voice, &Judge::new(settings).unwrap(), &three).unwrap();
+            let seen = seen.lock().unwrap().clone();
+            seen
+        };
+        let two = JudgeSettings { ideas: 2, ..Default::default() };
+        let seen = prompts(Voice::Compact, two.clone());
+        let ends = ["#7!#8!x#7!", "#7!#8!y#8!", "#7!#7!z#7!"];
+        for end in ends {
+            assert!(
+                seen.iter().any(|prompt| prompt.ends_with(end)),
+                "{end} is not the end of one of {seen:?}"
+            );
+        }
+        let seen = prompts(Voice::Chat, JudgeSettings { swap: false, ..two.clone() });
+        assert!(seen.iter().all(|p| p.matches("\n- ").count() == 2), "{seen:?}");
+        let whole = JudgeSettings { ideas: 9, shown: Shown::Responses, ..two };
+        let seen = prompts(Voice::Compact, whole);
+        assert!(seen.iter().all(|p| p.contains("x#7!y#8!z#7!")), "no more than there are: {seen:?}");
+    }
+
+    #[test]
+    fn solved_examples_are_a_dialogue_and_follow_the_order_of_the_labels() {
+        let example = |right| JudgeExample { question: "1+1?".into(), solution: "2".into(), right };
+        let settings = JudgeSettings { examples: vec![example(true), example(false)], ..Default::default() };
+        let model = Scripted::new("m").scores(|request, _| {
+            let replies: Vec<String> = request
+                .messages
+                .iter()
+                .filter(|m| m.role == elenchus_trace::Role::Assistant)
+                .map(Message::text)
+                .collect();
+            let wanted = if swapped(&request.messages) { ["B", "A"] } else { ["A", "B"] };
+            assert_eq!((replies, request.messages.len()), (wanted.map(String::from).to_vec(), 5));
+            Ok(scored(-1.0))
+        });
+        let judge = Judge::new(settings).unwrap();
+        testing::evaluate_with(model, Voice::Chat, &judge, &one()).unwrap();
+        let error = testing::evaluate_with(Scripted::new("m"), Voice::Compact, &judge, &one()).unwrap_err();
+        assert!(error.to_string().contains("examples") && error.to_string().contains("hint:"), "{error}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod rollouts;
 pub mod rounds;
 mod session;
 pub mod step_reward;
+pub mod stretches;
 pub mod trainer;
 
 pub use error::LearnError;

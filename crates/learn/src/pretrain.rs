@@ -5,7 +5,8 @@ use crate::objective::{Sft, TrainingRow};
 use crate::policy::{Encode, MatrixUpdate, Policy, RolloutRequest, text_row};
 use crate::rollouts::mix;
 use crate::step_reward::StepRewardSettings;
-use crate::trainer::{BatchSource, Epochs, TrainSettings, train};
+use crate::stretches::train_in_stretches;
+use crate::trainer::{BatchSource, Blend, Epochs, Generated, TrainSettings, train};
 use crate::{LearnError, Session};
 use elenchus_task::arithmetic::skills::{SkillGenerator, SkillMix, SkillRow};
 use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Steps, Surface, skills};
@@ -248,15 +249,6 @@ impl Default for PretrainSettings {
     }
 }
 
-/// Rows of the first phase: a function of seed and step.
-struct Generated<'a> {
-    policy_rows: &'a dyn Fn(&SkillRow) -> Result<TrainingRow, LearnError>,
-    mixture: &'a Mixture,
-    curriculum: &'a [Stage],
-    batch: usize,
-    seed: u64,
-}
-
 fn settings(form: Form, surface: Surface) -> ArithmeticSettings {
     ArithmeticSettings { form, surface, ..ArithmeticSettings::preset(Preset::Pretraining) }
 }
@@ -344,42 +336,35 @@ fn countdown_row(seed: u64) -> Result<SkillRow, LearnError> {
     })
 }
 
-impl Generated<'_> {
-    fn mixture_at(&self, step: usize) -> &Mixture {
+/// Rows of the mixture: kind and content follow from the seed.
+fn mixed<'a>(
+    mixture: &'a Mixture,
+    batch: usize,
+    seed: u64,
+    row: impl Fn(&SkillRow) -> Result<TrainingRow, LearnError> + 'a,
+) -> Generated<impl FnMut(u64) -> Result<TrainingRow, LearnError> + 'a> {
+    Generated::new(batch, seed, move |seed| {
+        let kind = mixture.draw(&mut ChaCha8Rng::seed_from_u64(seed));
+        row(&generated_row(kind, mix(seed, 1))?)
+    })
+}
+
+/// Sources that follow one another, each for so many steps; the last one for all steps behind them.
+struct Staged<S> {
+    stages: Vec<(usize, S)>,
+    last: S,
+}
+
+impl<S: BatchSource> BatchSource for Staged<S> {
+    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
         let mut end = 0;
-        for stage in self.curriculum {
-            end += stage.steps;
+        for (steps, source) in &mut self.stages {
+            end += *steps;
             if step < end {
-                return &stage.mixture;
+                return source.batch(step);
             }
         }
-        self.mixture
-    }
-}
-
-impl BatchSource for Generated<'_> {
-    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
-        (0..self.batch)
-            .map(|i| {
-                let seed = mix(self.seed, (step * self.batch + i) as u64);
-                let kind = self.mixture_at(step).draw(&mut ChaCha8Rng::seed_from_u64(seed));
-                Ok(vec![(self.policy_rows)(&generated_row(kind, mix(seed, 1))?)?])
-            })
-            .collect()
-    }
-}
-
-/// Both kinds of rows in a fixed proportion per batch.
-struct Blend<'a, 'b> {
-    generated: Generated<'a>,
-    own: Epochs<'b>,
-}
-
-impl BatchSource for Blend<'_, '_> {
-    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
-        let mut batch = self.own.batch(step)?;
-        batch.extend(self.generated.batch(step)?);
-        Ok(batch)
+        self.last.batch(step)
     }
 }
 
@@ -401,41 +386,16 @@ fn base_phase(
     seed: u64,
     session: &Session<'_>,
 ) -> Result<(), LearnError> {
-    let every = settings.checkpoint_every.max(1);
-    let steps = settings.base.steps;
-    session.observer.phase(0, "first phase", steps);
+    session.observer.phase(0, "first phase", settings.base.steps);
     let encoder = policy.encoder();
     let row = |row: &SkillRow| text_row(encoder.as_ref(), &row.prompt, &row.target);
-    let mut source = Generated {
-        policy_rows: &row,
-        mixture: &settings.mixture,
-        curriculum: &settings.curriculum,
-        batch: settings.base.batch,
-        seed: mix(seed, 1),
+    let source = |mixture| mixed(mixture, settings.base.batch, mix(seed, 1), row);
+    let mut source = Staged {
+        stages: settings.curriculum.iter().map(|stage| (stage.steps, source(&stage.mixture))).collect(),
+        last: source(&settings.mixture),
     };
-    let mut first = 0;
-    for end in (0..steps).step_by(every).map(|start| (start + every).min(steps)) {
-        let name = format!("base-{end}");
-        if session.checkpoint(&name)?.is_some() {
-            session.observer.advance(end - first, 0, true);
-            first = end;
-            continue;
-        }
-        if first > 0
-            && let Some(folder) = session.checkpoint(&format!("base-{first}"))?
-        {
-            policy.load(&folder)?;
-        }
-        train(policy, &Sft::default(), &settings.base, &mut source, first..end, &mut |_, step| {
-            session.observer.advance(1, step.tokens, false);
-            if session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        session.save_checkpoint(&name, |folder| policy.save(folder, true))?;
-        first = end;
-    }
-    if let Some(folder) = session.checkpoint(&format!("base-{first}"))? {
-        policy.load(&folder)?;
-    }
+    let every = settings.checkpoint_every;
+    train_in_stretches(policy, &Sft::default(), &settings.base, &mut source, every, "base", session)?;
     Ok(())
 }
 
@@ -527,17 +487,11 @@ fn skills_phase(
     session.observer.phase(0, "second phase", settings.skills.steps);
     let own_batch = (settings.own.share * settings.skills.batch as f64).round() as usize;
     let encoder = policy.encoder();
-    let row = |row: &SkillRow| weighted_row(encoder.as_ref(), row);
-    let mut source = Blend {
-        generated: Generated {
-            policy_rows: &row,
-            mixture: &settings.mixture,
-            curriculum: &[],
-            batch: settings.skills.batch - own_batch.min(settings.skills.batch),
-            seed: mix(seed, 1),
-        },
-        own: Epochs::new(rows, own_batch, mix(seed, 2))?,
-    };
+    let generated = settings.skills.batch - own_batch.min(settings.skills.batch);
+    let mut source = Blend(
+        Epochs::new(rows, own_batch, mix(seed, 2))?,
+        mixed(&settings.mixture, generated, mix(seed, 1), |row| weighted_row(encoder.as_ref(), row)),
+    );
     policy.reset_optimiser();
     train(
         policy,
@@ -605,20 +559,16 @@ mod tests {
 
     #[test]
     fn a_stage_of_the_curriculum_has_its_own_mixture() {
-        let prompts = std::cell::RefCell::new(Vec::new());
-        let row = |row: &SkillRow| {
-            prompts.borrow_mut().push(row.prompt.clone());
-            text_row(&Bytes, &row.prompt, &row.target)
-        };
-        let mixture = Mixture { recall: 0.0, ..Default::default() };
-        let curriculum = [Stage { steps: 2, mixture: Mixture { recall: 1.0, ..Mixture::nothing() } }];
+        let recall = Mixture { recall: 1.0, ..Mixture::nothing() };
+        let solve = Mixture { solve: 1.0, ..Mixture::nothing() };
+        let row = |row: &SkillRow| text_row(&Bytes, &row.prompt, &row.target);
         let mut source =
-            Generated { policy_rows: &row, mixture: &mixture, curriculum: &curriculum, batch: 4, seed: 1 };
+            Staged { stages: vec![(2, mixed(&recall, 4, 1, row))], last: mixed(&solve, 4, 1, row) };
         for step in 0..4 {
-            source.batch(step).unwrap();
+            let batch = source.batch(step).unwrap();
+            let tags: Vec<u32> = batch.iter().flatten().map(|row| row.tokens[0]).collect();
+            assert_eq!(tags, [u32::from(if step < 2 { RECALL } else { 'S' }); 4], "step {step}");
         }
-        let recalls = prompts.borrow().iter().map(|p| p.starts_with(RECALL)).collect::<Vec<_>>();
-        assert_eq!(recalls, [[true; 8], [false; 8]].concat());
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use crate::LearnError;
 use crate::objective::{Objective, TrainingRow};
 use crate::policy::{MatrixUpdate, OptimiserSettings, Policy};
+use crate::rollouts::mix;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
 /// How to train.
@@ -133,7 +135,7 @@ pub trait BatchSource {
 
 /// Epochs over given groups, shuffled anew in each epoch.
 pub struct Epochs<'a> {
-    groups: &'a [Vec<TrainingRow>],
+    groups: Cow<'a, [Vec<TrainingRow>]>,
     batch: usize,
     seed: u64,
     order: Option<(usize, Vec<u32>)>,
@@ -141,7 +143,12 @@ pub struct Epochs<'a> {
 
 impl<'a> Epochs<'a> {
     /// An error when there is nothing to learn from.
-    pub fn new(groups: &'a [Vec<TrainingRow>], batch: usize, seed: u64) -> Result<Self, LearnError> {
+    pub fn new(
+        groups: impl Into<Cow<'a, [Vec<TrainingRow>]>>,
+        batch: usize,
+        seed: u64,
+    ) -> Result<Self, LearnError> {
+        let groups = groups.into();
         if groups.is_empty() {
             return Err(LearnError::Data {
                 what: "no training rows".into(),
@@ -171,7 +178,46 @@ impl<'a> Epochs<'a> {
 
 impl BatchSource for Epochs<'_> {
     fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
-        Ok((step * self.batch..(step + 1) * self.batch).map(|p| self.groups[self.at(p)].clone()).collect())
+        let places = step * self.batch..(step + 1) * self.batch;
+        Ok(places
+            .map(|place| {
+                let index = self.at(place);
+                self.groups[index].clone()
+            })
+            .collect())
+    }
+}
+
+/// Rows made on demand: row `i` of a step is a function of a seed that depends on (`seed`, step, `i`) alone.
+pub struct Generated<F> {
+    make: F,
+    batch: usize,
+    seed: u64,
+}
+
+impl<F: FnMut(u64) -> Result<TrainingRow, LearnError>> Generated<F> {
+    /// `make` gives the row of a seed; a batch is `batch` rows, each a group of its own.
+    pub fn new(batch: usize, seed: u64, make: F) -> Self {
+        Generated { make, batch, seed }
+    }
+}
+
+impl<F: FnMut(u64) -> Result<TrainingRow, LearnError>> BatchSource for Generated<F> {
+    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
+        (step * self.batch..(step + 1) * self.batch)
+            .map(|place| Ok(vec![(self.make)(mix(self.seed, place as u64))?]))
+            .collect()
+    }
+}
+
+/// Batches of two sources, one behind the other: a fixed proportion per batch.
+pub struct Blend<A, B>(pub A, pub B);
+
+impl<A: BatchSource, B: BatchSource> BatchSource for Blend<A, B> {
+    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
+        let mut batch = self.0.batch(step)?;
+        batch.extend(self.1.batch(step)?);
+        Ok(batch)
     }
 }
 
@@ -287,6 +333,6 @@ mod tests {
         assert_eq!(sorted, (0..7).collect::<Vec<_>>(), "each row once per epoch");
         assert_ne!(first, second, "shuffled anew");
         assert_eq!(ids(&mut Epochs::new(&groups, 7, 3).unwrap(), 1), second, "a resume sees the same batch");
-        assert!(Epochs::new(&[], 4, 0).is_err(), "nothing to learn from is an error");
+        assert!(Epochs::new(Vec::new(), 4, 0).is_err(), "nothing to learn from is an error");
     }
 }

@@ -18,6 +18,7 @@ mod report;
 mod sampling;
 mod seeds;
 mod special;
+mod temperature;
 
 pub use association::*;
 pub use bootstrap::{Bootstrap, BootstrapMethod};
@@ -32,3 +33,4 @@ pub use report::*;
 pub use sampling::*;
 pub use seeds::*;
 pub use special::ln_gamma;
+pub use temperature::{at_temperature, fit_temperature};

@@ -7,6 +7,7 @@ mod catalogue;
 mod configuration;
 mod error;
 mod improve;
+pub mod lab;
 pub mod models;
 mod parse;
 mod recipe;

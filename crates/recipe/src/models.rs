@@ -82,9 +82,41 @@ pub fn folder(name: &str) -> Result<PathBuf, RecipeError> {
     Ok(folder)
 }
 
-/// `$XDG_CACHE_HOME/elenchus`, else `~/.cache/elenchus`, else a folder for temporary files.
+/// Hash of what determines a model's answers: its configuration, tokenizer and weights.
+pub fn weights_hash(name: &str) -> Result<String, RecipeError> {
+    let folder = folder(name)?;
+    let mut names = vec!["config.json".to_string(), "tokenizer.json".into()];
+    let index = folder.join("model.safetensors.index.json");
+    if index.is_file() {
+        // The shards that lie beside the index, in the order of their names.
+        names.extend(elenchus_remember::fs::list(&folder)?.iter().filter_map(|path| {
+            let name = path.file_name()?.to_str()?;
+            name.ends_with(".safetensors").then(|| name.to_string())
+        }));
+    } else {
+        names.push("model.safetensors".into());
+    }
+    let mut hash = blake3::Hasher::new();
+    for name in names {
+        let mut file = elenchus_remember::fs::open(folder.join(&name))?;
+        hash.update(name.as_bytes());
+        let mut part = blake3::Hasher::new();
+        std::io::copy(&mut file, &mut part).map_err(|source| elenchus_remember::RememberError::Io {
+            operation: "read",
+            path: folder.join(&name),
+            source,
+        })?;
+        hash.update(part.finalize().as_bytes());
+    }
+    Ok(hash.finalize().to_hex().to_string())
+}
+
+/// `$ELENCHUS_CACHE`, else `$XDG_CACHE_HOME/elenchus`, else `~/.cache/elenchus`, else a folder for temporary files.
 pub fn cache_folder() -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let Some(folder) = variable("ELENCHUS_CACHE") {
+        return folder;
+    }
     variable("XDG_CACHE_HOME")
         .or_else(|| variable("HOME").map(|home| home.join(".cache")))
         .unwrap_or_else(std::env::temp_dir)
@@ -96,7 +128,7 @@ pub fn load(name: &str) -> Result<Loaded, RecipeError> {
     load_folder(&folder(name)?)
 }
 
-fn load_folder(folder: &Path) -> Result<Loaded, RecipeError> {
+pub(crate) fn load_folder(folder: &Path) -> Result<Loaded, RecipeError> {
     let checkpoint = Checkpoint::load(folder)?;
     let tokenizer = match checkpoint.tokenizer {
         Some(tokenizer) => tokenizer,

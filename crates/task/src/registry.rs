@@ -3,6 +3,7 @@
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
 use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
+use crate::facts::{self, Facts, FactsSettings};
 use crate::math::{self, MathSettings, MathTask};
 use crate::program::{self, ProgramSettings, ProgramTask};
 use crate::{Task, TaskError};
@@ -51,6 +52,12 @@ pub static TASKS: &[TaskEntry] = &[
         make: |settings| Ok(Box::new(Choice::open(&ChoiceSettings::from_value(settings)?)?)),
     },
     TaskEntry {
+        name: facts::TASK,
+        summary: facts::SUMMARY,
+        schema: schema::<FactsSettings>,
+        make: |settings| Ok(Box::new(Facts::new(FactsSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
         name: math::TASK,
         summary: math::SUMMARY,
         schema: schema::<MathSettings>,
@@ -92,7 +99,7 @@ mod tests {
             );
             assert!(!entry.summary.is_empty());
         }
-        for name in ["arithmetic", "countdown"] {
+        for name in ["arithmetic", "countdown", "facts"] {
             let task = task(name, &Value::Null).unwrap();
             assert_eq!(task.name(), name);
             let problem = &task.problems(Split::Validation, 1, 0).unwrap()[0];

@@ -5,6 +5,7 @@ pub mod estimate;
 pub mod eval;
 pub mod import;
 pub mod improve;
+pub mod lab;
 pub mod lists;
 pub mod measure;
 pub mod pretrain;
@@ -33,6 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pretrain(command) => pretrain::run(command, global),
         Command::Train(command) => train::run(command, global),
         Command::Reproduce(command) => reproduce::run(command, global),
+        Command::Lab(command) => lab::run(command, global),
         Command::Resume(command) => resume::run(command, global),
         Command::Report(command) => lists::report(command, global),
         Command::Recipes(command) => lists::recipes(command, global),

@@ -7,6 +7,7 @@ use crate::output;
 use crate::progress::{Display, stop_on_interrupt};
 use clap::Args;
 use elenchus_learn::Session;
+use elenchus_recipe::lab::Lab;
 use elenchus_recipe::reproduce::{Reproduce as Input, reproduce};
 use elenchus_recipe::{Size, built_in, models};
 use elenchus_remember::Run;
@@ -67,6 +68,7 @@ pub fn execute(config: &ReproduceConfig, run: &Run, global: &Global) -> Result<(
         size: config.size,
         seed: config.seed,
         models: &config.models,
+        lab: Lab::new(None),
         session: &session,
     };
     let outcome = reproduce(&input);
