@@ -161,7 +161,12 @@ const HOSTILE: &[(&str, &str, &[&str])] = &[
     ("local socket", "import socket\ndef f(x):\n    socket.socketpair(); return x + 1\n", &["runtime error"]),
     ("secrets", "def f(x):\n    open('/etc/passwd').read(); return x + 1\n", &["runtime error"]),
     ("this file", "def f(x):\n    open('SOURCE').read(); return x + 1\n", &["runtime error"]),
-    ("home", "import os\ndef f(x):\n    os.listdir('HOME'); return x + 1\n", &["runtime error"]),
+    (
+        "home",
+        // Where Python itself lies below it, the folders that lead there are to be seen, and nothing else.
+        "import os, sys\ndef f(x):\n    others = [n for n in os.listdir('HOME') if not sys.prefix.startswith('HOME/' + n)]\n    os.stat('HOME/' + others[0]); return x + 1\n",
+        &["runtime error"],
+    ),
     (
         "processes of others",
         "def f(x):\n    open('/proc/1/environ', 'rb').read(); return x + 1\n",
@@ -217,7 +222,11 @@ const HOSTILE: &[(&str, &str, &[&str])] = &[
         "def f(x):\n    a = open('a', 'wb')\n    while True: a.write(b'x' * 1000000); a.flush()\n",
         &["runtime error"],
     ),
-    ("huge value", "def f(x):\n    return 'x' * 50_000_000\n", &["runtime error", "memory limit"]),
+    (
+        "huge value",
+        "def f(x):\n    return 'x' * 50_000_000\n",
+        &["runtime error", "memory limit", "time limit"],
+    ),
     ("endless value", "def f(x):\n    return iter(int, 1)\n", &["time limit", "memory limit"]),
     (
         "deep recursion",
@@ -282,11 +291,14 @@ fn hostile(layers: Layers) {
                     let program =
                         program.replace("HOME", home).replace("SOURCE", source).replace("TARGET", target);
                     let start = Instant::now();
+                    // Short where the limit of time is what is tested; else long enough for a busy machine.
+                    let seconds = if kinds.contains(&"time limit") { 0.5 } else { 20.0 };
+                    let settings = &ProgramSettings { seconds, ..settings.clone() };
                     let report = run(settings, &program, "assert f(1) == 2\nassert f(2) == 3\n");
                     if !kinds.contains(&report.outcome.kind()) || report.passed() > 0 {
                         panic!("{name}: {report:?}");
                     }
-                    assert!(start.elapsed() < Duration::from_secs(60), "{name} took {:?}", start.elapsed());
+                    assert!(start.elapsed() < Duration::from_secs(120), "{name} took {:?}", start.elapsed());
                 }
             });
         }
@@ -501,7 +513,7 @@ fn canonical(name: &str, rows: usize) {
     if cpython().is_none() {
         return;
     }
-    let settings = ProgramSettings { path: name.into(), seconds: 10.0, ..settings(Runner::Auto) };
+    let settings = ProgramSettings { path: name.into(), seconds: 60.0, ..settings(Runner::Auto) };
     let task = ProgramTask::with_text(settings, Some(&text)).unwrap();
     assert_eq!(task.all().len(), rows);
     let jobs: Vec<(&Problem, String)> =

@@ -77,9 +77,19 @@ impl Suite {
         for statement in &prepared {
             names.visit_stmt(statement);
         }
-        // Bound by the tests themselves, but under another name in the script.
-        if entry == "check" {
-            names.bound.remove(entry);
+        let check = parsed.iter().find_map(|statement| match statement {
+            Stmt::FunctionDef(function) if function.name.as_str() == "check" => {
+                Some((function.name.range(), function.range()))
+            }
+            _ => None,
+        });
+        let mut checks = Uses { name: "check", places: Vec::new() };
+        parsed.iter().for_each(|statement| checks.visit_stmt(statement));
+        if let Some((_, whole)) = check
+            && checks.places.iter().any(|place| whole.contains_range(*place))
+        {
+            // Inside of the function `check` of the tests, `check` is a function of the program.
+            names.bound.remove("check");
         }
         let mut foreign: BTreeSet<&str> = names.used.difference(&names.bound).map(String::as_str).collect();
         foreign.retain(|name| !BUILTINS.contains(name));
@@ -97,10 +107,6 @@ impl Suite {
         }
         script.push_str(&setup);
         script.push('\n');
-        let check = parsed.iter().find_map(|statement| match statement {
-            Stmt::FunctionDef(function) if function.name.as_str() == "check" => Some(function.name.range()),
-            _ => None,
-        });
         let slice = |range: TextRange| &tests[range.start().to_usize()..range.end().to_usize()];
         let texts: Vec<String> = found.places.iter().map(|(_, test)| slice(*test).to_string()).collect();
         let mut changes: Vec<(TextRange, String)> = found
@@ -112,8 +118,15 @@ impl Suite {
                 (*whole, format!("elenchus_test({index}, lambda: (\n{text}\n))"))
             })
             .collect();
-        // The function under test may be called `check` too; the tests then mean that one.
-        changes.extend(check.map(|name| (name, "elenchus_check".to_string())));
+        // So it gets another name, also where the tests call it themselves.
+        let mut called = false;
+        if let Some((name, whole)) = check {
+            changes.push((name, "elenchus_check".to_string()));
+            for place in checks.places.iter().filter(|place| !whole.contains_range(**place)) {
+                called = true;
+                changes.push((*place, "elenchus_check".to_string()));
+            }
+        }
         changes.sort_by_key(|(range, _)| range.start());
         let mut written = 0;
         for (range, text) in changes {
@@ -123,7 +136,7 @@ impl Suite {
         }
         script.push_str(&tests[written..]);
         script.push('\n');
-        if check.is_some() {
+        if check.is_some() && !called {
             script.push_str(&format!("elenchus_check({entry})\n"));
         }
         Ok(Suite { script, tests: texts })
@@ -231,6 +244,23 @@ impl<'a> Visitor<'a> for Names {
             self.bound.insert(name.to_string());
         }
         visitor::walk_except_handler(self, handler);
+    }
+}
+
+/// Where a name is used.
+struct Uses<'n> {
+    name: &'n str,
+    places: Vec<TextRange>,
+}
+
+impl<'a> Visitor<'a> for Uses<'_> {
+    fn visit_expr(&mut self, expression: &'a Expr) {
+        if let Expr::Name(name) = expression
+            && name.id.as_str() == self.name
+        {
+            self.places.push(name.range());
+        }
+        visitor::walk_expr(self, expression);
     }
 }
 
@@ -380,6 +410,8 @@ mod tests {
         let script = Suite::new("p", "", tests, "check").unwrap().script;
         assert!(script.contains("def check(*arguments") && script.contains("def elenchus_check(candidate)"));
         assert!(script.contains("import math\n") && script.ends_with("elenchus_check(check)\n"), "{script}");
+        let own = Suite::new("p", "", "def check(c):\n    assert c(1)\ncheck(f)\n", "f").unwrap().script;
+        assert!(own.ends_with("elenchus_check(f)\n\n") && !own.contains("def check("), "{own}");
         // A declared function whose body is more than a docstring.
         let setup = "def f(x):\n    import math\n    \"\"\"Says.\"\"\"\n";
         assert!(!Suite::new("p", setup, "assert f(1)", "f").unwrap().script.contains("Says."));
