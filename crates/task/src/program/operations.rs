@@ -72,7 +72,8 @@ impl Operation {
             1 => Operation::Odd,
             2 => Operation::Greater(number),
             3 => Operation::Less(number),
-            4 => Operation::Divisible(2 + number % 3),
+            // Not 2: those are the even ones, and one function must not have two names.
+            4 => Operation::Divisible(3 + number % 3),
             5 => Operation::Add(number),
             6 => Operation::Multiply(number),
             7 => Operation::Remainder(number),
