@@ -235,7 +235,7 @@ impl Default for PretrainSettings {
             ],
             // AdamW here: judging own samples was learned better with it than with Muon (AUROC 0.68 against 0.63).
             skills: TrainSettings {
-                steps: 1_200,
+                steps: 1_000,
                 batch: 32,
                 learning_rate: 1e-3,
                 hold: 0.0,
@@ -271,18 +271,20 @@ fn generated_row(kind: Kind, seed: u64) -> Result<SkillRow, LearnError> {
 
 /// Replies of fewer tokens than this weigh more.
 const FULL_LENGTH: f32 = 40.0;
-/// Most weight of a token outside judgements.
+/// Most weight of a token outside verdicts.
 const MOST_WEIGHT: f32 = 12.0;
+/// Weight of the verdict of a critique that names the fault.
+const FAULT_WEIGHT: f32 = 24.0;
 
 /// A row whose tokens weigh `clamp(40 / targets, 1, 12)`, and 40 where the label of a judgement stands: in a loss per
-/// token one `Y` would drown among chains. The `N` of a critique weighs 12, about twice its right steps, which are many
-/// times as frequent.
+/// token one `Y` would drown among chains. The `N` of a critique weighs 24: right steps are
+/// many times as frequent, and with the weight of the others the critic learns to say `Y` alone.
 fn weighted_row(encoder: &dyn Encode, row: &SkillRow) -> Result<TrainingRow, LearnError> {
     let judgement = row.skill == Skill::Judge;
     // Verdicts stand before anything else in a reply, each one token.
     let label = match row.skill {
         Skill::Judge => Some((0, FULL_LENGTH)),
-        Skill::Critique => row.target.find('N').map(|index| (index, MOST_WEIGHT)),
+        Skill::Critique => row.target.find('N').map(|index| (index, FAULT_WEIGHT)),
         _ => None,
     };
     let row = text_row(encoder, &row.prompt, &row.target)?;
@@ -534,7 +536,7 @@ mod tests {
         assert_eq!(weights(Skill::Judge, "Y"), [40.0, 1.0], "the label, then the end of the text");
         assert_eq!(weights(Skill::Direct, "#49"), [10.0; 4], "40 / 4");
         assert_eq!(weights(Skill::Critique, "Y"), [12.0; 2], "no more than 12");
-        assert_eq!(weights(Skill::Critique, "YN#7"), [8.0, 12.0, 8.0, 8.0, 8.0], "a fault found");
+        assert_eq!(weights(Skill::Critique, "YN#7"), [8.0, 24.0, 8.0, 8.0, 8.0], "a fault found");
         assert_eq!(weights(Skill::Solve, &"a".repeat(59)), [1.0; 60], "no less than 1");
     }
 

@@ -14,7 +14,7 @@ use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
 use elenchus_task::math::MathTask;
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
-use elenchus_task::{Split, Task, TaskError};
+use elenchus_task::{Split, Task};
 use elenchus_trace::{Answer, Problem, Usage};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,9 @@ impl ProblemOptions {
         file: &Path,
         mut settings: serde_json::Value,
     ) -> Result<(Box<dyn Task>, Vec<Problem>), Failure> {
-        let input = |error: TaskError| Failure { code: Code::Input, message: error.to_string() };
+        fn input(error: impl std::fmt::Display) -> Failure {
+            Failure { code: Code::Input, message: error.to_string() }
+        }
         settings["path"] = serde_json::json!(file);
         let first = |rows: &[Problem]| rows.iter().take(self.problems).cloned().collect();
         match self.task.as_str() {
