@@ -13,7 +13,16 @@ macro_rules! recipes {
     };
 }
 
-recipes!["b-star", "confidence-vs-critique", "fobar", "gsa", "iad", "rpc", "self-agreement", "self-certainty"];
+recipes![
+    "b-star",
+    "confidence-vs-critique",
+    "fobar",
+    "gsa",
+    "iad",
+    "rpc",
+    "self-agreement",
+    "self-certainty"
+];
 
 /// All recipes, checked.
 pub fn built_in_recipes() -> Result<Vec<Recipe>, RecipeError> {
