@@ -24,9 +24,10 @@ pub(crate) fn last_line_answer(text: &str) -> Option<&str> {
     }
 }
 
-/// Without decoration at its ends.
-fn bare(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || "*`\"'.:<>!".contains(c))
+/// Without decoration at its ends; a point in front may belong to a number.
+pub(crate) fn bare(text: &str) -> &str {
+    let decoration = |c: char| c.is_whitespace() || "*`\"':<>!".contains(c);
+    text.trim_start_matches(decoration).trim_end_matches(|c| decoration(c) || c == '.')
 }
 
 /// The numbers of a text, as they stand there.
@@ -45,10 +46,15 @@ fn numbers(text: &str) -> Vec<&str> {
                 }
                 at += 1;
             }
-            let minus = start > 0
-                && bytes[start - 1] == b'-'
-                && (start < 2 || !bytes[start - 2].is_ascii_alphanumeric());
-            found.push(&text[start - usize::from(minus)..at]);
+            // A sign or a point belongs to the number where no word or number ends before it.
+            let free = |at: usize| at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
+            let mut begin = start;
+            for sign in [b'.', b'-'] {
+                if begin > 0 && bytes[begin - 1] == sign && free(begin - 1) {
+                    begin -= 1;
+                }
+            }
+            found.push(&text[begin..at]);
         } else {
             at += 1;
         }
@@ -127,6 +133,8 @@ mod tests {
             ("Yes", "**yes**", true),
             ("", "", false),
             ("-6", "6", false),
+            (".5 litres", "0.5", true),
+            ("10-6", "6", false),
         ] {
             assert_eq!(loosely_equal(left, right), same, "{left} | {right}");
         }

@@ -3,7 +3,7 @@
 
 use crate::drafts::{DraftCall, Drafts, Place, check_reply_tokens};
 use crate::draw::check_samples;
-use crate::loose_answer::{last_line_answer, loose_majority, loosely_equal};
+use crate::loose_answer::{bare, last_line_answer, loose_majority, loosely_equal};
 use crate::{ControlError, Draw, Estimate, EstimateInput, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
@@ -93,8 +93,7 @@ pub fn parse_voted_answer(reply: &str) -> Option<&str> {
     let lower = reply.to_ascii_lowercase();
     let behind = &reply[lower.rfind(TRIGGER)? + TRIGGER.len()..];
     let line = behind.trim_start_matches([':', ' ', '\t', '\r', '\n', '*']).lines().next()?;
-    let voted =
-        line.trim().trim_matches(['*', '`', '"', '\'', '<', '>', ' ']).trim_end_matches('.').trim_end();
+    let voted = bare(line);
     (!voted.is_empty()).then_some(voted)
 }
 
