@@ -19,6 +19,10 @@ pub struct BestOfNSettings {
     pub evaluator_settings: Value,
     /// Whether a response without an answer can win: for open-ended tasks.
     pub allow_unanswered: bool,
+    /// Abstain when the best response scores less: 0.5 with a judge keeps only what it holds for right. Nothing never
+    /// abstains for this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
     /// How the responses are drawn.
     #[serde(flatten)]
     pub draw: Draw,
@@ -31,6 +35,7 @@ impl Default for BestOfNSettings {
             evaluator: "certainty".into(),
             evaluator_settings: Value::Null,
             allow_unanswered: false,
+            at_least: None,
             draw: Draw::default(),
         }
     }
@@ -38,7 +43,8 @@ impl Default for BestOfNSettings {
 
 /// Draws n responses in one request, scores each with an evaluator and returns the best; ties go to the first. Responses
 /// without an answer are masked, as are those for which the evaluator abstains. When it abstains for all, so does the
-/// answer. Confidence is the probability that the evaluator claims for the winner, if any.
+/// answer, and also when the best score is below `at_least`. Confidence is the probability that the evaluator claims for
+/// the winner, if any.
 #[derive(Debug, Clone)]
 pub struct BestOfN {
     selection: Selection,
@@ -48,9 +54,10 @@ impl BestOfN {
     /// Errors: [`ControlError::Setting`]; [`ControlError::Evaluate`] for an unknown evaluator or a wrong setting of it.
     pub fn new(settings: BestOfNSettings) -> Result<Self, ControlError> {
         let rule = Rule::Argmax { allow_unanswered: settings.allow_unanswered };
-        let BestOfNSettings { samples, evaluator, evaluator_settings, draw, .. } = settings;
-        let selection =
-            Selection::new("best-of-n", samples, draw, rule)?.by(&evaluator, evaluator_settings)?;
+        let BestOfNSettings { samples, evaluator, evaluator_settings, at_least, draw, .. } = settings;
+        let selection = Selection::new("best-of-n", samples, draw, rule)?
+            .by(&evaluator, evaluator_settings)?
+            .at_least(at_least);
         Ok(BestOfN { selection })
     }
 }
@@ -97,6 +104,34 @@ mod tests {
         );
         let answer = run(&BestOfN::new(open).unwrap(), &context(model.shared())).unwrap();
         assert_eq!((answer.text.as_str(), answer.answer), ("no answer", None));
+    }
+
+    #[test]
+    fn a_best_response_that_is_not_good_enough_is_not_given() {
+        let with = |at_least| {
+            let settings = BestOfNSettings {
+                samples: 2,
+                evaluator: "judge".into(),
+                at_least: Some(at_least),
+                ..Default::default()
+            };
+            let model = Scripted::new("m").on("Solve", ["x#8", "x#7"]).scores(|_, index| {
+                // 0.6 for right in either order of the labels.
+                let logprob = if index == 0 { 0.6f32.ln() } else { 0.4f32.ln() };
+                Ok(elenchus_generate::Scored {
+                    logprobs: vec![logprob],
+                    distributions: Vec::new(),
+                    usage: Default::default(),
+                })
+            });
+            run(&BestOfN::new(settings).unwrap(), &context(model.shared())).unwrap()
+        };
+        let (kept, refused) = (with(0.5), with(0.65));
+        assert!(kept.answer.is_some() && kept.abstained.is_none());
+        assert_eq!(refused.answer, None);
+        let reason = refused.abstained.unwrap();
+        assert!(reason.contains("below 0.65"), "{reason}");
+        assert!(refused.confidence.is_some_and(|c| (c - 0.6).abs() < 1e-6), "what the judge claimed is told");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) struct Selection {
     evaluator: Option<Arc<dyn Evaluator>>,
     early_stop: bool,
     fallback: bool,
+    least: Option<f64>,
 }
 
 impl std::fmt::Debug for Selection {
@@ -48,7 +49,16 @@ impl Selection {
     ) -> Result<Self, ControlError> {
         check_samples(strategy, samples)?;
         draw.check(strategy)?;
-        Ok(Selection { strategy, samples, draw, rule, evaluator: None, early_stop: false, fallback: false })
+        Ok(Selection {
+            strategy,
+            samples,
+            draw,
+            rule,
+            evaluator: None,
+            early_stop: false,
+            fallback: false,
+            least: None,
+        })
     }
 
     /// With the scores of an evaluator.
@@ -67,6 +77,12 @@ impl Selection {
     /// Counts answers when the evaluator has no score for any sample, instead of abstaining.
     pub(crate) fn falling_back(mut self, fallback: bool) -> Self {
         self.fallback = fallback;
+        self
+    }
+
+    /// Abstains when the chosen response has a score below this.
+    pub(crate) fn at_least(mut self, least: Option<f64>) -> Self {
+        self.least = least;
         self
     }
 
@@ -255,6 +271,12 @@ impl Selection {
         if distinct == 1 && answers.len() > 1 {
             // An endpoint that ignores the temperature looks like perfect agreement.
             decision.push_str("; all responses are identical");
+        }
+        if let Some(least) = self.least.filter(|least| score.is_some_and(|score| score < *least)) {
+            let reason = format!("{decision}: below {least}, no answer is given");
+            trail.decided(None, reason.clone(), None, data);
+            let claimed = feedback.get(choice.sample).and_then(|f| f.probability);
+            return Ok(trail.answer(texts[choice.sample], None, claimed, Vec::new(), Some(reason)));
         }
         trail.decided(None, decision, drawn.nodes.get(choice.sample).copied(), data);
         let claimed = feedback.get(choice.sample).and_then(|f| f.probability);

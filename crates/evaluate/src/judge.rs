@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JudgeReading {
-    /// The first of the others that the judge's model can do.
+    /// The first of the others that the judge's model can do; an endpoint that gives no likely tokens though it should
+    /// is asked again and its replies counted.
     #[default]
     Auto,
     /// Log-probabilities of both labels as given text.
@@ -259,8 +260,43 @@ impl Judge {
             let remark = remark(&probability, "label log-probabilities");
             return Ok(Opinion { probability, remark, usage });
         }
-        let top = reading == JudgeReading::TopLogprobs;
-        let request = GenerateRequest {
+        if reading == JudgeReading::TopLogprobs {
+            let completions =
+                input.context.generate(role, &self.request(messages.clone(), true, seed)).await?;
+            let usage = completions.iter().map(|c| c.usage).sum();
+            let silent = completions.iter().all(|completion| completion.top.is_empty());
+            // An endpoint may promise likely tokens and give none; where the reading is ours to choose, its replies are
+            // counted instead.
+            if !silent || self.settings.reading != JudgeReading::Auto {
+                let (probability, remark) = from_top(&completions, labels);
+                return Ok(Opinion { probability, remark, usage });
+            }
+            let mut opinion = self.from_replies(input, messages, labels, seed).await?;
+            opinion.remark = format!("no likely tokens were given; {}", opinion.remark);
+            opinion.usage = opinion.usage + usage;
+            return Ok(opinion);
+        }
+        self.from_replies(input, messages, labels, seed).await
+    }
+
+    /// The share of sampled replies.
+    async fn from_replies(
+        &self,
+        input: EvaluateInput<'_>,
+        messages: Vec<Message>,
+        labels: JudgeLabels,
+        seed: u64,
+    ) -> Result<Opinion, GenerateError> {
+        let request = self.request(messages, false, seed);
+        let completions = input.context.generate(&self.settings.role, &request).await?;
+        let usage = completions.iter().map(|c| c.usage).sum();
+        let (probability, remark) = from_samples(&completions, labels);
+        Ok(Opinion { probability, remark, usage })
+    }
+
+    /// One greedy token with the likeliest ones (`top`), or replies to be counted.
+    fn request(&self, messages: Vec<Message>, top: bool, seed: u64) -> GenerateRequest {
+        GenerateRequest {
             samples: if top { 1 } else { self.settings.samples },
             sampling: Sampling {
                 temperature: if top { 0.0 } else { 1.0 },
@@ -270,12 +306,7 @@ impl Judge {
             },
             logprobs: if top { LogprobDetail::Top(self.settings.top) } else { LogprobDetail::None },
             ..GenerateRequest::new(messages)
-        };
-        let completions = input.context.generate(role, &request).await?;
-        let usage = completions.iter().map(|c| c.usage).sum();
-        let (probability, remark) =
-            if top { from_top(&completions, labels) } else { from_samples(&completions, labels) };
-        Ok(Opinion { probability, remark, usage })
+        }
     }
 }
 
@@ -387,9 +418,12 @@ impl Evaluator for Judge {
 
     fn cost(&self, size: CandidateSize) -> Usage {
         let orders = if self.settings.swap { 2 } else { 1 };
-        let replies = match self.settings.reading {
-            JudgeReading::Sample => self.settings.samples as u64 * u64::from(self.settings.reply_tokens),
-            _ => 2,
+        let sampled = self.settings.samples as u64 * u64::from(self.settings.reply_tokens);
+        // An endpoint that promises likely tokens and gives none is asked a second time.
+        let (asked, replies) = match self.settings.reading {
+            JudgeReading::Sample => (1, sampled),
+            JudgeReading::Auto => (2, sampled + 2),
+            JudgeReading::Score | JudgeReading::TopLogprobs => (1, 2),
         };
         let ideas = (self.settings.ideas as u64).min(size.candidates)
             * if self.settings.shown == Shown::Answers { 8 } else { size.completion_tokens };
@@ -397,8 +431,8 @@ impl Evaluator for Judge {
         let prompt =
             (60 + size.prompt_tokens + size.completion_tokens) * (1 + self.settings.examples.len() as u64);
         Usage {
-            calls: size.candidates * orders,
-            prompt_tokens: size.candidates * orders * (prompt + ideas),
+            calls: size.candidates * orders * asked,
+            prompt_tokens: size.candidates * orders * asked * (prompt + ideas),
             completion_tokens: size.candidates * orders * replies,
             ..Usage::default()
         }
@@ -559,6 +593,21 @@ mod tests {
         assert_eq!(found[0].probability, Some(0.5), "letter preference must not pass for judgement");
         let text = found[0].text.as_deref().unwrap();
         assert!(text.contains("8 of 8") && text.contains("0 of 8") && text.contains("substitute"), "{text}");
+    }
+
+    #[test]
+    fn an_endpoint_without_the_likely_tokens_it_promises_is_read_by_its_replies() {
+        let mut has = elenchus_generate::LanguageModel::capabilities(&Scripted::new("m"));
+        has.score = false;
+        let silent = || Scripted::always(["A"]).with_capabilities(has);
+        let found =
+            testing::evaluate_with(silent(), Voice::Chat, &judge(JudgeReading::Auto), &one()).unwrap();
+        assert_eq!(found[0].probability, Some(0.5), "always A: one order says right, the other wrong");
+        let text = found[0].text.as_deref().unwrap();
+        assert!(text.contains("no likely tokens were given") && text.contains("substitute"), "{text}");
+        assert_eq!(found[0].usage.calls, 4, "both orders, each asked twice");
+        let fixed = testing::evaluate_with(silent(), Voice::Chat, &judge(JudgeReading::TopLogprobs), &one());
+        assert!(fixed.unwrap()[0].abstained.is_some(), "what was asked for by name is not replaced");
     }
 
     #[test]

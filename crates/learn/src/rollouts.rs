@@ -1,7 +1,7 @@
 //! Sampling many problems and judging every response exactly.
 
 use crate::policy::{Policy, Rollout, RolloutRequest};
-use crate::{LearnError, Session};
+use crate::{LearnError, Quiet, Session};
 use elenchus_task::{Skill, Task};
 use elenchus_trace::{Problem, Verdict};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,32 @@ pub fn judged_rollouts(
         let tokens = judged.iter().flatten().map(|j| j.rollout.tokens.len()).sum();
         session.observer.advance(chunk.len(), tokens, replayed);
         all.extend(judged);
+    }
+    Ok(all)
+}
+
+/// How many samples of each problem are right. Only the counts are journalled: for many samples of which nothing else is
+/// wanted.
+pub fn right_counts(
+    policy: &mut dyn Policy,
+    task: &dyn Task,
+    problems: &[Problem],
+    settings: &RolloutSettings,
+    label: &str,
+    session: &Session<'_>,
+) -> Result<Vec<usize>, LearnError> {
+    let mut all = Vec::with_capacity(problems.len());
+    for (unit, chunk) in problems.chunks(PROBLEMS_PER_UNIT).enumerate() {
+        let ((counts, tokens), replayed) = session.once(&format!("{label}/{unit}"), || {
+            let quiet = Session { run: None, observer: &Quiet, stop: session.stop.clone() };
+            let settings = RolloutSettings { seed: mix(settings.seed, unit as u64), ..settings.clone() };
+            let judged = judged_rollouts(policy, task, chunk, &settings, label, &quiet)?;
+            let right = |samples: &Vec<Judged>| samples.iter().filter(|j| j.verdict.is_correct()).count();
+            let tokens: usize = judged.iter().flatten().map(|j| j.rollout.tokens.len()).sum();
+            Ok((judged.iter().map(right).collect::<Vec<usize>>(), tokens))
+        })?;
+        session.observer.advance(chunk.len(), tokens, replayed);
+        all.extend(counts);
     }
     Ok(all)
 }

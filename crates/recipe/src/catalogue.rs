@@ -21,6 +21,7 @@ recipes![
     "fobar",
     "gsa",
     "iad",
+    "p-true-p-ik",
     "real-critic",
     "rpc",
     "self-agreement",

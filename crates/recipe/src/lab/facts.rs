@@ -82,7 +82,7 @@ impl LabModel for Facts {
         let task = facts::Facts::new(self.facts.clone())?;
         let encoder = policy.encoder();
         Ok(Box::new(Generated::new(self.train.batch, seed, move |seed| {
-            let row = task.teach(seed);
+            let row = task.teach(seed)?;
             text_row(encoder.as_ref(), &row.prompt, &row.target)
         })))
     }

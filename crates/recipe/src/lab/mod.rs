@@ -9,7 +9,7 @@ mod build;
 mod facts;
 mod identity;
 pub mod knows;
-mod own_judge;
+pub(crate) mod own_judge;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};

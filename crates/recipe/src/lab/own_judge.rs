@@ -15,8 +15,8 @@ use serde_json::json;
 
 /// Judge-format lines in training (arXiv 2207.05221, sheet 06): a model this small cannot judge from examples in its
 /// prompt, so rows `J{problem}{answer}!` → `Y` or `N` on its own samples of training problems take their place, labelled
-/// by the exact verifier. Half of the judge rows show the answers of the other samples in front, `#130!#127!…`, as the
-/// comparison form of P(True) does. Rows `S{problem}` → reference keep it able to solve, so that the finished model
+/// by the exact verifier. Half of the judge rows show the answers of the samples in front, `#130!#127!…`, as the
+/// comparison form of P(True) does; half of each end in `~`, which exchanges the labels. Rows `S{problem}` → reference keep it able to solve, so that the finished model
 /// judges what it writes itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OwnJudge {
@@ -88,16 +88,45 @@ impl OwnJudge {
 }
 
 /// The prompt in which the model judges its answer, with the answers of other samples (its own among them) in front.
-pub(crate) fn judge_prompt(problem: &Problem, shown: &[Judged], answer: &Judged) -> String {
+/// `swapped` puts `~` at the end: then `Y` says wrong and `N` right, so that a preference for a label can be seen, and
+/// cancelled by the mean of both.
+pub(crate) fn judge_prompt(problem: &Problem, shown: &[Judged], answer: &Judged, swapped: bool) -> String {
     let ideas: Vec<String> =
         shown.iter().map(|j| format!("#{}", j.verdict.answer.as_deref().unwrap_or_default())).collect();
     let mut parts: Vec<&str> = ideas.iter().map(String::as_str).collect();
     parts.push(&answer.rollout.text);
-    Skill::Judge.prompt(problem, &parts)
+    let mut prompt = Skill::Judge.prompt(problem, &parts);
+    if swapped {
+        prompt.push('~');
+    }
+    prompt
 }
 
-fn judge_row(encoder: &dyn Encode, prompt: &str, right: bool) -> Result<TrainingRow, LearnError> {
-    let row = text_row(encoder, prompt, if right { "Y" } else { "N" })?;
+/// The reply that says right or wrong.
+pub(crate) fn judge_label(right: bool, swapped: bool) -> &'static str {
+    if right == swapped { "N" } else { "Y" }
+}
+
+/// P(True) of each prompt: both replies are scored and normalised over the two.
+pub(crate) fn p_true(policy: &mut NativePolicy, prompts: &[(String, bool)]) -> Result<Vec<f64>, LearnError> {
+    let mut rows = Vec::with_capacity(2 * prompts.len());
+    for (prompt, swapped) in prompts {
+        for right in [true, false] {
+            rows.push(judge_row(policy, prompt, right, *swapped)?);
+        }
+    }
+    let label = |logprobs: &Vec<f32>| f64::from(logprobs.first().copied().unwrap_or(f32::NEG_INFINITY));
+    let scored = policy.logprobs(&rows)?;
+    Ok(scored.chunks(2).map(|pair| 1.0 / (1.0 + (label(&pair[1]) - label(&pair[0])).exp())).collect())
+}
+
+fn judge_row(
+    encoder: &dyn Encode,
+    prompt: &str,
+    right: bool,
+    swapped: bool,
+) -> Result<TrainingRow, LearnError> {
+    let row = text_row(encoder, prompt, judge_label(right, swapped))?;
     let mut weights = vec![END_WEIGHT; row.targets()];
     if let Some(label) = weights.first_mut() {
         *label = 1.0;
@@ -138,10 +167,12 @@ impl LabModel for OwnJudge {
         let (problems, judged) = self.sampled(policy, Split::Train, self.problems, mix(seed, 1), session)?;
         let mut rows = Vec::new();
         for (problem, samples) in problems.iter().zip(&judged) {
-            for answer in samples.iter().filter(|j| j.rollout.finished) {
-                for shown in [&[][..], &samples[..]] {
-                    let prompt = judge_prompt(problem, shown, answer);
-                    rows.push(vec![judge_row(policy, &prompt, answer.verdict.is_correct())?]);
+            for (place, answer) in samples.iter().enumerate().filter(|(_, j)| j.rollout.finished) {
+                // Both forms in both orders of the labels, in turn.
+                for (form, shown) in [&[][..], &samples[..]].into_iter().enumerate() {
+                    let swapped = (place + form) % 2 == 1;
+                    let prompt = judge_prompt(problem, shown, answer, swapped);
+                    rows.push(vec![judge_row(policy, &prompt, answer.verdict.is_correct(), swapped)?]);
                 }
             }
         }
@@ -167,21 +198,14 @@ impl LabModel for OwnJudge {
     ) -> Result<Figure, LearnError> {
         let (problems, judged) =
             self.sampled(policy, Split::Validation, self.validation, mix(seed, 1), session)?;
-        let (mut rows, mut labels) = (Vec::new(), Vec::new());
+        let (mut prompts, mut labels) = (Vec::new(), Vec::new());
         for (problem, samples) in problems.iter().zip(&judged) {
             for answer in samples {
-                let prompt = judge_prompt(problem, &[], answer);
-                rows.extend([judge_row(policy, &prompt, true)?, judge_row(policy, &prompt, false)?]);
+                prompts.push((judge_prompt(problem, &[], answer, false), false));
                 labels.push(answer.verdict.is_correct());
             }
         }
-        let scores: Vec<f64> = policy
-            .logprobs(&rows)?
-            .chunks(2)
-            .map(|pair| {
-                f64::from(pair[0].first().copied().unwrap_or(0.0) - pair[1].first().copied().unwrap_or(0.0))
-            })
-            .collect();
+        let scores = p_true(policy, &prompts)?;
         let value = auroc(&scores, &labels)?.unwrap_or(0.5);
         Ok(Figure { name: "AUROC of P(True) over own answers".into(), value, problems: problems.len() })
     }

@@ -202,7 +202,9 @@ fn a_build_that_was_stopped_goes_on_and_ends_as_an_undisturbed_one() {
 fn a_damaged_checkpoint_is_noticed_and_made_again() {
     let folder = tempfile::tempdir().unwrap();
     let lab = Lab::new(Some(folder.path()));
-    let before = make(folder.path(), 1);
+    let mut short = Tiny::new();
+    short.plan.train.steps = 20;
+    let before = lab.obtain(&short, 1, &Watch::default().session()).unwrap();
     let expected = weights(&before);
     let damages: [fn(&Path); 4] = [
         |model| {
@@ -218,9 +220,9 @@ fn a_damaged_checkpoint_is_noticed_and_made_again() {
     ];
     for damage in damages {
         damage(&before.folder);
-        assert!(matches!(lab.look(&Tiny::new(), 1).unwrap(), Standing::Damaged(_)));
+        assert!(matches!(lab.look(&short, 1).unwrap(), Standing::Damaged(_)));
         let watch = Watch::default();
-        let again = lab.obtain(&Tiny::new(), 1, &watch.session()).unwrap();
+        let again = lab.obtain(&short, 1, &watch.session()).unwrap();
         assert!(again.made && weights(&again) == expected);
         let notes = watch.notes.lock().unwrap().join("\n");
         assert!(notes.contains("damaged, it is made again"), "{notes}");

@@ -9,6 +9,7 @@ mod fobar;
 mod gsa;
 mod iad;
 mod label_correction;
+mod p_true_p_ik;
 mod pool;
 mod real_critic;
 mod rpc;
@@ -78,7 +79,6 @@ impl Reproduce<'_> {
     }
 
     /// A checkpoint of the lab over one of the models, made now if it is not there. Its key goes into the result.
-    #[expect(dead_code, reason = "the experiments that need checkpoints are being written")]
     fn from_lab(&self, name: &str, model: &str, seed: u64) -> Result<Built, RecipeError> {
         self.lab.over(model).obtain(checkpoint(name)?.as_ref(), seed, self.session)
     }
@@ -105,6 +105,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "fobar" => fobar::run(input)?,
         "gsa" => gsa::run(input)?,
         "iad" => iad::run(input)?,
+        "p-true-p-ik" => p_true_p_ik::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         _ => return Err(input.refuse("has no experiment")),

@@ -76,13 +76,13 @@ pub struct FactsSettings {
 }
 
 impl Default for FactsSettings {
-    /// 150 people and 150 places: 1,200 facts, a fifth of them never taught, the best known taught 27 times as often as
+    /// 250 people and 250 places: 2,000 facts, a fifth of them never taught, the best known taught 27 times as often as
     /// the rarest.
     fn default() -> Self {
         FactsSettings {
             world: 1,
             view: 0,
-            entities: 150,
+            entities: 250,
             frequencies: vec![0.0, 1.0, 3.0, 9.0, 27.0],
             asked: Asked::Both,
             unanswerable: 0.2,
@@ -210,29 +210,28 @@ impl Facts {
 
     /// One row that teaches: a fact, drawn by the frequency of its entity, whatever its split (knowing is not what is
     /// held out); or, for the share `unanswerable`, a question of the train split without an answer.
-    pub fn teach(&self, seed: u64) -> SkillRow {
+    ///
+    /// # Errors
+    /// The world is so small that it holds neither.
+    pub fn teach(&self, seed: u64) -> Result<SkillRow, TaskError> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let question = if random.random_bool(self.settings.unanswerable) {
-            self.unanswerable(Split::Train, Asked::Both, &mut random)
-        } else {
-            self.world.draw(&self.settings.frequencies, &mut random).and_then(|entity| {
-                let relations: Vec<_> = world::relations(entity.domain).collect();
-                Some(self.question(entity, relations.choose(&mut random)?))
-            })
-        };
-        // A world too small to hold the one kind of question holds the other.
-        let question = question.or_else(|| {
-            let entity = self.world.known().first()?;
-            Some(self.question(entity, world::relations(entity.domain).next()?))
+        let without = random.random_bool(self.settings.unanswerable);
+        let open = if without { self.unanswerable(Split::Train, Asked::Both, &mut random) } else { None };
+        let question = open.or_else(|| {
+            let entity = self.world.draw(&self.settings.frequencies, &mut random)?;
+            let relations: Vec<_> = world::relations(entity.domain).collect();
+            Some(self.question(entity, relations.choose(&mut random)?))
         });
-        match question {
-            Some(question) => SkillRow {
-                skill: Skill::Solve,
-                prompt: Skill::Solve.prompt(&self.problem(&question), &[]),
-                target: question.compact_answer(),
-            },
-            None => SkillRow { skill: Skill::Solve, prompt: String::new(), target: String::new() },
-        }
+        let question = question.ok_or_else(|| TaskError::Setting {
+            field: "entities".into(),
+            problem: format!("is {}, of whom nobody is taught", self.settings.entities),
+            hint: "raise `entities`".into(),
+        })?;
+        Ok(SkillRow {
+            skill: Skill::Solve,
+            prompt: Skill::Solve.prompt(&self.problem(&question), &[]),
+            target: question.compact_answer(),
+        })
     }
 
     fn unanswerable(&self, split: Split, asked: Asked, random: &mut ChaCha8Rng) -> Option<Question> {
@@ -478,7 +477,7 @@ mod tests {
         let task = facts(FactsSettings::default());
         let mut taught = [0usize; 5];
         for seed in 0..3000 {
-            let row = task.teach(seed);
+            let row = task.teach(seed).unwrap();
             let (name, rest) = row.prompt[1..].split_once(':').unwrap();
             let entity = task.world().find(name).unwrap();
             let relation = world::relation(rest.chars().next().unwrap()).unwrap();
