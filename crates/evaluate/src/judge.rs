@@ -271,16 +271,16 @@ impl Judge {
                 let (probability, remark) = from_top(&completions, labels);
                 return Ok(Opinion { probability, remark, usage });
             }
-            let mut opinion = self.from_replies(input, messages, labels, seed).await?;
+            let mut opinion = self.read_replies(input, messages, labels, seed).await?;
             opinion.remark = format!("no likely tokens were given; {}", opinion.remark);
-            opinion.usage = opinion.usage + usage;
+            opinion.usage += usage;
             return Ok(opinion);
         }
-        self.from_replies(input, messages, labels, seed).await
+        self.read_replies(input, messages, labels, seed).await
     }
 
     /// The share of sampled replies.
-    async fn from_replies(
+    async fn read_replies(
         &self,
         input: EvaluateInput<'_>,
         messages: Vec<Message>,

@@ -49,29 +49,29 @@ impl Default for StepRewardSettings {
     }
 }
 
-/// Rows with one head target per step: 1 while every step so far is right, 0 from the first wrong one on.
+/// Rows of a split with one head target per step: 1 while every step so far is right, 0 from the first wrong one on.
 ///
 /// The labels are exact where Math-Shepherd estimates them from completions: the task's verifier checks each step.
 pub fn step_rows(
     policy: &mut dyn Policy,
     task: &dyn Task,
     split: Split,
-    problems: usize,
-    samples: usize,
+    settings: &StepRewardSettings,
     seed: u64,
     name: &str,
     session: &Session<'_>,
 ) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
+    let problems = if split == Split::Train { settings.problems } else { settings.validation };
     let problems = task.problems(split, problems, mix(seed, 1))?;
-    let settings = RolloutSettings {
-        samples,
+    let rollouts = RolloutSettings {
+        samples: settings.samples,
         temperature: 1.0,
         max_new_tokens: 160,
         seed: mix(seed, 2),
         distributions: false,
     };
     session.observer.phase(0, "steps to label", problems.len());
-    let judged = judged_rollouts(policy, task, &problems, &settings, &format!("{name}/{split:?}"), session)?;
+    let judged = judged_rollouts(policy, task, &problems, &rollouts, &format!("{name}/{split:?}"), session)?;
     let mut rows = Vec::new();
     for (problem, samples) in problems.iter().zip(&judged) {
         let mut seen = std::collections::HashSet::new();
@@ -108,18 +108,8 @@ pub fn train_step_reward(
     name: &str,
     session: &Session<'_>,
 ) -> Result<(NativePolicy, f64), LearnError> {
-    let (problems, samples) = (settings.problems, settings.samples);
-    let rows = step_rows(policy, task, Split::Train, problems, samples, mix(seed, 1), name, session)?;
-    let held_out = step_rows(
-        policy,
-        task,
-        Split::Validation,
-        settings.validation,
-        samples,
-        mix(seed, 2),
-        name,
-        session,
-    )?;
+    let rows = step_rows(policy, task, Split::Train, settings, mix(seed, 1), name, session)?;
+    let held_out = step_rows(policy, task, Split::Validation, settings, mix(seed, 2), name, session)?;
     let mut model = policy.model().clone();
     model.heads = vec![ScalarHead::zeros(HEAD, None, model.config().hidden_size)];
     let mut reward = NativePolicy::new(model, Arc::clone(policy.tokenizer()), Trainable::All, 0);

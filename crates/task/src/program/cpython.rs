@@ -199,10 +199,7 @@ pub(super) fn run(
             return done(tally, Some(ProgramOutcome::CompileError(exception(&payload).1)));
         }
         Ok(Frame { payload, .. }) => {
-            return done(
-                tally,
-                Some(raised(&payload).unwrap_or_else(|words| ProgramOutcome::RuntimeError(words))),
-            );
+            return done(tally, Some(raised(&payload).unwrap_or_else(ProgramOutcome::RuntimeError)));
         }
         Err(silence) => return done(tally, Some(end_of(&silence, &theirs.said()))),
     }

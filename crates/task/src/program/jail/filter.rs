@@ -190,7 +190,7 @@ pub fn interpreter() -> Result<Vec<BpfProgram>, String> {
     // Is this a terminal; close on exec.
     let mut requests = Vec::new();
     for request in [libc::TCGETS, libc::FIOCLEX, libc::FIONCLEX, libc::FIONBIO, libc::FIONREAD] {
-        requests.push(rule(vec![condition(1, Length::Dword, Compare::Eq, request as u64)?])?);
+        requests.push(rule(vec![condition(1, Length::Dword, Compare::Eq, request)?])?);
     }
     rules.insert(libc::SYS_ioctl, requests);
     // The arguments of these lie in memory, where no filter looks; the C library falls back to the older calls.
