@@ -527,9 +527,12 @@ mod tests {
         assert_eq!(semantic_entropy(&[5, 0]), Some(0.0));
         assert_eq!(semantic_entropy(&[]), None);
         // Numbers of arXiv 2310.04815: 4 of 18, 3 of 20, 3 of 16; 12 against 2; 6 against 3.
-        for (counts, wanted) in
-            [(&[4usize, 3, 3][..], 0.287_682), (&[2, 12], 1.791_759), (&[6, 3], 0.693_147), (&[4, 4], 0.0)]
-        {
+        for (counts, wanted) in [
+            (&[4usize, 3, 3][..], 0.287_682),
+            (&[2, 12], 1.791_759),
+            (&[6, 3], std::f64::consts::LN_2),
+            (&[4, 4], 0.0),
+        ] {
             assert!((vote_certainty(counts).unwrap() - wanted).abs() < 1e-6, "{counts:?}");
         }
         assert_eq!(vote_certainty(&[7, 0]), Some(f64::INFINITY));
