@@ -528,8 +528,7 @@ mod tests {
                 Ok(scored(-1.0))
             });
             testing::evaluate_with(model, voice, &Judge::new(settings).unwrap(), &three).unwrap();
-            let seen = seen.lock().unwrap().clone();
-            seen
+            std::mem::take(&mut *seen.lock().unwrap())
         };
         let two = JudgeSettings { ideas: 2, ..Default::default() };
         let seen = prompts(Voice::Compact, two.clone());
