@@ -53,7 +53,7 @@ impl ProblemOptions {
             crate::settings::set(&mut settings, setting)?;
         }
         if let Some(file) = &self.file {
-            return self.from_file(file, settings);
+            return self.open_file(file, settings);
         }
         let task = elenchus_task::task(&self.task, &settings)?;
         let problems = task.problems(self.split, self.problems, seed)?;
@@ -61,7 +61,7 @@ impl ProblemOptions {
     }
 
     /// The first rows of a file, as problems of the task that was named.
-    fn from_file(
+    fn open_file(
         &self,
         file: &Path,
         mut settings: serde_json::Value,

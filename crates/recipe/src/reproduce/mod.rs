@@ -79,7 +79,7 @@ impl Reproduce<'_> {
     }
 
     /// A checkpoint of the lab over one of the models, made now if it is not there. Its key goes into the result.
-    fn from_lab(&self, name: &str, model: &str, seed: u64) -> Result<Built, RecipeError> {
+    fn lab_model(&self, name: &str, model: &str, seed: u64) -> Result<Built, RecipeError> {
         self.lab.over(model).obtain(checkpoint(name)?.as_ref(), seed, self.session)
     }
 

@@ -138,11 +138,11 @@ pub(super) fn run(
         let at_home = asked(&arithmetic(), settings.questions)?;
         let elsewhere = asked(&countdown(), settings.countdown)?;
         for &seed in &settings.seeds {
-            let mut own = input.from_lab("arithmetic-knows", base, seed)?.load()?.policy();
+            let mut own = input.lab_model("arithmetic-knows", base, seed)?.load()?.policy();
             home.add(&at_home, told(&mut own, &at_home)?);
             away.add(&elsewhere, told(&mut own, &elsewhere)?);
             show_hints(&mut own, &at_home[..settings.hints.min(at_home.len())], &mut hints)?;
-            let mut both = input.from_lab("both-knows", base, seed)?.load()?.policy();
+            let mut both = input.lab_model("both-knows", base, seed)?.load()?.policy();
             both_home.add(&at_home, told(&mut both, &at_home)?);
             both_away.add(&elsewhere, told(&mut both, &elsewhere)?);
         }

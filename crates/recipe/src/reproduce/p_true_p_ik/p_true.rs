@@ -77,7 +77,7 @@ pub(super) fn run(
     let mut seeds = Vec::new();
     for (m, base) in input.models.iter().enumerate() {
         for &seed in &settings.seeds {
-            let mut policy = input.from_lab("own-judge", base, seed)?.load()?.policy();
+            let mut policy = input.lab_model("own-judge", base, seed)?.load()?.policy();
             let mut asked = |split, count| {
                 let label = format!("p-true/{m}/{seed}/{split:?}").to_lowercase();
                 ask(input, &mut policy, task.as_ref(), split, count, &label)

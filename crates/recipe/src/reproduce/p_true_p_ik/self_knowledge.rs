@@ -58,11 +58,11 @@ pub(super) fn run(
     for (m, base) in input.models.iter().enumerate() {
         for &seed in &settings.seeds {
             let side = |name: &str, view| -> Result<(Vec<Truth>, Vec<f64>, NativePolicy), RecipeError> {
-                let mut model = input.from_lab(name, base, seed)?.load()?.policy();
+                let mut model = input.lab_model(name, base, seed)?.load()?.policy();
                 let label = format!("p-ik/{m}/{seed}/{name}");
                 let part = facts(view, "both");
                 let truth = truth(input, &mut model, &part, settings.facts, settings.samples, &label)?;
-                let mut head = input.from_lab(&format!("{name}-knows"), base, seed)?.load()?.policy();
+                let mut head = input.lab_model(&format!("{name}-knows"), base, seed)?.load()?.policy();
                 let told = told(&mut head, &truth)?;
                 Ok((truth, told, head))
             };
