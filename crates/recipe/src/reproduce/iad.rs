@@ -526,9 +526,9 @@ mod tests {
 
     #[test]
     fn every_arm_has_as_many_candidates() {
-        for arm in 0..ARMS.len() {
+        for (arm, (name, ..)) in ARMS.iter().enumerate() {
             let plan = plan(arm, [2, 3], EXACT);
-            assert_eq!(plan.per_round * plan.rounds, 6, "{}", ARMS[arm].0);
+            assert_eq!(plan.per_round * plan.rounds, 6, "{name}");
         }
     }
 }
