@@ -185,3 +185,6 @@ fn wider(summary: &SeedSummary) -> Interval {
         _ => summary.over_both,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! The experiments of test-time methods run from end to end at a size that says nothing, and report what their recipes
+//! ask for.
+
+use super::*;
+use crate::{built_in, models};
+use elenchus_learn::{Quiet, StopFlag};
+use serde_json::{Value, json};
+
+/// Runs the experiment of a recipe with these settings in place of the quick ones; without a run folder.
+fn tiny(name: &str, settings: Value) -> Reproduced {
+    let mut recipe = built_in(name).unwrap();
+    let experiment = recipe.reproduce.as_mut().unwrap();
+    let full: Vec<&String> = experiment.full.as_object().unwrap().keys().collect();
+    for field in settings.as_object().unwrap().keys() {
+        assert!(full.contains(&field), "{name}: `{field}` is not set at the full size");
+    }
+    experiment.quick = settings;
+    let session = Session { run: None, observer: &Quiet, stop: StopFlag::default() };
+    let models = [models::EMBEDDED.to_string()];
+    reproduce(&Reproduce { recipe: &recipe, size: Size::Quick, seed: 1, models: &models, session: &session })
+        .unwrap()
+}
+
+/// Every claim of the recipe has an estimate, and every estimate a claim.
+fn answers_every_claim(name: &str, settings: Value) {
+    let found = tiny(name, settings);
+    for claim in &found.reproduction.claims {
+        assert!(claim.estimate.is_some_and(f64::is_finite), "{name}: `{}` has no estimate", claim.id);
+    }
+    for id in found.findings.estimates.keys() {
+        let known = found.reproduction.claims.iter().any(|claim| claim.id == *id);
+        assert!(known, "{name}: `{id}` is estimated and no claim asks for it");
+    }
+    assert!(!found.findings.tables.is_empty() && !found.findings.notes.is_empty(), "{name}");
+}
+
+#[test]
+fn rpc_from_end_to_end() {
+    let settings = json!({
+        "questions": 4, "samples": 8, "sizes": [4, 8], "draws": 2, "temperature": 1.0, "temperatures": [0.7, 1.0],
+        "trials": 400,
+    });
+    answers_every_claim("rpc", settings);
+}
+
+#[test]
+fn fobar_from_end_to_end() {
+    let settings = json!({
+        "questions": 12, "samples": 4, "backward_samples": 2, "candidates": 3, "temperature": 1.0,
+        "alphas": [0.0, 0.5, 1.0], "votes": [4, 8],
+    });
+    answers_every_claim("fobar", settings);
+}
+
+#[test]
+fn gsa_from_end_to_end() {
+    let settings = json!({
+        "questions": 10, "open_questions": 3, "temperature": 1.0, "temperatures": [1.3], "counts": [1],
+        "train_questions": 3, "train": {"steps": 1, "batch": 2},
+    });
+    answers_every_claim("gsa", settings);
+}
+
+#[test]
+fn iad_from_end_to_end() {
+    let settings = json!({
+        "questions": 3, "shapes": [[2, 3]], "swept": [2, 3], "noise": [0.4], "thresholds": [1.0], "temperature": 1.0,
+        "train_questions": 6, "train_samples": 4, "train": {"steps": 1, "batch": 2},
+    });
+    answers_every_claim("iad", settings);
+}
