@@ -22,8 +22,7 @@ fn server(logprobs: bool, any_right: bool) -> Server {
         let (letter, other) = if right != prompt.contains("(A) wrong") { ("A", "B") } else { ("B", "A") };
         let mut answer = completion(body, &vec![letter.to_string(); samples as usize], false);
         if logprobs {
-            let likely =
-                json!([{"token": letter, "logprob": -0.105_360_5}, {"token": other, "logprob": -2.302_585}]);
+            let likely = json!([{"token": letter, "logprob": -0.105_360_5}, {"token": other, "logprob": -std::f64::consts::LN_10}]);
             let token = json!({"token": letter, "logprob": -0.105_360_5, "top_logprobs": likely});
             answer["choices"][0]["logprobs"] = json!({ "content": [token] });
         }

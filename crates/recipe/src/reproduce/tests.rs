@@ -17,8 +17,16 @@ fn tiny(name: &str, settings: Value) -> Reproduced {
     experiment.quick = settings;
     let session = Session { run: None, observer: &Quiet, stop: StopFlag::default() };
     let models = [models::EMBEDDED.to_string()];
-    reproduce(&Reproduce { recipe: &recipe, size: Size::Quick, seed: 1, models: &models, session: &session })
-        .unwrap()
+    let lab = crate::lab::Lab::new(None);
+    reproduce(&Reproduce {
+        recipe: &recipe,
+        size: Size::Quick,
+        seed: 1,
+        models: &models,
+        lab,
+        session: &session,
+    })
+    .unwrap()
 }
 
 /// Every claim of the recipe has an estimate, and every estimate a claim.

@@ -77,7 +77,7 @@ fn method(root: &Path, name: &str) -> String {
             comment.clear();
         }
     }
-    panic!("{} has no documented `pub struct {type_name}`", file.display());
+    unreachable!("{} has no documented `pub struct {type_name}`", file.display());
 }
 
 fn example(recipe: &Recipe) -> Vec<String> {
