@@ -261,12 +261,17 @@ impl Judge {
             return Ok(Opinion { probability, remark, usage });
         }
         if reading == JudgeReading::TopLogprobs {
-            let completions =
-                input.context.generate(role, &self.request(messages.clone(), true, seed)).await?;
+            let asked = input.context.generate(role, &self.request(messages.clone(), true, seed)).await;
+            let completions = match asked {
+                Err(GenerateError::Capability { .. }) if self.settings.reading == JudgeReading::Auto => {
+                    Vec::new()
+                }
+                completions => completions?,
+            };
             let usage = completions.iter().map(|c| c.usage).sum();
             let silent = completions.iter().all(|completion| completion.top.is_empty());
-            // An endpoint may promise likely tokens and give none; where the reading is ours to choose, its replies are
-            // counted instead.
+            // An endpoint may promise likely tokens and give none, or nothing; where the reading is ours to choose, its
+            // replies are counted instead.
             if !silent || self.settings.reading != JudgeReading::Auto {
                 let (probability, remark) = from_top(&completions, labels);
                 return Ok(Opinion { probability, remark, usage });

@@ -410,8 +410,13 @@ mod tests {
         messages[0].text()
     }
 
+    /// Everything a skill of one solution can show.
+    fn plain(problem: &Problem) -> PromptSlots<'_> {
+        PromptSlots::new(problem).solution("e=50-1=48#48").critique("Ne=50-1=49")
+    }
+
     fn filled(problem: &Problem) -> PromptSlots<'_> {
-        PromptSlots::new(problem).solution("e=50-1=48#48").critique("Ne=50-1=49").drafts(["a#1", "b#2"])
+        plain(problem).drafts(["a#1", "b#2"])
     }
 
     #[test]
@@ -421,7 +426,8 @@ mod tests {
         let expected = [
             ("solve", "Sg=50;e=g-1;e?"),
             ("direct", "Dg=50;e=g-1;e?"),
-            ("judge", "Jg=50;e=g-1;e?e=50-1=48#48!"),
+            // Other samples stand before the one that is judged; without them it is the row of the task crate.
+            ("judge", "Jg=50;e=g-1;e?a#1!b#2!e=50-1=48#48!"),
             ("critique", "Cg=50;e=g-1;e?e=50-1=48#48!"),
             ("refine", "Rg=50;e=g-1;e?e=50-1=48#48!Ne=50-1=49!"),
             ("again", "Ag=50;e=g-1;e?e=50-1=48#48!"),
@@ -436,8 +442,8 @@ mod tests {
     #[test]
     fn compact_prompts_agree_with_the_training_rows_of_the_task_crate() {
         let problem = problem();
-        let slots = filled(&problem);
         for skill in Skill::ALL {
+            let slots = if skill == Skill::Aggregate { filled(&problem) } else { plain(&problem) };
             let parts: &[&str] = match skill {
                 Skill::Solve | Skill::Direct | Skill::Backward => &[],
                 Skill::Judge | Skill::Critique | Skill::Again => &["e=50-1=48#48"],
@@ -452,6 +458,8 @@ mod tests {
     #[test]
     fn every_skill_has_a_template_in_both_voices() {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
+        // Made of other skills in the compact voice.
+        names.push("contrast".to_string());
         names.sort();
         let skills = |voice| Prompts::embedded().unwrap().skills(voice);
         assert_eq!(skills(Voice::Compact), names);
@@ -461,8 +469,16 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 6] =
-        ["critique_correct", "gold_feedback", "judgment", "reconsider", "retry", "why_unsolved"];
+    const CHAT_ONLY: [&str; 8] = [
+        "choose",
+        "count",
+        "critique_correct",
+        "gold_feedback",
+        "judgment",
+        "reconsider",
+        "retry",
+        "why_unsolved",
+    ];
 
     #[test]
     fn the_prompt_of_a_correcting_critique_shows_steps_and_answer_and_its_form() {

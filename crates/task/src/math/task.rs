@@ -284,7 +284,8 @@ mod tests {
         let row = r#"{"id": 3, "question": "Which?", "gold": "the set of all whole numbers that are even and larger than ten", "solution": "12 is one.", "correct": false}"#;
         let task = MathTask::from_reader("f", row.as_bytes()).unwrap();
         let problem = &task.all()[0];
-        assert_eq!(problem.gold.as_deref().map(str::len), Some(58), "{:?}", problem.gold);
+        let whole = "the set of all whole numbers that are even and larger than ten";
+        assert_eq!(problem.gold.as_deref(), Some(whole));
         assert_eq!(problem.data["solution"], "12 is one.");
     }
 
