@@ -421,7 +421,7 @@ fn the_lab_lists_its_checkpoints_and_names_what_is_missing() {
     let folder = scratch();
     let rows = json(&elenchus(folder.path(), &["lab", "list", "--seeds", "1,7", "--json"]));
     let rows = rows.as_array().expect("a list");
-    assert!(rows.len() >= 2 && rows.len() % 2 == 0, "every checkpoint with both seeds");
+    assert!(rows.len() >= 2 && rows.len().is_multiple_of(2), "every checkpoint with both seeds");
     assert!(rows.iter().all(|row| row["state"] == "not made"), "the cache of this test is empty");
     let keys: std::collections::HashSet<_> = rows.iter().map(|row| row["folder"].to_string()).collect();
     assert_eq!(keys.len(), rows.len(), "every seed has a folder of its own");
