@@ -508,16 +508,20 @@ fn verify_all(task: &ProgramTask, jobs: &[(&Problem, String)]) -> Vec<RunReport>
     reports.into_iter().map(|report| report.into_inner().expect("every job is done")).collect()
 }
 
+#[expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
 fn canonical(name: &str, rows: usize) {
     let Some(text) = shared(name) else { return };
     if cpython().is_none() {
         return;
     }
     let settings = ProgramSettings { path: name.into(), seconds: 60.0, ..settings(Runner::Auto) };
-    let task = ProgramTask::with_text(settings, Some(&text)).unwrap();
+    let task = ProgramTask::with_text(settings, Some(&text)).expect("the published set can be read");
     assert_eq!(task.all().len(), rows);
-    let jobs: Vec<(&Problem, String)> =
-        task.all().iter().map(|problem| (problem, task.reference(problem).unwrap())).collect();
+    let jobs: Vec<(&Problem, String)> = task
+        .all()
+        .iter()
+        .map(|problem| (problem, task.reference(problem).expect("every row has its canonical solution")))
+        .collect();
     let reports = verify_all(&task, &jobs);
     let embedded = reports.iter().filter(|report| report.engine == Engine::Embedded).count();
     let tests: usize = reports.iter().map(|report| report.tests.len()).sum();
