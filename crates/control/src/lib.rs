@@ -18,6 +18,7 @@ mod iad;
 mod loose_answer;
 mod masks;
 mod path;
+mod rain;
 mod recorded;
 mod registry;
 mod retry_with_feedback;
@@ -27,11 +28,13 @@ mod self_agreement;
 mod self_check;
 mod self_consistency;
 mod single;
+mod step_search;
 mod strategy;
 mod taxonomy;
 #[cfg(test)]
 mod testing;
 mod trail;
+pub mod tree;
 mod universal_self_consistency;
 mod vote;
 mod weibull;
@@ -50,6 +53,7 @@ pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
+pub use rain::{Rain, RainSettings, SimilarityFrom, Simulate, StopRule};
 pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
 };
@@ -62,6 +66,7 @@ pub use self_agreement::{SelfAgreement, SelfAgreementSettings, parse_voted_answe
 pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
+pub use step_search::{StepSearch, StepSearchKind, StepSearchSettings};
 pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};
 pub use taxonomy::{ControlKind, EvaluateKind, FeedbackLine, GenerateKind, Triple};
 pub use trail::Trail;

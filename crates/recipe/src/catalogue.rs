@@ -22,6 +22,7 @@ recipes![
     "gsa",
     "iad",
     "p-true-p-ik",
+    "rain",
     "real-critic",
     "rpc",
     "self-agreement",

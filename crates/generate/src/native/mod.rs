@@ -1,5 +1,6 @@
 //! The embedded engine as a language model.
 
+mod embed;
 mod stream;
 mod translate;
 
@@ -57,6 +58,8 @@ struct Inner {
     service: DecodeService,
     /// Hash of the weights in use.
     weights: Mutex<String>,
+    /// The model in use, for what the packed copy of the service cannot give.
+    model: Mutex<Arc<Model>>,
 }
 
 impl NativeModel {
@@ -100,7 +103,8 @@ impl NativeModel {
         let stop_tokens = tokenizer.eos().into_iter().filter(|eos| !known.contains(eos)).collect();
         let weights = Mutex::new(weights_hash(model));
         let translator = Translator { name, tokenizer, template, texts, stop_tokens };
-        Ok(NativeModel { inner: Arc::new(Inner { translator, service, weights }) })
+        let model = Mutex::new(Arc::new(model.clone()));
+        Ok(NativeModel { inner: Arc::new(Inner { translator, service, weights, model }) })
     }
 
     /// Reads a model folder in the Hugging Face form (`config.json`, `tokenizer.json`, `model.safetensors`). The model
@@ -127,6 +131,7 @@ impl NativeModel {
         let mut weights = self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.service.swap(model).map_err(|error| decode_error(&self.inner.translator.name, &error))?;
         *weights = hash;
+        *self.inner.model.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(model.clone());
         Ok(())
     }
 
@@ -301,6 +306,12 @@ impl LanguageModel for NativeModel {
             Scored { logprobs: scored.logprobs, distributions: scored.distributions, usage }
         });
         Ok(scored.collect())
+    }
+
+    /// The mean of the last hidden states of each text, which is read alone; zeros for an empty one.
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let model = Arc::clone(&self.inner.model.lock().unwrap_or_else(PoisonError::into_inner));
+        embed::mean_states(&self.inner.translator, &model, texts)
     }
 }
 

@@ -11,6 +11,7 @@ mod iad;
 mod label_correction;
 mod p_true_p_ik;
 mod pool;
+mod rain;
 mod real_critic;
 mod rpc;
 mod self_certainty;
@@ -106,6 +107,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "gsa" => gsa::run(input)?,
         "iad" => iad::run(input)?,
         "p-true-p-ik" => p_true_p_ik::run(input)?,
+        "rain" => rain::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         _ => return Err(input.refuse("has no experiment")),
