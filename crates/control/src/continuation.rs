@@ -273,6 +273,11 @@ impl Continuation {
         self.finish == Some(FinishReason::Stop)
     }
 
+    /// Whether the last thing that happened to the text is a call that wrote something.
+    pub fn has_news(&self) -> bool {
+        self.pieces.last().is_some_and(|piece| !piece.generated().is_empty())
+    }
+
     /// Whether another call can go on with the text: not where the model wants a tool called or the server withheld
     /// something.
     pub fn can_go_on(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Iterative deepening sampling: triggers of self-correction at growing distances within one response (arXiv 2502.05449).
 
-use crate::continuation::{Continuation, Injection, Purpose, Span};
+use crate::continuation::{Continuation, Injection, Purpose, Span, Spending};
 use crate::drafts::Place;
 use crate::selection::Selection;
 use crate::{
@@ -153,6 +153,8 @@ enum Stopped {
     Cap,
     /// It cannot go on: a tool call, or content withheld.
     Finish(FinishReason),
+    /// The last call wrote nothing, and did not end the response either.
+    Silent,
     /// The next call failed.
     Failed(String),
 }
@@ -163,9 +165,31 @@ impl Stopped {
             Stopped::Ended => "ended by itself".into(),
             Stopped::Cap => "the cap is reached".into(),
             Stopped::Finish(reason) => format!("cannot go on: {reason:?}"),
+            Stopped::Silent => "a call wrote nothing".into(),
             Stopped::Failed(why) => why.clone(),
         }
     }
+}
+
+/// One finished response, for those who choose among responses in their own way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeepenedResponse {
+    /// What stands behind the last trigger.
+    pub text: String,
+    /// Its mean log-probability per token, nats, where the model gives it.
+    pub mean_logprob: Option<f64>,
+    /// Rounds of generation, a forced answer not counted.
+    pub rounds: usize,
+    /// Triggers that were put in.
+    pub triggers: usize,
+    /// Why it got no further round.
+    pub stopped: Option<String>,
+    /// Whether its answer was forced.
+    pub forced: bool,
+    /// The answer in each stretch between triggers: how answers change across a trigger is read off here.
+    pub answers: Vec<Option<String>>,
+    /// What it cost.
+    pub spending: Spending,
 }
 
 /// The words that are put in, for one problem.
@@ -218,10 +242,56 @@ impl IterativeDeepeningSampling {
         Ok(IterativeDeepeningSampling { settings, selection })
     }
 
+    /// Draws the responses of one problem without choosing among them, in the budget of `context`.
+    pub async fn responses(
+        &self,
+        context: &Context,
+        task: &dyn Task,
+        problem: &Problem,
+    ) -> Result<Vec<DeepenedResponse>, ControlError> {
+        let mut trail = Trail::new(context, NAME, problem);
+        let all = self.sample(&mut trail, Place { context, task, problem }).await?;
+        Ok(all.iter().map(|sample| self.response(sample, task, problem)).collect())
+    }
+
+    /// All rounds of all responses, and the answers that have to be forced.
+    async fn sample(&self, trail: &mut Trail, place: Place<'_>) -> Result<Vec<Sample>, ControlError> {
+        let detail = self.selection.detail(place.context);
+        let words = self.words(place.context, place.problem)?;
+        let mut all = self.draw(trail, place, &words, detail).await?;
+        self.answer(trail, place, &words, detail, &mut all).await?;
+        Ok(all)
+    }
+
+    fn response(&self, sample: &Sample, task: &dyn Task, problem: &Problem) -> DeepenedResponse {
+        let purpose = self.purpose();
+        let completion = sample.text.completion();
+        let attempts = sample.text.attempts();
+        DeepenedResponse {
+            mean_logprob: completion.mean_logprob(),
+            text: completion.text,
+            rounds: sample.rounds,
+            triggers: sample.text.injections(purpose),
+            stopped: sample.stopped.as_ref().map(Stopped::words),
+            forced: sample.forced,
+            answers: attempts.iter().map(|attempt| task.extract(problem, attempt)).collect(),
+            spending: sample.text.spending(),
+        }
+    }
+
+    /// What the words that are put in mean.
+    fn purpose(&self) -> Purpose {
+        match self.settings.trigger {
+            Trigger::Reflect => Purpose::Restart,
+            Trigger::Filler => Purpose::Filler,
+        }
+    }
+
     fn words(&self, context: &Context, problem: &Problem) -> Result<Words, GenerateError> {
-        let (template, purpose) = match self.settings.trigger {
-            Trigger::Reflect => ("reflect", Purpose::Restart),
-            Trigger::Filler => ("filler", Purpose::Filler),
+        let purpose = self.purpose();
+        let template = match self.settings.trigger {
+            Trigger::Reflect => "reflect",
+            Trigger::Filler => "filler",
         };
         let trigger = match &self.settings.trigger_text {
             Some(text) => Injection::words(context.voice_of(ACTOR), text, text, purpose),
@@ -248,6 +318,8 @@ impl IterativeDeepeningSampling {
         match text.finish() {
             Some(FinishReason::Stop) if !reflects => return Next::Over(Stopped::Ended),
             Some(reason) if !text.can_go_on() => return Next::Over(Stopped::Finish(reason.clone())),
+            // A server that gives nothing and says that it was cut would be asked for ever.
+            Some(FinishReason::Length) if !text.has_news() => return Next::Over(Stopped::Silent),
             _ => {}
         }
         if !may_trigger {
@@ -498,37 +570,33 @@ impl Strategy for IterativeDeepeningSampling {
     ) -> Result<Answer, ControlError> {
         let place = Place { context, task, problem };
         let mut trail = Trail::new(context, NAME, problem);
-        let detail = self.selection.detail(context);
-        let words = self.words(context, problem)?;
-        let mut all = self.draw(&mut trail, place, &words, detail).await?;
-        self.answer(&mut trail, place, &words, detail, &mut all).await?;
+        let all = self.sample(&mut trail, place).await?;
         let mut drawn = Sampled::default();
-        let mut responses = Vec::with_capacity(all.len());
         for sample in &all {
-            let spending = sample.text.spending();
-            let attempts = sample.text.attempts();
-            // What each stretch between triggers came to: how answers change across a trigger is read off here.
-            let answers: Vec<Option<String>> =
-                attempts.iter().map(|attempt| task.extract(problem, attempt)).collect();
-            responses.push(json!({
-                "rounds": sample.rounds, "triggers": sample.text.injections(words.trigger.purpose),
-                "stopped": sample.stopped.as_ref().map(Stopped::words), "forced": sample.forced,
-                "generated_tokens": spending.generated_tokens, "injected_tokens": spending.injected_tokens,
-                "reread_tokens": spending.reread_tokens, "answers": answers,
-            }));
             if let Some(node) = sample.text.node() {
                 drawn.nodes.push(node);
                 drawn.candidates.push(Candidate::extract(task, problem, sample.text.completion()));
             }
         }
-        let spent = |field: fn(&crate::Spending) -> u64| -> u64 {
-            all.iter().map(|sample| field(&sample.text.spending())).sum()
-        };
+        let responses: Vec<DeepenedResponse> =
+            all.iter().map(|sample| self.response(sample, task, problem)).collect();
+        let spent = |field: fn(&Spending) -> u64| -> u64 { responses.iter().map(|r| field(&r.spending)).sum() };
+        let shown: Vec<Value> = responses
+            .iter()
+            .map(|r| {
+                json!({
+                    "rounds": r.rounds, "triggers": r.triggers, "stopped": r.stopped, "forced": r.forced,
+                    "generated_tokens": r.spending.generated_tokens,
+                    "injected_tokens": r.spending.injected_tokens,
+                    "reread_tokens": r.spending.reread_tokens, "answers": r.answers,
+                })
+            })
+            .collect();
         let data = json!({
             "drawn": all.len(), "of": self.settings.samples,
             "resumption": all.first().map(|sample| sample.text.resumption()),
             "generated_tokens": spent(|s| s.generated_tokens), "injected_tokens": spent(|s| s.injected_tokens),
-            "reread_tokens": spent(|s| s.reread_tokens), "responses": responses,
+            "reread_tokens": spent(|s| s.reread_tokens), "responses": shown,
         });
         let feedback = self.selection.judge(&mut trail, place, &drawn, 0).await?;
         Ok(self.selection.conclude(trail, place, &drawn, &feedback, data))

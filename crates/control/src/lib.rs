@@ -52,7 +52,8 @@ pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
 pub use iterative_deepening::{
-    IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger, deepening_budgets,
+    DeepenedResponse, IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger,
+    deepening_budgets,
 };
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
