@@ -1,9 +1,9 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, Rain,
-    RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple,
-    UniversalSelfConsistency,
+    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
+    IterativeDeepeningSampling, Rain, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency,
+    Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -62,6 +62,7 @@ const ROWS: &[Row] = rows! {
     "iad" => Iad, crate::IadSettings;
     "rain" => Rain, crate::RainSettings;
     "step-search" => StepSearch, crate::StepSearchSettings;
+    "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };
 
