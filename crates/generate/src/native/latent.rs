@@ -50,34 +50,42 @@ impl Weights {
 pub(super) struct Reading {
     prompt: Vec<(u32, (usize, usize))>,
     continuation: Vec<(u32, (usize, usize))>,
-    /// Where the text of each message begins and ends in the prompt.
-    messages: Vec<Option<(usize, usize)>>,
+    /// Where each message stands in the prompt.
+    messages: Vec<Option<Place>>,
 }
 
 fn refuse<T>(model: &str, what: String, hint: &str) -> Result<T, GenerateError> {
     Err(GenerateError::Request { model: model.into(), what, hint: hint.into() })
 }
 
-/// Where each message stands in the text made of them; `None` where a template changed its words. Second number: how
-/// much white space of its front the template dropped.
-fn places_of(messages: &[Message], rendered: &str) -> Vec<Option<(usize, usize)>> {
+/// Where a message stands in the text made of all.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Where its first byte is, or would be had the template not dropped the white space in front.
+    start: usize,
+    /// Behind the last byte that is there.
+    end: usize,
+    /// Bytes of the message.
+    length: usize,
+}
+
+/// The place of each message; `None` where a template changed its words.
+fn places_of(messages: &[Message], rendered: &str) -> Vec<Option<Place>> {
     let mut cursor = 0;
     let places = messages.iter().map(|message| {
         let text = message.text();
-        let trimmed = text.trim_start();
-        let dropped = text.len() - trimmed.len();
         let rest = &rendered[cursor..];
-        let (start, length) = match rest.find(&text) {
-            Some(at) => (cursor + at, text.len()),
+        let (start, end) = match rest.find(&text) {
+            Some(at) => (cursor + at, cursor + at + text.len()),
             None => {
-                let body = trimmed.trim_end();
-                let at = rest.find(body)?;
-                // As if the front were still there, so that bytes of the message count alike.
-                ((cursor + at).checked_sub(dropped)?, dropped + body.len())
+                let dropped = text.len() - text.trim_start().len();
+                let body = text.trim();
+                let at = cursor + rest.find(body)?;
+                (at.checked_sub(dropped)?, at + body.len())
             }
         };
-        cursor = start + length;
-        Some((start, cursor))
+        cursor = end;
+        Some(Place { start, end, length: text.len() })
     });
     places.collect()
 }
@@ -128,18 +136,17 @@ impl Reading {
                         format!("segment {index} lies in message {message} of {}", self.messages.len());
                     return refuse(model, what, "messages count from 0");
                 };
-                let Some((start, end)) = *place else {
+                let Some(Place { start, end, length }) = *place else {
                     let what = format!("the chat template changes the words of message {message}");
                     return refuse(model, what, "give the segments as tokens of the prompt");
                 };
-                if from > to || start + from > end {
+                if from > to || to > length {
                     let what = format!(
-                        "segment {index} is bytes {from}..{to} of message {message}, which has {}",
-                        end - start
+                        "segment {index} is bytes {from}..{to} of message {message}, which has {length}"
                     );
                     return refuse(model, what, "bytes count from 0, the end is not part of it");
                 }
-                let bytes = start + from..start + to;
+                let bytes = start + from..(start + to).min(end);
                 Ok(within(&self.prompt, &bytes))
             }
         }
