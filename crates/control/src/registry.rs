@@ -1,8 +1,9 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, RetryWithFeedback,
-    Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
+    BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
+    RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple,
+    UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -57,6 +58,7 @@ const ROWS: &[Row] = rows! {
     "closed-loop-critique" => ClosedLoopCritique, crate::ClosedLoopCritiqueSettings;
     "retry-with-feedback" => RetryWithFeedback, crate::RetryWithFeedbackSettings;
     "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;
+    "consistency-gate" => ConsistencyGate, crate::ConsistencyGateSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;

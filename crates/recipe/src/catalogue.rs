@@ -21,6 +21,7 @@ recipes![
     "fobar",
     "gsa",
     "iad",
+    "internal-consistency",
     "p-true-p-ik",
     "real-critic",
     "rpc",

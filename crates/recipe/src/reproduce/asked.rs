@@ -84,6 +84,39 @@ impl<'a> Asked<'a> {
         Ok(all)
     }
 
+    /// What `ask` finds out about each item.
+    pub(super) fn each<I, T, F>(
+        &self,
+        label: &str,
+        items: &[I],
+        ask: impl Fn(Context, I) -> F,
+    ) -> Result<Vec<T>, RecipeError>
+    where
+        I: Clone,
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, RecipeError>>,
+    {
+        self.session.observer.phase(0, label, items.len());
+        let mut all = Vec::with_capacity(items.len());
+        for (unit, chunk) in items.chunks(PROBLEMS_PER_UNIT).enumerate() {
+            let (found, replayed) = self.once(&format!("{label}/{unit}"), || {
+                self.runtime.block_on(async {
+                    let mut running =
+                        stream::iter(chunk.iter().map(|item| ask(self.context.clone(), item.clone())))
+                            .buffered(AT_ONCE);
+                    let mut found = Vec::with_capacity(chunk.len());
+                    while let Some(one) = running.next().await {
+                        found.push(one?);
+                    }
+                    Ok::<Vec<T>, RecipeError>(found)
+                })
+            })?;
+            self.session.observer.advance(chunk.len(), 0, replayed);
+            all.extend(found);
+        }
+        Ok(all)
+    }
+
     /// One feedback per problem on the text that stands beside it.
     pub(super) fn feedback(
         &self,
