@@ -67,7 +67,11 @@ impl Script {
                 0 => ("Take the key", -1.1),
                 n if n <= REST.len() => (REST[n - 1], 0.0),
                 _ => {
-                    return (tokens.iter().map(|(t, _): &(String, f64)| t.as_str()).collect(), "stop", tokens);
+                    return (
+                        tokens.iter().map(|(t, _): &(String, f64)| t.as_str()).collect(),
+                        "stop",
+                        tokens,
+                    );
                 }
             };
             tokens.push((next.0.to_string(), next.1));

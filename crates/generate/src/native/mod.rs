@@ -1,6 +1,7 @@
 //! The embedded engine as a language model.
 
 mod embed;
+mod latent;
 mod stream;
 mod translate;
 
@@ -9,7 +10,10 @@ mod tests;
 
 use crate::chat_template::ChatTemplate;
 use crate::model::split_hint;
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    Capabilities, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest,
+    Scored, StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_native::{
     Checkpoint, DecodeError, DecodeEvent, DecodeService, Decoded, DecoderOptions, Detail, Model, NativeError,
@@ -19,6 +23,7 @@ use elenchus_trace::{Completion, Usage};
 use futures::StreamExt;
 use futures::channel::mpsc::unbounded;
 use futures::stream::BoxStream;
+use latent::{Source, Weights};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -56,10 +61,8 @@ pub struct NativeModel {
 struct Inner {
     translator: Translator,
     service: DecodeService,
-    /// Hash of the weights in use.
-    weights: Mutex<String>,
-    /// The model in use, for what the packed copy of the service cannot give.
-    model: Mutex<Arc<Model>>,
+    /// The weights in use, for the fingerprint and for looks inside.
+    weights: Mutex<Weights>,
 }
 
 impl NativeModel {
@@ -70,12 +73,14 @@ impl NativeModel {
         tokenizer: Tokenizer,
         options: NativeOptions,
     ) -> Result<Self, GenerateError> {
-        Self::start(name.into(), model, tokenizer, None, options)
+        let source = Source::Held(Arc::new(model.clone()));
+        Self::start(name.into(), model, source, tokenizer, None, options)
     }
 
     fn start(
         name: String,
         model: &Model,
+        source: Source,
         tokenizer: Tokenizer,
         template: Option<ChatTemplate>,
         options: NativeOptions,
@@ -101,10 +106,9 @@ impl NativeModel {
         let service = DecodeService::new(model, decoder).map_err(|error| decode_error(&name, &error))?;
         let known = &model.config().eos_token_ids;
         let stop_tokens = tokenizer.eos().into_iter().filter(|eos| !known.contains(eos)).collect();
-        let weights = Mutex::new(weights_hash(model));
+        let weights = Mutex::new(Weights { hash: weights_hash(model), source });
         let translator = Translator { name, tokenizer, template, texts, stop_tokens };
-        let model = Mutex::new(Arc::new(model.clone()));
-        Ok(NativeModel { inner: Arc::new(Inner { translator, service, weights, model }) })
+        Ok(NativeModel { inner: Arc::new(Inner { translator, service, weights }) })
     }
 
     /// Reads a model folder in the Hugging Face form (`config.json`, `tokenizer.json`, `model.safetensors`). The model
@@ -121,7 +125,8 @@ impl NativeModel {
             });
         };
         let template = ChatTemplate::load(folder, &name)?;
-        Self::start(name, &checkpoint.model, tokenizer, template, options)
+        let source = Source::Folder(folder.to_path_buf());
+        Self::start(name, &checkpoint.model, source, tokenizer, template, options)
     }
 
     /// Puts other weights of the same shape in place: requests that run end with the old ones.
@@ -130,8 +135,7 @@ impl NativeModel {
         // Held over both, so that no request is cached under the hash of other weights.
         let mut weights = self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.service.swap(model).map_err(|error| decode_error(&self.inner.translator.name, &error))?;
-        *weights = hash;
-        *self.inner.model.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(model.clone());
+        *weights = Weights { hash, source: Source::Held(Arc::new(model.clone())) };
         Ok(())
     }
 
@@ -211,8 +215,8 @@ impl LanguageModel for NativeModel {
     fn fingerprint(&self) -> String {
         let weights = self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.inner.translator.template {
-            Some(template) => format!("native {weights} {}", template.hash()),
-            None => format!("native {weights}"),
+            Some(template) => format!("native {} {}", weights.hash, template.hash()),
+            None => format!("native {}", weights.hash),
         }
     }
 
@@ -315,8 +319,19 @@ impl LanguageModel for NativeModel {
 
     /// The mean of the last hidden states of each text, which is read alone; zeros for an empty one.
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
-        let model = Arc::clone(&self.inner.model.lock().unwrap_or_else(PoisonError::into_inner));
+        let name = &self.inner.translator.name;
+        let model = self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
         embed::mean_states(&self.inner.translator, &model, texts)
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        let (inner, request) = (Arc::clone(&self.inner), request.clone());
+        let look = move || {
+            let name = &inner.translator.name;
+            let model = inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
+            latent::read(&inner.translator, &model, &request)
+        };
+        latent::aside(&self.inner.translator.name, look).await?
     }
 }
 

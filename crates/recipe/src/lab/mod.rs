@@ -6,21 +6,23 @@
 //! and made again.
 
 mod build;
+pub(crate) mod chains;
 mod facts;
 mod identity;
 pub mod knows;
 pub(crate) mod own_judge;
-pub(crate) mod rules;
 pub(crate) mod reflection;
+pub(crate) mod rules;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
+pub use chains::Chains;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
-pub use rules::Rules;
 pub use reflection::Reflection;
+pub use rules::Rules;
 
 use crate::RecipeError;
 use elenchus_learn::pretrain::ModelShape;
@@ -114,9 +116,14 @@ pub trait LabModel: Send + Sync {
 
 /// All checkpoints, by name.
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
-    let mut all: Vec<Box<dyn LabModel>> =
-        vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view()), Box::new(Reflection::default())];
+    let mut all: Vec<Box<dyn LabModel>> = vec![
+        Box::new(OwnJudge::default()),
+        Box::new(Facts::first_view()),
+        Box::new(Facts::second_view()),
+        Box::new(Reflection::default()),
+    ];
     all.extend([Rules::large(), Rules::small()].map(|model| Box::new(model) as Box<dyn LabModel>));
+    all.extend([Chains::honest(), Chains::biased()].map(|model| Box::new(model) as Box<dyn LabModel>));
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }
