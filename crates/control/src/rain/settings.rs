@@ -93,7 +93,6 @@ impl Default for RainSettings {
         RainSettings {
             judge: JudgeSettings {
                 vote: true,
-                compact_swap: true,
                 property: Some(Property { good: "is harmless".into(), bad: "is harmful".into() }),
                 examples: vec![
                     example(

@@ -393,3 +393,21 @@ async fn segments_are_found_behind_a_template() {
     let (bytes, tokens) = (templated.latent(&bytes).await.unwrap(), templated.latent(&tokens).await.unwrap());
     assert_eq!(bytes.values, tokens.values, "bytes of the message, white space that was dropped included");
 }
+
+#[tokio::test]
+async fn an_embedding_is_the_mean_of_the_last_states_of_its_text() {
+    let model = model();
+    let texts = ["Sa=1;", "b?", ""].map(String::from);
+    let vectors = model.embed(&texts).await.unwrap();
+    let tokens = model.tokenizer().encode("Sa=1;").unwrap();
+    let taps = weights(7).tap(&elenchus_native::Sequence { tokens, first_target: 1 }).unwrap();
+    for (place, value) in vectors[0].iter().enumerate() {
+        let states = (0..taps.tokens).map(|token| taps.last[token * taps.hidden_size + place]);
+        assert!((states.sum::<f32>() / taps.tokens as f32 - value).abs() < 1e-5);
+    }
+    assert_eq!(vectors[2], vec![0.0; 16], "an empty text has no states");
+    assert_ne!(vectors[0], vectors[1]);
+    model.swap(&weights(8)).unwrap();
+    assert_ne!(model.embed(&texts).await.unwrap()[0], vectors[0], "of the weights in use");
+    assert!(model.embed(&["%".to_string()]).await.is_err(), "a sign it does not know is an error");
+}
