@@ -219,6 +219,9 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/choose",
     "chat/contrast",
     "chat/count",
+    "chat/act",
+    "chat/next_step",
+    "chat/outlook",
     "compact/solve",
     "compact/direct",
     "compact/judge",
@@ -228,6 +231,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "compact/backward",
     "compact/aggregate",
     "compact/contrast",
+    "compact/act",
 ];
 
 /// A set of templates. Cheap to clone.
@@ -459,7 +463,7 @@ mod tests {
     fn every_skill_has_a_template_in_both_voices() {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
         // Made of other skills in the compact voice.
-        names.push("contrast".to_string());
+        names.extend(["contrast", "act"].map(String::from));
         names.sort();
         let skills = |voice| Prompts::embedded().unwrap().skills(voice);
         assert_eq!(skills(Voice::Compact), names);
@@ -469,12 +473,14 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 8] = [
+    const CHAT_ONLY: [&str; 10] = [
         "choose",
         "count",
         "critique_correct",
         "gold_feedback",
         "judgment",
+        "next_step",
+        "outlook",
         "reconsider",
         "retry",
         "why_unsolved",

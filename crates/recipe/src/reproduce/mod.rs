@@ -14,6 +14,7 @@ mod pool;
 mod real_critic;
 mod rpc;
 mod self_certainty;
+mod taxonomy_grid;
 
 use crate::lab::{Built, Lab, checkpoint};
 use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};
@@ -108,6 +109,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "p-true-p-ik" => p_true_p_ik::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
+        "taxonomy-grid" => taxonomy_grid::run(input)?,
         _ => return Err(input.refuse("has no experiment")),
     };
     if let Some(table) = checkpoints_used(&input.lab.used()) {
