@@ -28,8 +28,25 @@ fn json(output: &Output) -> Value {
 fn a_grid_on_generated_problems_keeps_its_calls_and_its_budget() {
     let folder = scratch();
     let arguments = [
-        "grid", "--task", "countdown", "--problems", "6", "--pilot", "6", "--times", "6", "--generators", "steps",
-        "--evaluators", "none,tool", "--controllers", "greedy,vote,select,beam", "--json", "--quiet", "--out", "kept",
+        "grid",
+        "--task",
+        "countdown",
+        "--problems",
+        "6",
+        "--pilot",
+        "6",
+        "--times",
+        "6",
+        "--generators",
+        "steps",
+        "--evaluators",
+        "none,tool",
+        "--controllers",
+        "greedy,vote,select,beam",
+        "--json",
+        "--quiet",
+        "--out",
+        "kept",
     ];
     let found = json(&elenchus(folder.path(), &arguments));
     let rows = found["rows"].as_array().expect("rows");
@@ -81,6 +98,9 @@ fn the_embedded_model_can_be_asked_for_queries_and_plans_though_it_was_taught_ne
         ["eval", "--task", "world", "--strategy", "act", "--problems", "2", "--json", "--quiet"].as_slice(),
     ] {
         let found = json(&elenchus(folder.path(), arguments));
-        assert!(found["accuracy"]["value"].as_f64().is_some_and(|value| (0.0..=1.0).contains(&value)), "{found}");
+        assert!(
+            found["accuracy"]["value"].as_f64().is_some_and(|value| (0.0..=1.0).contains(&value)),
+            "{found}"
+        );
     }
 }

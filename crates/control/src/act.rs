@@ -144,11 +144,12 @@ impl Strategy for Act {
         task: &dyn Task,
         problem: &Problem,
     ) -> Result<Answer, ControlError> {
-        let mut world: Box<dyn Environment> = task.environment(problem)?.ok_or_else(|| TaskError::Problem {
-            id: problem.id.clone(),
-            problem: format!("is of the task `{}`, which has no world to act in", task.name()),
-            hint: "use the task `world`, or another strategy".to_string(),
-        })?;
+        let mut world: Box<dyn Environment> =
+            task.environment(problem)?.ok_or_else(|| TaskError::Problem {
+                id: problem.id.clone(),
+                problem: format!("is of the task `{}`, which has no world to act in", task.name()),
+                hint: "use the task `world`, or another strategy".to_string(),
+            })?;
         let mut trail = Trail::new(context, NAME, problem);
         let voice = context.voice_of(ACTOR);
         let model = context.model(ACTOR).name().to_string();
@@ -286,7 +287,8 @@ mod tests {
         let answer = run(Arc::clone(&model), Voice::Chat, settings, None);
         let found = last(&answer);
         assert_eq!((&found["stopped"], &found["refused"]), (&json!("the calls are over"), &json!(3)));
-        let prompts: Vec<String> = model.requests().iter().map(|request| request.messages[0].text()).collect();
+        let prompts: Vec<String> =
+            model.requests().iter().map(|request| request.messages[0].text()).collect();
         assert!(!prompts[0].contains("did nothing") && prompts[0].contains("What you can do:\ngo to the"));
         assert!(prompts[1].contains("fly away (did nothing: `fly away` is no action)"), "{}", prompts[1]);
         assert_eq!(answer.usage.calls, 3);
@@ -298,7 +300,10 @@ mod tests {
         assert_eq!(last(&answer)["stopped"], "the patience of the world is over");
         let answer = run(Scripted::always(["?"]).shared(), Voice::Compact, ActSettings::default(), Some(2));
         let found = last(&answer);
-        assert!(found["stopped"].as_str().is_some_and(|why| why.starts_with("the budget is over")), "{found}");
+        assert!(
+            found["stopped"].as_str().is_some_and(|why| why.starts_with("the budget is over")),
+            "{found}"
+        );
         assert_eq!(found["actions"], 2);
     }
 

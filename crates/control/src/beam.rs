@@ -285,7 +285,8 @@ fn extend(chain: &Chain, completion: &Completion, way: &Way, node: NodeId) -> Ch
         }
     };
     let ended = step.trim().is_empty();
-    let answered = step.lines().any(is_answer) || (matches!(way, Way::Prefix { compact: true, .. }) && step.contains('#'));
+    let answered = step.lines().any(is_answer)
+        || (matches!(way, Way::Prefix { compact: true, .. }) && step.contains('#'));
     next.finished = cut || ended || answered;
     next.text.push_str(&step);
     if !next.finished {
@@ -298,7 +299,8 @@ fn extend(chain: &Chain, completion: &Completion, way: &Way, node: NodeId) -> Ch
 /// Whether a line gives the final answer.
 fn is_answer(line: &str) -> bool {
     let start = line.trim_start_matches(|c: char| c.is_whitespace() || "*#>-".contains(c));
-    start.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("answer:")) || line.contains("\\boxed{")
+    start.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("answer:"))
+        || line.contains("\\boxed{")
         || line.contains("</answer>")
 }
 
@@ -430,7 +432,12 @@ impl Strategy for Beam {
             return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));
         };
         let score = chain.feedback.score.unwrap_or_default();
-        trail.decided(None, format!("the best finished chain, score {score:.6}: {stopped}"), chain.node, data);
+        trail.decided(
+            None,
+            format!("the best finished chain, score {score:.6}: {stopped}"),
+            chain.node,
+            data,
+        );
         Ok(trail.answer(chain.text, answer, chain.feedback.probability, Vec::new(), None))
     }
 }

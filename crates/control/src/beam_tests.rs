@@ -96,7 +96,11 @@ fn a_model_that_cannot_continue_is_asked_for_the_next_step() {
     let model = model.with_capabilities(has).shared();
     let answer = run(&beam(1, 2), &context(model.clone())).unwrap();
     assert!(answer.answer.as_deref().is_some_and(|answer| answer.starts_with('7')), "{answer:?}");
-    assert!(answer.text.starts_with("a = 2 + 5 = 7\nAnswer:"), "only the first line is a step: {}", answer.text);
+    assert!(
+        answer.text.starts_with("a = 2 + 5 = 7\nAnswer:"),
+        "only the first line is a step: {}",
+        answer.text
+    );
     assert!(model.requests()[0].messages[0].text().contains("No step has been written yet."));
 }
 
@@ -121,13 +125,8 @@ fn a_budget_that_ends_leaves_what_is_finished() {
             Ok(completion)
         },
     );
-    let settings = BeamSettings {
-        width: 2,
-        expand: 1,
-        depth: 50,
-        evaluator: "coin-flip".into(),
-        ..Default::default()
-    };
+    let settings =
+        BeamSettings { width: 2, expand: 1, depth: 50, evaluator: "coin-flip".into(), ..Default::default() };
     let context = Context::builder()
         .role("actor", model.shared())
         .voice(Voice::Compact)
@@ -138,7 +137,8 @@ fn a_budget_that_ends_leaves_what_is_finished() {
     let stopped = decision(&answer)["stopped"].clone();
     assert!(stopped.as_str().is_some_and(|why| why.starts_with("the budget is over")), "{stopped}");
     assert_eq!(answer.answer.as_deref(), Some("7"));
-    let none = run(&beam(2, 2), &context_with(stepper().shared(), Budget { calls: Some(0), ..Budget::default() }));
+    let none =
+        run(&beam(2, 2), &context_with(stepper().shared(), Budget { calls: Some(0), ..Budget::default() }));
     assert!(matches!(none.unwrap_err(), ControlError::Budget { .. }));
 }
 
@@ -166,7 +166,10 @@ fn a_cut_step_ends_its_chain_and_settings_are_checked() {
 #[test]
 fn the_place_in_the_taxonomy_follows_the_evaluator() {
     let of = |evaluator: &str| {
-        Beam::new(BeamSettings { evaluator: evaluator.into(), ..Default::default() }).unwrap().triple().evaluate
+        Beam::new(BeamSettings { evaluator: evaluator.into(), ..Default::default() })
+            .unwrap()
+            .triple()
+            .evaluate
     };
     assert_eq!(of("recompute"), EvaluateKind::Tool);
     assert_eq!(of("outlook"), EvaluateKind::SelfAssessment);

@@ -2,7 +2,8 @@
 
 use crate::{
     Act, Beam, BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
-    RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
+    RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple,
+    UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;

@@ -81,7 +81,12 @@ async fn a_beam_asks_for_one_step_after_another_and_keeps_what_the_evaluator_lik
             let answer = result.unwrap_or_else(|error| panic!("{evaluator}: {error}"));
             // The server's judge says `A` in either order, which means nothing.
             if matches!(evaluator, "recompute" | "outlook") {
-                assert_eq!(answer.answer.as_deref(), Some("3*5+7"), "{evaluator}, {logprobs}: {:?}", answer.abstained);
+                assert_eq!(
+                    answer.answer.as_deref(),
+                    Some("3*5+7"),
+                    "{evaluator}, {logprobs}: {:?}",
+                    answer.abstained
+                );
                 assert!(answer.text.contains("3 * 5 = 15\n"), "{evaluator}: {}", answer.text);
             }
             assert_eq!(answer.usage, answer.trace.usage(), "the trace accounts for every call");
@@ -91,7 +96,11 @@ async fn a_beam_asks_for_one_step_after_another_and_keeps_what_the_evaluator_lik
                 .map(|received| text_of(&received.body))
                 .filter(|text| text.contains("Write only the next step"))
                 .collect();
-            assert!(steps[0].contains("No step has been written yet.") && steps.len() >= 3, "{}", steps.len());
+            assert!(
+                steps[0].contains("No step has been written yet.") && steps.len() >= 3,
+                "{}",
+                steps.len()
+            );
             assert!(steps.iter().any(|text| text.contains("Steps so far:\n3 * 5 = 15\n")), "{evaluator}");
         }
     }
@@ -102,7 +111,10 @@ async fn every_triple_of_the_grid_runs_without_log_probabilities() {
     for (name, settings) in [
         ("borda", json!({"samples": 4, "rule": "sum", "evaluator": "recompute"})),
         ("best-of-n", json!({"samples": 4, "evaluator": "recompute"})),
-        ("borda", json!({"samples": 4, "rule": "sum", "evaluator": "judge", "evaluator_settings": {"role": "actor", "samples": 2}})),
+        (
+            "borda",
+            json!({"samples": 4, "rule": "sum", "evaluator": "judge", "evaluator_settings": {"role": "actor", "samples": 2}}),
+        ),
         ("best-of-n", json!({"samples": 4, "evaluator": "coin-flip"})),
         ("iad", json!({"samples": 2, "rounds": 2, "evaluator": "recompute", "enough": 1e9})),
     ] {
@@ -128,7 +140,12 @@ async fn acting_in_a_world_through_an_endpoint() {
     let server = Server::start(move |received, _| {
         let text = text_of(&received.body);
         let done = text.split("what came of it:").nth(1).map_or(0, |rest| {
-            rest.split("Now:").next().unwrap_or_default().lines().filter(|line| !line.trim().is_empty()).count()
+            rest.split("Now:")
+                .next()
+                .unwrap_or_default()
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+                .count()
         });
         ok(&chat(&[lines[done.min(lines.len() - 1)].as_str()]))
     })

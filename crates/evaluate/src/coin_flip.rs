@@ -86,7 +86,8 @@ mod tests {
         let samples = candidates(&texts.iter().map(|text| (text.as_str(), None)).collect::<Vec<_>>());
         let found = testing::evaluate(&CoinFlip::new(CoinFlipSettings::default()), &samples).unwrap();
         let share = |right: usize| {
-            let scores = found.iter().enumerate().filter(|(i, _)| i % 2 == right).filter_map(|(_, f)| f.score);
+            let scores =
+                found.iter().enumerate().filter(|(i, _)| i % 2 == right).filter_map(|(_, f)| f.score);
             scores.sum::<f64>() / 2000.0
         };
         assert!((share(0) - share(1)).abs() < 0.064, "{} and {}", share(0), share(1));

@@ -77,13 +77,21 @@ impl Outlook {
             })
         };
         if !(1..=1000).contains(&settings.votes) {
-            return wrong("votes", format!("{} is out of range", settings.votes), "between 1 and 1000; 3 in the paper");
+            return wrong(
+                "votes",
+                format!("{} is out of range", settings.votes),
+                "between 1 and 1000; 3 in the paper",
+            );
         }
         if settings.max_tokens == 0 {
             return wrong("max_tokens", "0 is out of range".into(), "at least 1");
         }
         if !(0.0..=10.0).contains(&settings.temperature) {
-            return wrong("temperature", format!("{} is out of range", settings.temperature), "between 0 and 10");
+            return wrong(
+                "temperature",
+                format!("{} is out of range", settings.temperature),
+                "between 0 and 10",
+            );
         }
         if settings.worth.iter().any(|worth| !worth.is_finite()) {
             return wrong("worth", "it holds no finite number".into(), "for example [20, 1, 0.001]");
@@ -107,7 +115,8 @@ impl Outlook {
         if text.trim().is_empty() {
             return Ok(Feedback::abstain(self.name(), "the response is empty"));
         }
-        let messages = input.context.prompt(role, "outlook", &PromptSlots::new(input.problem).solution(text))?;
+        let messages =
+            input.context.prompt(role, "outlook", &PromptSlots::new(input.problem).solution(text))?;
         let label = format!("outlook\0{}\0{}\0{text}", input.problem.task, input.problem.id);
         let request = GenerateRequest {
             samples: *votes,
@@ -165,7 +174,9 @@ impl Evaluator for Outlook {
         Usage {
             calls: size.candidates,
             prompt_tokens: size.candidates * (size.prompt_tokens + size.completion_tokens),
-            completion_tokens: size.candidates * self.settings.votes as u64 * u64::from(self.settings.max_tokens),
+            completion_tokens: size.candidates
+                * self.settings.votes as u64
+                * u64::from(self.settings.max_tokens),
             ..Usage::default()
         }
     }

@@ -120,7 +120,11 @@ impl Combination {
     }
 
     /// Every compatible triple of some values of the axes.
-    pub fn all(generators: &[Generator], evaluators: &[Judging], controllers: &[Controller]) -> Vec<Combination> {
+    pub fn all(
+        generators: &[Generator],
+        evaluators: &[Judging],
+        controllers: &[Controller],
+    ) -> Vec<Combination> {
         let mut all = Vec::new();
         for &generator in generators {
             for &controller in controllers {
@@ -163,7 +167,9 @@ impl Combination {
         };
         let (name, mut settings) = match self.controller {
             Controller::Greedy => ("single", json!({"temperature": 0.0})),
-            Controller::Vote if evaluator.is_none() => ("self-consistency", json!({"samples": units, "early_stop": false})),
+            Controller::Vote if evaluator.is_none() => {
+                ("self-consistency", json!({"samples": units, "early_stop": false}))
+            }
             Controller::Vote => ("borda", json!({"samples": units, "rule": "sum"})),
             Controller::Select => ("best-of-n", json!({"samples": units})),
             // A score that is never reached: no arm stops early.
@@ -190,7 +196,12 @@ impl Combination {
     ///
     /// # Errors
     /// A setting out of range.
-    pub fn strategy(self, units: usize, temperature: f32, voice: Voice) -> Result<Arc<dyn Strategy>, RecipeError> {
+    pub fn strategy(
+        self,
+        units: usize,
+        temperature: f32,
+        voice: Voice,
+    ) -> Result<Arc<dyn Strategy>, RecipeError> {
         let (name, settings) = self.part(units, temperature, voice);
         Ok(strategy(name, settings)?)
     }
@@ -203,7 +214,8 @@ impl Combination {
 /// # Errors
 /// Those of `cost`.
 pub fn calibrate<E>(tokens: f64, mut cost: impl FnMut(usize) -> Result<f64, E>) -> Result<(usize, f64), E> {
-    let bound = |units: f64| if units.is_finite() { units.round().clamp(1.0, MOST_UNITS as f64) as usize } else { 1 };
+    let bound =
+        |units: f64| if units.is_finite() { units.round().clamp(1.0, MOST_UNITS as f64) as usize } else { 1 };
     let mut known: Vec<(usize, f64)> = Vec::new();
     let mut next = 2;
     for _ in 0..4 {
@@ -250,8 +262,18 @@ pub struct GridRow {
 
 /// The table over three axes; `budget` is the number of tokens that all but the greedy chains were made equal to.
 pub fn grid_table(title: &str, budget: f64, rows: &[GridRow]) -> Table {
-    let columns =
-        ["generate", "evaluate", "control", "strategy", "n", "accuracy", "abstained", "tokens", "calls", "budget"];
+    let columns = [
+        "generate",
+        "evaluate",
+        "control",
+        "strategy",
+        "n",
+        "accuracy",
+        "abstained",
+        "tokens",
+        "calls",
+        "budget",
+    ];
     let note = format!(
         "n: samples of vote and select, rounds of {PER_ROUND} of the loop, kept chains of the beam, chosen so that the mean \
          tokens per problem come near {budget:.0}. Budget: tokens as a share of that; a greedy chain is given as the unit."

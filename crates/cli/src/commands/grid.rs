@@ -11,9 +11,7 @@ use elenchus_control::ControlError;
 use elenchus_generate::{CancelToken, Context};
 use elenchus_measure::accuracy;
 use elenchus_recipe::RecipeError;
-use elenchus_recipe::grid::{
-    Combination, Controller, Generator, GridRow, Judging, calibrate, grid_table,
-};
+use elenchus_recipe::grid::{Combination, Controller, Generator, GridRow, Judging, calibrate, grid_table};
 use elenchus_remember::Run;
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Problem};
@@ -108,7 +106,8 @@ pub fn run(command: &Grid, global: &Global) -> Result<(), Failure> {
             "greedy goes with `none`; select, loop and beam need an evaluator",
         ));
     }
-    if !(command.times.is_finite() && command.times >= 1.0) || command.pilot == 0 || command.tokens == Some(0) {
+    if !(command.times.is_finite() && command.times >= 1.0) || command.pilot == 0 || command.tokens == Some(0)
+    {
         return Err(Failure::new(
             Code::Usage,
             "there is no budget or no problem to set it on",
@@ -149,7 +148,8 @@ impl GridConfig {
         }
         let bar = bar(problems.len(), &one.label(), quiet);
         let answers = asking::block_on(cancel, run, async {
-            asking::answer_all(context, strategy.as_ref(), task, problems, self.problems.at_once.max(1), &bar).await
+            asking::answer_all(context, strategy.as_ref(), task, problems, self.problems.at_once.max(1), &bar)
+                .await
         });
         bar.finish_and_clear();
         Ok(Ok(answers?))

@@ -1,7 +1,7 @@
 //! `sql-writer`, `world-planner`: models that solve a generated task, taught by its reference solutions.
 
 use super::{Figure, LabModel, Plan, Start};
-use elenchus_learn::policy::{Policy, text_row};
+use elenchus_learn::policy::text_row;
 use elenchus_learn::rollouts::{RolloutSettings, judged_rollouts, mix};
 use elenchus_learn::trainer::{BatchSource, Decay, Epochs, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
@@ -24,7 +24,13 @@ pub struct Taught {
 }
 
 impl Taught {
-    fn of(name: &'static str, summary: &'static str, task: &'static str, problems: usize, steps: usize) -> Self {
+    fn of(
+        name: &'static str,
+        summary: &'static str,
+        task: &'static str,
+        problems: usize,
+        steps: usize,
+    ) -> Self {
         Taught {
             name,
             summary,
@@ -46,8 +52,14 @@ impl Taught {
     /// All of them.
     pub fn all() -> [Taught; 2] {
         [
-            Taught::of("sql-writer", "writes queries for the generated databases of the task `sql`", "sql", 8000, 700),
-            Taught::of("world-planner", "plans in the text world of the task `world`", "world", 20_000, 1200),
+            Taught::of(
+                "sql-writer",
+                "writes queries for the generated databases of the task `sql`",
+                "sql",
+                8000,
+                700,
+            ),
+            Taught::of("world-planner", "plans in the text world of the task `world`", "world", 8000, 1000),
         ]
     }
 }

@@ -147,16 +147,19 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             let cost = |one: Combination, units: usize| -> Result<f64, RecipeError> {
                 let strategy = one.strategy(units, settings.temperature, Voice::Compact)?;
                 let label = format!("{m}/{name}/pilot {} {units}", one.label());
-                let usages = first.answers(&label, strategy.as_ref(), task, &pilot, |_, answer| Ok(answer.usage))?;
+                let usages =
+                    first.answers(&label, strategy.as_ref(), task, &pilot, |_, answer| Ok(answer.usage))?;
                 Ok(MeanCost::of(usages).tokens)
             };
-            let greedy =
-                Combination { generator: Generator::Steps, evaluator: Judging::None, controller: Controller::Greedy };
+            let greedy = Combination {
+                generator: Generator::Steps,
+                evaluator: Judging::None,
+                controller: Controller::Greedy,
+            };
             let budget = settings.times * cost(greedy, 1)?;
             let mut played = Vec::new();
             for &one in &triples {
-                let units =
-                    if one.scales() { calibrate(budget, |units| cost(one, units))?.0 } else { 1 };
+                let units = if one.scales() { calibrate(budget, |units| cost(one, units))?.0 } else { 1 };
                 let strategy = one.strategy(units, settings.temperature, Voice::Compact)?;
                 let whole = one.controller != Controller::Beam;
                 let mut kept = Vec::new();
@@ -171,7 +174,13 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
                     kept.push(kept[0].clone());
                 }
                 let (part, _) = one.part(units, settings.temperature, Voice::Compact);
-                played.push(Played { combination: one, strategy: part, axes: strategy.triple(), units, kept });
+                played.push(Played {
+                    combination: one,
+                    strategy: part,
+                    axes: strategy.triple(),
+                    units,
+                    kept,
+                });
             }
             done.push(Done { task: name.clone(), budget, played });
         }
@@ -262,7 +271,8 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, done: &[Done]) -> Result
     for task in done {
         let rows = rows_of(task, &bootstrap)?;
         let equal = |row: &&GridRow| {
-            let among = row.combination.generator == Generator::Steps && row.combination.evaluator != Judging::None;
+            let among =
+                row.combination.generator == Generator::Steps && row.combination.evaluator != Judging::None;
             among && (row.tokens / task.budget - 1.0).abs() <= TOLERANCE
         };
         fewest = fewest.min(rows.iter().filter(equal).count());
@@ -384,7 +394,8 @@ fn evaluator_against_controller(steps: &dyn Fn(Judging, Controller) -> Vec<Vec<f
 
 fn averaged(all: &[Vec<Vec<f64>>]) -> Vec<Vec<f64>> {
     let Some(first) = all.first() else { return Vec::new() };
-    let at = |seed: usize, question: usize| mean(&all.iter().map(|rows| rows[seed][question]).collect::<Vec<_>>());
+    let at =
+        |seed: usize, question: usize| mean(&all.iter().map(|rows| rows[seed][question]).collect::<Vec<_>>());
     (0..first.len()).map(|seed| (0..first[seed].len()).map(|question| at(seed, question)).collect()).collect()
 }
 
@@ -393,7 +404,13 @@ mod tests {
     use super::*;
 
     fn kept(right: f64, chance: f64) -> Kept {
-        Kept { right, abstained: false, chance: Some(chance), plain_vote: Some(chance), usage: Usage::default() }
+        Kept {
+            right,
+            abstained: false,
+            chance: Some(chance),
+            plain_vote: Some(chance),
+            usage: Usage::default(),
+        }
     }
 
     fn played(evaluator: Judging, controller: Controller, kept: Vec<Vec<Kept>>) -> Played {

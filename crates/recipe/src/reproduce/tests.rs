@@ -81,7 +81,7 @@ fn iad_from_end_to_end() {
 #[test]
 fn the_taxonomy_grid_from_end_to_end() {
     let settings = json!({
-        "tasks": ["arithmetic", "countdown"], "questions": 4, "pilot": 2, "seeds": 2, "times": 4.0, "temperature": 0.8,
+        "tasks": ["arithmetic", "countdown"], "questions": 8, "pilot": 2, "seeds": 2, "times": 3.0, "temperature": 0.8,
     });
     answers_every_claim("taxonomy-grid", settings);
 }

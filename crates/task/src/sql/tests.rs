@@ -103,7 +103,7 @@ fn queries_vote_by_what_they_return_and_the_tool_asks_only_whether_they_run() {
     assert!(task.equivalent(&problem, "SELECT 1 + 1", "SELECT 2"));
     assert!(!task.equivalent(&problem, "SELECT 1", "SELECT 2") && !task.equivalent(&problem, "SELECT", "SELEC"));
     assert_eq!(task.recheck(&problem, "SELECT 1").unwrap().score(), Some(1.0), "wrong, and it runs");
-    let broken = task.recheck(&problem, "SELECT nothing FROM nowhere").unwrap();
+    let broken = task.recheck(&problem, "SELECT a FROM nowhere").unwrap();
     assert_eq!(broken.score(), Some(0.0));
     let reason = broken.reason.unwrap();
     assert!(reason.contains("no such table"), "{reason}");
