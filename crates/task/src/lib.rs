@@ -133,4 +133,12 @@ pub trait Task: Send + Sync {
         let _ = problem;
         vec![Step { text: response.to_string(), start: 0, end: response.len() }]
     }
+
+    /// The problem asked backwards in the task's own notation, one problem per number that can be hidden, with `candidate`
+    /// as the given answer (arXiv 2308.07758); empty where the candidate cannot be given. `None`: the task has no such
+    /// notation, and a caller may hide numbers in the text.
+    fn backward(&self, problem: &Problem, candidate: &str) -> Option<Vec<Problem>> {
+        let _ = (problem, candidate);
+        None
+    }
 }

@@ -160,6 +160,10 @@ impl Task for Arithmetic {
         let voice = parse::Voice::of(response);
         parse::equations(response, voice).into_iter().map(|equation| equation.step).collect()
     }
+
+    fn backward(&self, problem: &Problem, candidate: &str) -> Option<Vec<Problem>> {
+        Some(skills::backward_problems(problem, candidate).unwrap_or_default())
+    }
 }
 
 /// One line for lists and help.
