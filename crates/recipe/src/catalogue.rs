@@ -21,6 +21,7 @@ recipes![
     "fobar",
     "gsa",
     "iad",
+    "iterative-deepening-sampling",
     "p-true-p-ik",
     "real-critic",
     "rpc",

@@ -10,6 +10,7 @@ mod facts;
 mod identity;
 pub mod knows;
 pub(crate) mod own_judge;
+pub(crate) mod reflection;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
@@ -17,6 +18,7 @@ pub use facts::Facts;
 pub use identity::{Identity, Origin};
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
+pub use reflection::Reflection;
 
 use crate::RecipeError;
 use elenchus_learn::pretrain::ModelShape;
@@ -111,7 +113,7 @@ pub trait LabModel: Send + Sync {
 /// All checkpoints, by name.
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
     let mut all: Vec<Box<dyn LabModel>> =
-        vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view())];
+        vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view()), Box::new(Reflection::default())];
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }
