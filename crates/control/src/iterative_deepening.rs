@@ -580,7 +580,8 @@ impl Strategy for IterativeDeepeningSampling {
         }
         let responses: Vec<DeepenedResponse> =
             all.iter().map(|sample| self.response(sample, task, problem)).collect();
-        let spent = |field: fn(&Spending) -> u64| -> u64 { responses.iter().map(|r| field(&r.spending)).sum() };
+        let spent =
+            |field: fn(&Spending) -> u64| -> u64 { responses.iter().map(|r| field(&r.spending)).sum() };
         let shown: Vec<Value> = responses
             .iter()
             .map(|r| {

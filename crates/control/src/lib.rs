@@ -9,6 +9,7 @@ mod ballot;
 mod best_of_n;
 mod borda;
 mod closed_loop_critique;
+mod consistency_gate;
 mod continuation;
 mod critique_and_refine;
 mod drafts;
@@ -44,6 +45,10 @@ pub use best_of_n::{BestOfN, BestOfNSettings};
 pub use borda::{Borda, BordaRule, BordaSettings};
 pub use closed_loop_critique::{
     ClosedLoopCritique, ClosedLoopCritiqueSettings, CritiqueOf, CritiqueTurn, Unreadable,
+};
+pub use consistency_gate::{
+    ConsistencyGate, ConsistencyGateSettings, ConsistencyMeasure, ConsistencyUpdate, consistency_labels,
+    gated_count,
 };
 pub use continuation::{Continuation, Injection, Mark, Purpose, Resumption, Span, Spending, boundary};
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings};

@@ -196,7 +196,8 @@ mod tests {
     #[test]
     fn a_number_that_is_a_candidate_is_not_hidden() {
         let problem = Problem::new("p", "math", "2 boxes of 5 eggs.").with_gold("10");
-        let questions: Vec<Vec<Backward>> = ["10", "5"].map(|c| backward_questions(math().as_ref(), &problem, c)).into();
+        let questions: Vec<Vec<Backward>> =
+            ["10", "5"].map(|c| backward_questions(math().as_ref(), &problem, c)).into();
         assert_eq!(usable_masks(&questions, &["10", "5"], 9), [0]);
         assert!(usable_masks(&[], &[], 9).is_empty());
     }

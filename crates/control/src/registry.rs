@@ -1,7 +1,7 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
+    BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
     IterativeDeepeningSampling, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single,
     Strategy, Triple, UniversalSelfConsistency,
 };
@@ -58,6 +58,7 @@ const ROWS: &[Row] = rows! {
     "closed-loop-critique" => ClosedLoopCritique, crate::ClosedLoopCritiqueSettings;
     "retry-with-feedback" => RetryWithFeedback, crate::RetryWithFeedbackSettings;
     "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;
+    "consistency-gate" => ConsistencyGate, crate::ConsistencyGateSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
     "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;

@@ -14,6 +14,7 @@ mod gold_feedback;
 mod group;
 mod judge;
 mod judgment;
+mod latent;
 mod likelihood;
 mod needs;
 mod redact;
@@ -35,6 +36,10 @@ pub use gold_feedback::{FeedbackSource, GoldFeedback, GoldFeedbackInput, PastAtt
 pub use group::{Groups, group_answers};
 pub use judge::{Judge, JudgeExample, JudgeReading, JudgeSettings, Shown};
 pub use judgment::{CompactJudgment, Judgment, JudgmentSettings, parse_judgment};
+pub use latent::{
+    AttentionDrift, SegmentAttention, attention_drift, head_tokens, last_states, layer_tokens,
+    segment_attention,
+};
 pub use likelihood::{Likelihood, LikelihoodSettings, Reduction};
 pub use needs::{Needs, RoleNeeds, Unmet};
 pub use redact::{Redacted, redact, redact_aliases, redact_number, redact_option, redact_products};

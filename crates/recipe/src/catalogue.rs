@@ -22,6 +22,7 @@ recipes![
     "gsa",
     "iad",
     "iterative-deepening-sampling",
+    "internal-consistency",
     "p-true-p-ik",
     "real-critic",
     "rpc",

@@ -6,6 +6,7 @@
 //! and made again.
 
 mod build;
+pub(crate) mod chains;
 mod facts;
 mod identity;
 pub mod knows;
@@ -14,6 +15,7 @@ pub(crate) mod reflection;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
+pub use chains::Chains;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
 pub use knows::Knows;
@@ -112,8 +114,14 @@ pub trait LabModel: Send + Sync {
 
 /// All checkpoints, by name.
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
-    let mut all: Vec<Box<dyn LabModel>> =
-        vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view()), Box::new(Reflection::default())];
+    let mut all: Vec<Box<dyn LabModel>> = vec![
+        Box::new(OwnJudge::default()),
+        Box::new(Facts::first_view()),
+        Box::new(Facts::second_view()),
+        Box::new(Reflection::default()),
+        Box::new(Chains::honest()),
+        Box::new(Chains::biased()),
+    ];
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }

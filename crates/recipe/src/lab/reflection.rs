@@ -135,7 +135,8 @@ impl Reflection {
             && let Some(slip) = corrupt::corrupt(exercise, random)
         {
             let text = slip.compact(exercise);
-            let wrong: usize = slip.steps.iter().take(slip.place + 1).map(|step| step.compact().len() + 1).sum();
+            let wrong: usize =
+                slip.steps.iter().take(slip.place + 1).map(|step| step.compact().len() + 1).sum();
             // A chain that stops early is wrong by its answer.
             let from = if slip.place >= slip.steps.len() { text.len() } else { wrong.min(text.len()) };
             return cut(&text, from, random).to_string();

@@ -176,8 +176,7 @@ async fn cross(
         Ok(task.verify(problem, &text.final_text()).map_err(ControlError::from)?.is_correct())
     };
     let mut trail = Trail::new(context, "crossing", problem);
-    let dialogue =
-        context.prompt(ACTOR, Skill::Solve, &elenchus_generate::PromptSlots::new(problem))?;
+    let dialogue = context.prompt(ACTOR, Skill::Solve, &elenchus_generate::PromptSlots::new(problem))?;
     let start = Continuation::begin(context, ACTOR, problem, dialogue, None)?;
     let begun = start.branch(&mut trail, context, settings.crossings, &span(0, first)).await?;
     let mut crossed = Vec::with_capacity(begun.len());
@@ -413,7 +412,10 @@ impl View<'_> {
         let kept: Vec<Vec<f64>> = rows
             .iter()
             .map(|row| {
-                row.iter().zip(&self.hard).filter(|(_, hard)| half.is_none_or(|h| h == **hard)).map(|(v, _)| *v)
+                row.iter()
+                    .zip(&self.hard)
+                    .filter(|(_, hard)| half.is_none_or(|h| h == **hard))
+                    .map(|(v, _)| *v)
             })
             .map(Iterator::collect)
             .collect();
@@ -451,11 +453,8 @@ fn correction(
 ) -> Result<Option<SelfCorrectionIntervals>, RecipeError> {
     let mut questions = Vec::new();
     for crossed in seeds.iter().flat_map(|seed| &seed.crossed) {
-        let dialogues: Vec<Dialogue> = crossed
-            .iter()
-            .filter_map(&pair)
-            .map(|[first, second]| Dialogue { first, second })
-            .collect();
+        let dialogues: Vec<Dialogue> =
+            crossed.iter().filter_map(&pair).map(|[first, second]| Dialogue { first, second }).collect();
         if !dialogues.is_empty() {
             questions.push(CorrectionQuestion::from_dialogues(&dialogues)?);
         }
@@ -473,10 +472,8 @@ fn hard(task: &dyn Task, problems: &[Problem]) -> Vec<bool> {
     sorted.sort_unstable();
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
     // The half is as near to one half as the counts allow.
-    let (above, from) = (
-        steps.iter().filter(|s| **s > median).count(),
-        steps.iter().filter(|s| **s >= median).count(),
-    );
+    let (above, from) =
+        (steps.iter().filter(|s| **s > median).count(), steps.iter().filter(|s| **s >= median).count());
     let half = steps.len() / 2;
     let strict = above.abs_diff(half) <= from.abs_diff(half) && above > 0;
     steps.iter().map(|&s| if strict { s > median } else { s >= median }).collect()
@@ -492,8 +489,7 @@ fn findings(
     let bootstrap = Bootstrap::default().seed(mix(input.seed, 99));
     let plans = plans(settings, seeds.first().map_or(1, |seed| seed.first));
     let reference = plans.iter().position(|plan| plan.kind == Kind::Growing(settings.growth));
-    let reference =
-        reference.ok_or_else(|| input.refuse("[reproduce]: `growth` is not among `growths`"))?;
+    let reference = reference.ok_or_else(|| input.refuse("[reproduce]: `growth` is not among `growths`"))?;
     let view = View { plans, seeds, reference, hard: hard(task, problems), bootstrap };
     let size = settings.claims_at;
     let mut findings = Findings::default();
@@ -506,8 +502,7 @@ fn findings(
         }
     };
     let over = |right, choice, half| view.difference([reference, right], size, choice, half);
-    let (vote, judge) =
-        (over(plain, Choice::Vote, Some(true))?, over(plain, Choice::Judge, Some(true))?);
+    let (vote, judge) = (over(plain, Choice::Vote, Some(true))?, over(plain, Choice::Judge, Some(true))?);
     // The paper's claim is about either; the better of the two is taken, so a failure is one of both.
     claim("hard-half", [vote, judge].into_iter().flatten().max_by(|a, b| a.value.total_cmp(&b.value)));
     claim("easy-half", over(plain, Choice::Vote, Some(false))?);

@@ -8,6 +8,7 @@ mod feedback_friction;
 mod fobar;
 mod gsa;
 mod iad;
+mod internal_consistency;
 mod iterative_deepening;
 mod label_correction;
 mod p_true_p_ik;
@@ -107,6 +108,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "gsa" => gsa::run(input)?,
         "iad" => iad::run(input)?,
         "iterative-deepening-sampling" => iterative_deepening::run(input)?,
+        "internal-consistency" => internal_consistency::run(input)?,
         "p-true-p-ik" => p_true_p_ik::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
