@@ -6,6 +6,7 @@
 //! and made again.
 
 mod build;
+mod evidence;
 mod facts;
 mod identity;
 pub mod knows;
@@ -13,6 +14,7 @@ pub(crate) mod own_judge;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
+pub use evidence::EvidenceReader;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
 pub use knows::Knows;
@@ -112,6 +114,7 @@ pub trait LabModel: Send + Sync {
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
     let mut all: Vec<Box<dyn LabModel>> =
         vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view())];
+    all.push(Box::new(EvidenceReader::default()));
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }
