@@ -9,12 +9,14 @@ mod ballot;
 mod best_of_n;
 mod borda;
 mod closed_loop_critique;
+mod continuation;
 mod critique_and_refine;
 mod drafts;
 mod draw;
 mod fobar;
 mod gsa;
 mod iad;
+mod iterative_deepening;
 mod loose_answer;
 mod masks;
 mod path;
@@ -43,11 +45,15 @@ pub use borda::{Borda, BordaRule, BordaSettings};
 pub use closed_loop_critique::{
     ClosedLoopCritique, ClosedLoopCritiqueSettings, CritiqueOf, CritiqueTurn, Unreadable,
 };
+pub use continuation::{Continuation, Injection, Mark, Purpose, Resumption, Span, Spending, boundary};
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings};
 pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
+pub use iterative_deepening::{
+    IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger, deepening_budgets,
+};
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
 pub use recorded::{

@@ -1,8 +1,9 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, RetryWithFeedback,
-    Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
+    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
+    IterativeDeepeningSampling, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single,
+    Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -59,6 +60,7 @@ const ROWS: &[Row] = rows! {
     "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
+    "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };
 

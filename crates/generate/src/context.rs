@@ -143,6 +143,11 @@ impl Context {
         self.inner.settings.prompts.render(self.voice_of(role), skill, slots)
     }
 
+    /// Words that are put into a running answer, in the voice of a role; see [`Prompts::insert`].
+    pub fn insert(&self, role: &str, name: &str, slots: &PromptSlots<'_>) -> Result<String, GenerateError> {
+        self.inner.settings.prompts.insert(self.voice_of(role), name, slots)
+    }
+
     /// The templates.
     pub fn prompts(&self) -> &Prompts {
         &self.inner.settings.prompts

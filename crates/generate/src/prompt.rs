@@ -219,6 +219,10 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/choose",
     "chat/contrast",
     "chat/count",
+    "chat/reflect",
+    "chat/filler",
+    "chat/final_answer",
+    "chat/go_on",
     "compact/solve",
     "compact/direct",
     "compact/judge",
@@ -228,6 +232,10 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "compact/backward",
     "compact/aggregate",
     "compact/contrast",
+    "compact/reflect",
+    "compact/filler",
+    "compact/final_answer",
+    "compact/go_on",
 ];
 
 /// A set of templates. Cheap to clone.
@@ -278,19 +286,10 @@ impl Prompts {
         skill: impl SkillName,
         slots: &PromptSlots<'_>,
     ) -> Result<Vec<Message>, GenerateError> {
-        let name = format!("{}/{}", voice.name(), skill.skill_name());
-        let template = self.environment.get_template(&name).map_err(|_| GenerateError::Prompt {
-            name: name.clone(),
-            what: "there is no such template".into(),
-            hint: format!("skills: {}", self.skills(voice).join(", ")),
-        })?;
         let mut history = slots.problem.history.clone();
         let last_is_user = history.last().is_some_and(|message| message.role == Role::User);
         let in_history = voice == Voice::Chat && last_is_user;
-        let text = template
-            .render(minijinja::value::Serde(slots.values(voice, in_history)))
-            .map_err(|error| broken(&name, &error))?;
-        let text = tidy(voice, &text);
+        let text = self.text(voice, skill.skill_name(), slots, in_history)?;
         match voice {
             Voice::Chat => match history.last_mut().filter(|_| last_is_user) {
                 Some(last) => append_text(last, text),
@@ -304,6 +303,30 @@ impl Prompts {
             }
         }
         Ok(history)
+    }
+
+    /// The text of a template alone, without the problem's history: words that are put into a running answer.
+    pub fn insert(&self, voice: Voice, name: &str, slots: &PromptSlots<'_>) -> Result<String, GenerateError> {
+        self.text(voice, name, slots, false)
+    }
+
+    fn text(
+        &self,
+        voice: Voice,
+        name: &str,
+        slots: &PromptSlots<'_>,
+        in_history: bool,
+    ) -> Result<String, GenerateError> {
+        let name = format!("{}/{name}", voice.name());
+        let template = self.environment.get_template(&name).map_err(|_| GenerateError::Prompt {
+            name: name.clone(),
+            what: "there is no such template".into(),
+            hint: format!("skills: {}", self.skills(voice).join(", ")),
+        })?;
+        let text = template
+            .render(minijinja::value::Serde(slots.values(voice, in_history)))
+            .map_err(|error| broken(&name, &error))?;
+        Ok(tidy(voice, &text))
     }
 
     /// Names of the skills that have a template in this voice, sorted.
@@ -460,6 +483,8 @@ mod tests {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
         // Made of other skills in the compact voice.
         names.push("contrast".to_string());
+        // Put into a running answer.
+        names.extend(["reflect", "filler", "final_answer", "go_on"].map(String::from));
         names.sort();
         let skills = |voice| Prompts::embedded().unwrap().skills(voice);
         assert_eq!(skills(Voice::Compact), names);

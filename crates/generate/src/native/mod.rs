@@ -211,6 +211,11 @@ impl LanguageModel for NativeModel {
         }
     }
 
+    fn count_tokens(&self, text: &str) -> u64 {
+        // A text with unknown signs is refused when it is sent; its length is a bound until then.
+        self.inner.translator.tokenizer.encode(text).map_or(text.len(), |tokens| tokens.len()) as u64
+    }
+
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let inner = &self.inner;
         let wanted = request.samples;
