@@ -5,7 +5,10 @@ use crate::cache::{CacheLayer, CacheStore};
 use crate::journal::{JournalLayer, JournalSink, Running};
 use crate::price::PriceLayer;
 use crate::prompt::{PromptSlots, Prompts, SkillName, Voice};
-use crate::{CancelToken, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    CancelToken, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest,
+    Scored, StreamEvent,
+};
 use elenchus_trace::{Budget, Completion, Message, Price, Problem, Trace, Usage};
 use futures::stream::BoxStream;
 use std::collections::{BTreeMap, HashMap};
@@ -116,6 +119,11 @@ impl Context {
     /// Log-probabilities of given continuations under the model of a role.
     pub async fn score(&self, role: &str, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
         self.model(role).score(request).await
+    }
+
+    /// A look inside the model of a role.
+    pub async fn latent(&self, role: &str, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        self.model(role).latent(request).await
     }
 
     /// Vectors from the model of a role.

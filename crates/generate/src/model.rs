@@ -1,5 +1,6 @@
 //! The border of this crate: what every language model can be asked.
 
+use crate::latent::{LatentReading, LatentRequest};
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Message, TokenDistribution, Usage};
 use futures::stream::BoxStream;
@@ -331,6 +332,12 @@ pub trait LanguageModel: Send + Sync {
             what: "log-probabilities of given text".into(),
             hint: "use the embedded model, or a method that needs only samples".into(),
         })
+    }
+
+    /// Looks inside the model; only a model with [`Capabilities::latent`] can.
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        let _ = request;
+        Err(crate::latent::not_measurable(self.name()))
     }
 
     /// One vector per text.
