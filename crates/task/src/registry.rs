@@ -3,6 +3,7 @@
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
 use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
+use crate::evidence::{self, Evidence, EvidenceSettings};
 use crate::facts::{self, Facts, FactsSettings};
 use crate::math::{self, MathSettings, MathTask};
 use crate::program::{self, ProgramSettings, ProgramTask};
@@ -52,6 +53,12 @@ pub static TASKS: &[TaskEntry] = &[
         make: |settings| Ok(Box::new(Choice::open(&ChoiceSettings::from_value(settings)?)?)),
     },
     TaskEntry {
+        name: evidence::TASK,
+        summary: evidence::SUMMARY,
+        schema: schema::<EvidenceSettings>,
+        make: |settings| Ok(Box::new(Evidence::open(EvidenceSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
         name: facts::TASK,
         summary: facts::SUMMARY,
         schema: schema::<FactsSettings>,
@@ -99,7 +106,7 @@ mod tests {
             );
             assert!(!entry.summary.is_empty());
         }
-        for name in ["arithmetic", "countdown", "facts"] {
+        for name in ["arithmetic", "countdown", "evidence", "facts"] {
             let task = task(name, &Value::Null).unwrap();
             assert_eq!(task.name(), name);
             let problem = &task.problems(Split::Validation, 1, 0).unwrap()[0];

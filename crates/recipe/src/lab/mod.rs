@@ -7,6 +7,7 @@
 
 mod build;
 pub(crate) mod chains;
+mod evidence;
 mod facts;
 mod identity;
 pub mod knows;
@@ -16,6 +17,7 @@ mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
 pub use chains::Chains;
+pub use evidence::EvidenceReader;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
 pub use knows::Knows;
@@ -121,6 +123,7 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
         Box::new(Reflection::default()),
         Box::new(Chains::honest()),
         Box::new(Chains::biased()),
+        Box::new(EvidenceReader::default()),
     ];
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
