@@ -21,6 +21,7 @@ mod iterative_deepening;
 mod loose_answer;
 mod masks;
 mod path;
+mod rain;
 mod recorded;
 mod registry;
 mod retry_with_feedback;
@@ -30,11 +31,13 @@ mod self_agreement;
 mod self_check;
 mod self_consistency;
 mod single;
+mod step_search;
 mod strategy;
 mod taxonomy;
 #[cfg(test)]
 mod testing;
 mod trail;
+pub mod tree;
 mod universal_self_consistency;
 mod vote;
 mod weibull;
@@ -62,6 +65,7 @@ pub use iterative_deepening::{
 };
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
+pub use rain::{Rain, RainSettings, SimilarityFrom, Simulate, StopRule};
 pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
 };
@@ -74,6 +78,7 @@ pub use self_agreement::{SelfAgreement, SelfAgreementSettings, parse_voted_answe
 pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
+pub use step_search::{StepSearch, StepSearchKind, StepSearchSettings};
 pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};
 pub use taxonomy::{ControlKind, EvaluateKind, FeedbackLine, GenerateKind, Triple};
 pub use trail::Trail;

@@ -2,8 +2,8 @@
 
 use crate::{
     BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
-    IterativeDeepeningSampling, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single,
-    Strategy, Triple, UniversalSelfConsistency,
+    IterativeDeepeningSampling, Rain, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency,
+    Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -62,6 +62,8 @@ const ROWS: &[Row] = rows! {
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
     "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
+    "rain" => Rain, crate::RainSettings;
+    "step-search" => StepSearch, crate::StepSearchSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };
 

@@ -34,7 +34,7 @@ pub use critique::{Critique, parse_chat_critique, parse_compact_critique};
 pub use evaluator::{Candidate, CandidateSize, EvaluateError, EvaluateInput, Evaluator, evaluate_all};
 pub use gold_feedback::{FeedbackSource, GoldFeedback, GoldFeedbackInput, PastAttempt, WhyUnsolved};
 pub use group::{Groups, group_answers};
-pub use judge::{Judge, JudgeExample, JudgeReading, JudgeSettings, Shown};
+pub use judge::{Judge, JudgeExample, JudgeReading, JudgeSettings, Property, Shown};
 pub use judgment::{CompactJudgment, Judgment, JudgmentSettings, parse_judgment};
 pub use latent::{
     AttentionDrift, SegmentAttention, attention_drift, head_tokens, last_states, layer_tokens,

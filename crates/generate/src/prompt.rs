@@ -31,13 +31,14 @@ impl Voice {
         }
     }
 
-    /// The replies that the `judge` prompt asks for. `swapped` exchanges the two in the chat voice, so that a
-    /// preference for a letter can be averaged out; the compact voice knows one order only.
+    /// The replies that the `judge` prompt asks for. `swapped` exchanges the two, so that a preference for a letter can be
+    /// averaged out; in the compact voice `~` behind the prompt says so, which only some models were taught.
     pub fn judge_labels(self, swapped: bool) -> JudgeLabels {
         match (self, swapped) {
             (Voice::Chat, false) => JudgeLabels { right: "A", wrong: "B" },
             (Voice::Chat, true) => JudgeLabels { right: "B", wrong: "A" },
-            (Voice::Compact, _) => JudgeLabels { right: "Y", wrong: "N" },
+            (Voice::Compact, false) => JudgeLabels { right: "Y", wrong: "N" },
+            (Voice::Compact, true) => JudgeLabels { right: "N", wrong: "Y" },
         }
     }
 }
@@ -205,6 +206,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/solve",
     "chat/direct",
     "chat/judge",
+    "chat/judge_property",
     "chat/judgment",
     "chat/critique",
     "chat/critique_correct",
@@ -223,9 +225,11 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/filler",
     "chat/final_answer",
     "chat/go_on",
+    "chat/next_sentence",
     "compact/solve",
     "compact/direct",
     "compact/judge",
+    "compact/judge_property",
     "compact/critique",
     "compact/refine",
     "compact/again",
@@ -485,6 +489,7 @@ mod tests {
         names.push("contrast".to_string());
         // Put into a running answer.
         names.extend(["reflect", "filler", "final_answer", "go_on"].map(String::from));
+        names.push("judge_property".to_string());
         names.sort();
         let skills = |voice| Prompts::embedded().unwrap().skills(voice);
         assert_eq!(skills(Voice::Compact), names);
@@ -494,12 +499,13 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 8] = [
+    const CHAT_ONLY: [&str; 9] = [
         "choose",
         "count",
         "critique_correct",
         "gold_feedback",
         "judgment",
+        "next_sentence",
         "reconsider",
         "retry",
         "why_unsolved",

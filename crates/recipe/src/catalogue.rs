@@ -24,6 +24,7 @@ recipes![
     "iterative-deepening-sampling",
     "internal-consistency",
     "p-true-p-ik",
+    "rain",
     "real-critic",
     "rpc",
     "self-agreement",

@@ -11,6 +11,7 @@ pub mod file;
 pub mod math;
 pub mod program;
 mod registry;
+pub mod rules;
 mod settings;
 mod skill;
 

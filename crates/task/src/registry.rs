@@ -7,6 +7,7 @@ use crate::evidence::{self, Evidence, EvidenceSettings};
 use crate::facts::{self, Facts, FactsSettings};
 use crate::math::{self, MathSettings, MathTask};
 use crate::program::{self, ProgramSettings, ProgramTask};
+use crate::rules::{self, Rules, RulesSettings};
 use crate::{Task, TaskError};
 use elenchus_trace::nearest;
 use serde_json::Value;
@@ -76,6 +77,12 @@ pub static TASKS: &[TaskEntry] = &[
         schema: schema::<ProgramSettings>,
         make: |settings| Ok(Box::new(ProgramTask::open(ProgramSettings::from_value(settings)?)?)),
     },
+    TaskEntry {
+        name: rules::TASK,
+        summary: rules::SUMMARY,
+        schema: schema::<RulesSettings>,
+        make: |settings| Ok(Box::new(Rules::new(RulesSettings::from_value(settings)?)?)),
+    },
 ];
 
 /// The task of this name with these settings (null: the defaults).
@@ -106,7 +113,7 @@ mod tests {
             );
             assert!(!entry.summary.is_empty());
         }
-        for name in ["arithmetic", "countdown", "evidence", "facts"] {
+        for name in ["arithmetic", "countdown", "evidence", "facts", "rules"] {
             let task = task(name, &Value::Null).unwrap();
             assert_eq!(task.name(), name);
             let problem = &task.problems(Split::Validation, 1, 0).unwrap()[0];

@@ -1,5 +1,6 @@
 //! The embedded engine as a language model.
 
+mod embed;
 mod latent;
 mod stream;
 mod translate;
@@ -322,6 +323,17 @@ impl LanguageModel for NativeModel {
             let name = &inner.translator.name;
             let model = inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
             latent::read(&inner.translator, &model, &request)
+        };
+        latent::aside(&self.inner.translator.name, look).await?
+    }
+
+    /// The mean of the last hidden states of each text, which is read alone; zeros for an empty one.
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let (inner, texts) = (Arc::clone(&self.inner), texts.to_vec());
+        let look = move || {
+            let name = &inner.translator.name;
+            let model = inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
+            embed::mean_states(&inner.translator, &model, &texts)
         };
         latent::aside(&self.inner.translator.name, look).await?
     }

@@ -13,6 +13,7 @@ mod identity;
 pub mod knows;
 pub(crate) mod own_judge;
 pub(crate) mod reflection;
+pub(crate) mod rules;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
@@ -23,6 +24,7 @@ pub use identity::{Identity, Origin};
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
 pub use reflection::Reflection;
+pub use rules::Rules;
 
 use crate::RecipeError;
 use elenchus_learn::pretrain::ModelShape;
@@ -124,6 +126,8 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
         Box::new(Chains::honest()),
         Box::new(Chains::biased()),
         Box::new(EvidenceReader::default()),
+        Box::new(Rules::large()),
+        Box::new(Rules::small()),
     ];
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all

@@ -13,6 +13,7 @@ mod iterative_deepening;
 mod label_correction;
 mod p_true_p_ik;
 mod pool;
+mod rain;
 mod real_critic;
 mod rpc;
 mod self_certainty;
@@ -110,6 +111,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "iterative-deepening-sampling" => iterative_deepening::run(input)?,
         "internal-consistency" => internal_consistency::run(input)?,
         "p-true-p-ik" => p_true_p_ik::run(input)?,
+        "rain" => rain::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         _ => return Err(input.refuse("has no experiment")),

@@ -20,7 +20,7 @@ pub use generate::ChainGenerator;
 pub use settings::{ArithmeticSettings, Form, Preset, Steps, Surface};
 pub use skills::{SkillGenerator, SkillMix, SkillRow};
 pub use verify::{ErrorKind, Examination};
-pub use words::vocabulary;
+pub use words::{NAMES, vocabulary};
 
 use crate::{Split, Task, TaskError};
 use elenchus_trace::{Problem, Step, Verdict};
