@@ -54,6 +54,8 @@ pub enum Command {
     Eval(commands::eval::Eval),
     /// Two or more strategies on the same problems, with paired differences
     Compare(commands::eval::Compare),
+    /// Every triple of generator, evaluator and controller on the same problems, at one token budget
+    Grid(commands::grid::Grid),
     /// What a strategy will cost, before anything is spent
     Estimate(commands::estimate::Estimate),
     /// Turn recorded outputs of others into our formats

@@ -3,6 +3,7 @@
 use crate::arguments::Global;
 use crate::commands::ask::AskConfig;
 use crate::commands::eval::{CompareConfig, EvalConfig};
+use crate::commands::grid::GridConfig;
 use crate::failure::{Code, Failure};
 use clap::Args;
 use elenchus_remember::Run;
@@ -29,11 +30,13 @@ pub enum KeptConfig {
     Eval(EvalConfig),
     /// A run of `compare`.
     Compare(CompareConfig),
+    /// A run of `grid`.
+    Grid(GridConfig),
 }
 
 impl KeptConfig {
     /// The names that `command` has in a configuration.
-    pub const COMMANDS: [&str; 3] = ["ask", "eval", "compare"];
+    pub const COMMANDS: [&str; 4] = ["ask", "eval", "compare", "grid"];
 
     /// Runs the command, in the run when there is one.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
@@ -41,6 +44,7 @@ impl KeptConfig {
             KeptConfig::Ask(config) => config.execute(run, global),
             KeptConfig::Eval(config) => config.execute(run, global),
             KeptConfig::Compare(config) => config.execute(run, global),
+            KeptConfig::Grid(config) => config.execute(run, global),
         }
     }
 }

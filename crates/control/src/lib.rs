@@ -4,8 +4,10 @@
 //! recorded samples. Does not know: how a response is judged (crate `evaluate`), how a model is reached (crate
 //! `generate`), or weights.
 
+mod act;
 mod attempts;
 mod ballot;
+mod beam;
 mod best_of_n;
 mod borda;
 mod closed_loop_critique;
@@ -42,8 +44,10 @@ mod universal_self_consistency;
 mod vote;
 mod weibull;
 
+pub use act::{Act, ActSettings};
 pub use attempts::{Attempt, AttemptLog, Transitions};
 pub use ballot::{Ballot, Choice, Power, Rule, borda_weights, choose, rule_of_thumb};
+pub use beam::{Beam, BeamSettings, keep_best};
 pub use best_of_n::{BestOfN, BestOfNSettings};
 pub use borda::{Borda, BordaRule, BordaSettings};
 pub use closed_loop_critique::{

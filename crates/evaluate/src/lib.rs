@@ -7,6 +7,7 @@
 
 mod certainty;
 mod closed_loop;
+mod coin_flip;
 mod critic;
 mod critique;
 mod evaluator;
@@ -17,6 +18,8 @@ mod judgment;
 mod latent;
 mod likelihood;
 mod needs;
+mod outlook;
+mod recompute;
 mod redact;
 mod registry;
 #[cfg(test)]
@@ -29,9 +32,10 @@ pub use certainty::{
     distribution_statistics, top_k_statistics,
 };
 pub use closed_loop::{ClosedLoopCritique, parse_closed_loop_critique};
+pub use coin_flip::{CoinFlip, CoinFlipSettings};
 pub use critic::{Critic, CriticSettings};
 pub use critique::{Critique, parse_chat_critique, parse_compact_critique};
-pub use evaluator::{Candidate, CandidateSize, EvaluateError, EvaluateInput, Evaluator, evaluate_all};
+pub use evaluator::{Basis, Candidate, CandidateSize, EvaluateError, EvaluateInput, Evaluator, evaluate_all};
 pub use gold_feedback::{FeedbackSource, GoldFeedback, GoldFeedbackInput, PastAttempt, WhyUnsolved};
 pub use group::{Groups, group_answers};
 pub use judge::{Judge, JudgeExample, JudgeReading, JudgeSettings, Property, Shown};
@@ -42,6 +46,8 @@ pub use latent::{
 };
 pub use likelihood::{Likelihood, LikelihoodSettings, Reduction};
 pub use needs::{Needs, RoleNeeds, Unmet};
+pub use outlook::{Outlook, OutlookSettings};
+pub use recompute::{Recompute, RecomputeSettings};
 pub use redact::{Redacted, redact, redact_aliases, redact_number, redact_option, redact_products};
 pub use registry::{EvaluatorEntry, evaluator, evaluators};
 pub use verifier::{Verifier, VerifierSettings};

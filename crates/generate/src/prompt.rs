@@ -226,6 +226,9 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/final_answer",
     "chat/go_on",
     "chat/next_sentence",
+    "chat/act",
+    "chat/next_step",
+    "chat/outlook",
     "compact/solve",
     "compact/direct",
     "compact/judge",
@@ -240,6 +243,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "compact/filler",
     "compact/final_answer",
     "compact/go_on",
+    "compact/act",
 ];
 
 /// A set of templates. Cheap to clone.
@@ -486,7 +490,7 @@ mod tests {
     fn every_skill_has_a_template_in_both_voices() {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
         // Made of other skills in the compact voice.
-        names.push("contrast".to_string());
+        names.extend(["contrast", "act"].map(String::from));
         // Put into a running answer.
         names.extend(["reflect", "filler", "final_answer", "go_on"].map(String::from));
         names.push("judge_property".to_string());
@@ -499,13 +503,15 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 9] = [
+    const CHAT_ONLY: [&str; 11] = [
         "choose",
         "count",
         "critique_correct",
         "gold_feedback",
         "judgment",
         "next_sentence",
+        "next_step",
+        "outlook",
         "reconsider",
         "retry",
         "why_unsolved",

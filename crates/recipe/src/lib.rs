@@ -6,6 +6,7 @@ mod acceptance;
 mod catalogue;
 mod configuration;
 mod error;
+pub mod grid;
 mod improve;
 pub mod lab;
 pub mod models;

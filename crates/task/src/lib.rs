@@ -5,16 +5,22 @@
 pub mod arithmetic;
 pub mod choice;
 pub mod countdown;
+mod environment;
 pub mod evidence;
 pub mod facts;
 pub mod file;
 pub mod math;
 pub mod program;
+pub mod recompute;
 mod registry;
 pub mod rules;
 mod settings;
 mod skill;
+pub mod sql;
+pub mod world;
 
+pub use environment::{Ended, Environment, Observation};
+pub use recompute::Recheck;
 pub use registry::{TASKS, TaskEntry, task};
 pub use skill::{Critique, ReplyError, Skill, parse_critique, parse_judge};
 
@@ -124,10 +130,23 @@ pub trait Task: Send + Sync {
         verdict.first_wrong_step().is_none()
     }
 
+    /// What a tool finds in a response, finished or not, from its text and the problem alone: never from the reference
+    /// answer. By default a calculator computes every equation again and asks whether the answer is one of the results;
+    /// tasks whose problem says how to check an answer do that.
+    fn recheck(&self, problem: &Problem, response: &str) -> Result<Recheck, TaskError> {
+        Ok(recompute::recompute(response, self.extract(problem, response).as_deref()))
+    }
+
     /// A reference response in the notation of the embedded model, where the task can write one.
     fn reference(&self, problem: &Problem) -> Option<String> {
         let _ = problem;
         None
+    }
+
+    /// The world of a problem at its beginning, for tasks that can be acted in.
+    fn environment(&self, problem: &Problem) -> Result<Option<Box<dyn Environment>>, TaskError> {
+        let _ = problem;
+        Ok(None)
     }
 
     /// The steps of a response in order; one step when the task has no finer division.

@@ -8,6 +8,8 @@ use crate::facts::{self, Facts, FactsSettings};
 use crate::math::{self, MathSettings, MathTask};
 use crate::program::{self, ProgramSettings, ProgramTask};
 use crate::rules::{self, Rules, RulesSettings};
+use crate::sql::{self, Sql, SqlSettings};
+use crate::world::{self, World, WorldSettings};
 use crate::{Task, TaskError};
 use elenchus_trace::nearest;
 use serde_json::Value;
@@ -83,6 +85,18 @@ pub static TASKS: &[TaskEntry] = &[
         schema: schema::<RulesSettings>,
         make: |settings| Ok(Box::new(Rules::new(RulesSettings::from_value(settings)?)?)),
     },
+    TaskEntry {
+        name: sql::TASK,
+        summary: sql::SUMMARY,
+        schema: schema::<SqlSettings>,
+        make: |settings| Ok(Box::new(Sql::open(SqlSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: world::TASK,
+        summary: world::SUMMARY,
+        schema: schema::<WorldSettings>,
+        make: |settings| Ok(Box::new(World::new(WorldSettings::from_value(settings)?)?)),
+    },
 ];
 
 /// The task of this name with these settings (null: the defaults).
@@ -113,7 +127,7 @@ mod tests {
             );
             assert!(!entry.summary.is_empty());
         }
-        for name in ["arithmetic", "countdown", "evidence", "facts", "rules"] {
+        for name in ["arithmetic", "countdown", "evidence", "facts", "rules", "sql", "world"] {
             let task = task(name, &Value::Null).unwrap();
             assert_eq!(task.name(), name);
             let problem = &task.problems(Split::Validation, 1, 0).unwrap()[0];

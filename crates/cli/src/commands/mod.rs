@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod estimate;
 pub mod eval;
+pub mod grid;
 pub mod import;
 pub mod improve;
 pub mod lab;
@@ -26,6 +27,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Ask(command) => ask::run(command, global),
         Command::Eval(command) => eval::run(command, global),
         Command::Compare(command) => eval::run_compare(command, global),
+        Command::Grid(command) => grid::run(command, global),
         Command::Estimate(command) => estimate::run(command, global),
         Command::Import(command) => import::run(command, global),
         Command::Select(command) => select::run(command, global),

@@ -14,6 +14,7 @@ pub mod knows;
 pub(crate) mod own_judge;
 pub(crate) mod reflection;
 pub(crate) mod rules;
+mod taught;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
@@ -25,6 +26,7 @@ pub use knows::Knows;
 pub use own_judge::OwnJudge;
 pub use reflection::Reflection;
 pub use rules::Rules;
+pub use taught::Taught;
 
 use crate::RecipeError;
 use elenchus_learn::pretrain::ModelShape;
@@ -129,6 +131,7 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
         Box::new(Rules::large()),
         Box::new(Rules::small()),
     ];
+    all.extend(Taught::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }

@@ -27,11 +27,16 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// The model of this name, spoken to in the compact voice, without bounds: what is spent is reported.
     pub(super) fn new(input: &Reproduce<'a>, model: &str) -> Result<Self, RecipeError> {
+        Asked::with_seed(input, model, input.seed)
+    }
+
+    /// The same with another seed of everything that is drawn.
+    pub(super) fn with_seed(input: &Reproduce<'a>, model: &str, seed: u64) -> Result<Self, RecipeError> {
         let model = NativeModel::load(models::folder(model)?, NativeOptions::default())?;
         let context = Context::builder()
             .role(ACTOR, std::sync::Arc::new(model))
             .voice(Voice::Compact)
-            .seed(input.seed)
+            .seed(seed)
             .build()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| input.refuse(&format!("no runtime: {error}")))?;

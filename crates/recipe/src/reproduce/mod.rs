@@ -17,6 +17,7 @@ mod rain;
 mod real_critic;
 mod rpc;
 mod self_certainty;
+mod taxonomy_grid;
 
 use crate::lab::{Built, Lab, checkpoint};
 use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};
@@ -114,6 +115,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "rain" => rain::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
+        "taxonomy-grid" => taxonomy_grid::run(input)?,
         _ => return Err(input.refuse("has no experiment")),
     };
     if let Some(table) = checkpoints_used(&input.lab.used()) {
