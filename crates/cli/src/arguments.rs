@@ -54,6 +54,8 @@ pub enum Command {
     Eval(commands::eval::Eval),
     /// Two or more strategies on the same problems, with paired differences
     Compare(commands::eval::Compare),
+    /// How far a model can be talked out of right answers by judges of every intent and knowledge
+    Audit(commands::audit::Audit),
     /// What a strategy will cost, before anything is spent
     Estimate(commands::estimate::Estimate),
     /// Turn recorded outputs of others into our formats

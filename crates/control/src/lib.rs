@@ -15,6 +15,7 @@ mod draw;
 mod fobar;
 mod gsa;
 mod iad;
+mod judged;
 mod loose_answer;
 mod masks;
 mod path;
@@ -48,6 +49,10 @@ pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
+pub use judged::{
+    AuditDialogue, AuditSettings, DialogueRound, Gate, JudgedDialogue, JudgedDialogueSettings, RoundTable,
+    RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, round_table_vote,
+};
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
 pub use recorded::{

@@ -1,7 +1,8 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, RetryWithFeedback,
+    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, JudgedDialogue,
+    RetryWithFeedback,
     Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
@@ -59,6 +60,7 @@ const ROWS: &[Row] = rows! {
     "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
+    "judged-dialogue" => JudgedDialogue, crate::JudgedDialogueSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };
 

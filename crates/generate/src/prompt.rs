@@ -219,6 +219,12 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/choose",
     "chat/contrast",
     "chat/count",
+    "chat/review",
+    "chat/answer_objection",
+    "chat/recompute",
+    "chat/moderate",
+    "chat/round_table",
+    "chat/audit_objection",
     "compact/solve",
     "compact/direct",
     "compact/judge",
@@ -228,6 +234,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "compact/backward",
     "compact/aggregate",
     "compact/contrast",
+    "compact/answer_objection",
 ];
 
 /// A set of templates. Cheap to clone.

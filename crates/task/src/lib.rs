@@ -5,6 +5,7 @@
 pub mod arithmetic;
 pub mod choice;
 pub mod countdown;
+pub mod disputed;
 pub mod facts;
 pub mod file;
 pub mod math;

@@ -3,6 +3,7 @@
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
 use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
+use crate::disputed::{self, Disputed, DisputedSettings};
 use crate::facts::{self, Facts, FactsSettings};
 use crate::math::{self, MathSettings, MathTask};
 use crate::program::{self, ProgramSettings, ProgramTask};
@@ -50,6 +51,12 @@ pub static TASKS: &[TaskEntry] = &[
         summary: choice::SUMMARY,
         schema: schema::<ChoiceSettings>,
         make: |settings| Ok(Box::new(Choice::open(&ChoiceSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: disputed::TASK,
+        summary: disputed::SUMMARY,
+        schema: schema::<DisputedSettings>,
+        make: |settings| Ok(Box::new(Disputed::open(&DisputedSettings::from_value(settings)?)?)),
     },
     TaskEntry {
         name: facts::TASK,

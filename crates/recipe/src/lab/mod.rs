@@ -8,6 +8,7 @@
 mod build;
 mod facts;
 mod identity;
+pub mod judged_agent;
 pub mod knows;
 pub(crate) mod own_judge;
 mod vocabulary;
@@ -15,6 +16,7 @@ mod vocabulary;
 pub use build::{Built, Card, Lab, Standing};
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
+pub use judged_agent::JudgedAgent;
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
 
@@ -113,6 +115,7 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
     let mut all: Vec<Box<dyn LabModel>> =
         vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view())];
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
+    all.extend(JudgedAgent::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }
 
