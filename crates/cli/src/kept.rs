@@ -50,8 +50,7 @@ impl KeptConfig {
 }
 
 /// Fields that do not decide what is asked: a run may go on with more money, or write its traces elsewhere.
-const FREE: [&str; 5] =
-    ["/asking/budget", "/asking/price", "/problems/at_once", "/at_once", "/traces"];
+const FREE: [&str; 5] = ["/asking/budget", "/asking/price", "/problems/at_once", "/at_once", "/traces"];
 
 /// Begins the run, or goes on with it when it was begun with the same configuration; and runs the command.
 pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(), Failure> {

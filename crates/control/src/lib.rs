@@ -50,8 +50,9 @@ pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
 pub use judged::{
-    AuditDialogue, AuditSettings, DialogueRound, Gate, JudgedDialogue, JudgedDialogueSettings, RoundTable,
-    RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, round_table_vote,
+    AuditDialogue, AuditSettings, DialogueRound, Gate, JudgeReport, JudgedDialogue, JudgedDialogueSettings,
+    JudgedResponse, RoundTable, RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, judge_item,
+    round_table_vote,
 };
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};

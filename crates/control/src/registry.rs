@@ -2,8 +2,8 @@
 
 use crate::{
     BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad, JudgedDialogue,
-    RetryWithFeedback,
-    Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple, UniversalSelfConsistency,
+    RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple,
+    UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;

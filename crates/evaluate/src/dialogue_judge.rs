@@ -142,7 +142,11 @@ impl ModelJudge {
         let (text, usage) = (Some(completion.text.trim().to_string()), completion.usage);
         Ok(match read {
             Ok(objection) => Review {
-                feedback: Feedback { text, usage, ..Feedback { evaluator: self.name(), ..Default::default() } },
+                feedback: Feedback {
+                    text,
+                    usage,
+                    ..Feedback { evaluator: self.name(), ..Default::default() }
+                },
                 objection,
                 argues_for: None,
             },
@@ -221,7 +225,10 @@ pub fn parse_verdict_line<'k>(reply: &str, heading: &str, known: &[&'k str]) -> 
             return Err(format!("`{heading}: {said}` is none of `{}`", known.join("`, `")));
         };
         if found.is_some_and(|before| before != word) {
-            return Err(format!("it contradicts itself: {heading} both `{}` and `{word}`", found.unwrap_or("")));
+            return Err(format!(
+                "it contradicts itself: {heading} both `{}` and `{word}`",
+                found.unwrap_or("")
+            ));
         }
         found = Some(word);
     }
@@ -312,8 +319,7 @@ mod tests {
 
     #[test]
     fn a_judge_that_is_away_abstains_and_an_empty_budget_is_an_error() {
-        let found =
-            review(Scripted::new("m").on_completions("", [Err(away())]), Budget::default()).unwrap();
+        let found = review(Scripted::new("m").on_completions("", [Err(away())]), Budget::default()).unwrap();
         assert!(found.objection.is_none() && found.feedback.abstained.is_some());
         let spent = Budget { calls: Some(0), ..Budget::default() };
         let error = review(Scripted::always(["Verdict: correct"]), spent).unwrap_err();

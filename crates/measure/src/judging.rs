@@ -177,8 +177,11 @@ pub fn single_report(
 
 fn silence(abstained: usize, given: usize) -> Option<String> {
     let all = abstained + given;
-    (abstained * 4 > all)
-        .then(|| format!("gave no verdict that can be read on {abstained} of {all}: what it did judge was chosen by it"))
+    (abstained * 4 > all).then(|| {
+        format!(
+            "gave no verdict that can be read on {abstained} of {all}: what it did judge was chosen by it"
+        )
+    })
 }
 
 fn single_length_bias(verdicts: &[SingleVerdict]) -> Option<f64> {
@@ -319,10 +322,11 @@ mod tests {
     #[test]
     fn agreement_and_kappa_by_hand() {
         // Both yes 20, both no 15, judge alone 5, truth alone 10: observed 0.7, expected 0.5, kappa 0.4.
-        let verdicts: Vec<SingleVerdict> = [(20, 0.9, true), (15, 0.1, false), (5, 0.8, false), (10, 0.2, true)]
-            .iter()
-            .flat_map(|&(n, p, right)| std::iter::repeat_n(single(p, right), n))
-            .collect();
+        let verdicts: Vec<SingleVerdict> =
+            [(20, 0.9, true), (15, 0.1, false), (5, 0.8, false), (10, 0.2, true)]
+                .iter()
+                .flat_map(|&(n, p, right)| std::iter::repeat_n(single(p, right), n))
+                .collect();
         let found = single_report(&verdicts, 3, &Bootstrap::default()).unwrap();
         close(found.agreement.value, 0.7);
         close(found.kappa.unwrap().value, 0.4);
@@ -349,9 +353,11 @@ mod tests {
     fn length_is_told_apart_from_being_right() {
         // Right responses are long and liked: no bias. Longer wrong ones are liked more than shorter wrong ones: bias.
         let row = |probability, right, length| SingleVerdict { probability, right, length: Some(length) };
-        let fair = [row(0.9, true, 100.0), row(0.9, true, 120.0), row(0.1, false, 10.0), row(0.1, false, 12.0)];
+        let fair =
+            [row(0.9, true, 100.0), row(0.9, true, 120.0), row(0.1, false, 10.0), row(0.1, false, 12.0)];
         close(single_length_bias(&fair).unwrap(), 0.0);
-        let biased = [row(0.9, true, 100.0), row(0.9, true, 120.0), row(0.1, false, 10.0), row(0.7, false, 12.0)];
+        let biased =
+            [row(0.9, true, 100.0), row(0.9, true, 120.0), row(0.1, false, 10.0), row(0.7, false, 12.0)];
         close(single_length_bias(&biased).unwrap(), 0.3);
         assert_eq!(single_length_bias(&[single(0.5, true)]), None);
     }
@@ -381,7 +387,11 @@ mod tests {
             (0..20).map(|i| pair(&(i / 2).to_string(), i % 2 == 1, 1.0, Some(f64::from(i % 2)))).collect();
         let found = pair_report(&verdicts, 0, &Bootstrap::default()).unwrap();
         assert!(found.remarks[0].contains("says `the first`"), "{:?}", found.remarks);
-        assert!(found.remarks[1].contains("another winner in the other order in 10 of 10"), "{:?}", found.remarks);
+        assert!(
+            found.remarks[1].contains("another winner in the other order in 10 of 10"),
+            "{:?}",
+            found.remarks
+        );
         close(found.kappa.unwrap().value, 0.0);
         close(found.first_place_twice.unwrap(), 1.0);
     }

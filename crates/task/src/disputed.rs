@@ -13,9 +13,11 @@ use std::path::Path;
 pub const TASK: &str = "disputed";
 
 /// One line for lists and help.
-pub const SUMMARY: &str = "questions with a reference answer, a tempting alternative and evidence for it, from a JSONL file";
+pub const SUMMARY: &str =
+    "questions with a reference answer, a tempting alternative and evidence for it, from a JSONL file";
 
-const SHAPE: &str = "rows are {\"question\", \"gold\", \"alternative\", \"evidence\": [{\"text\", \"source\"}]}";
+const SHAPE: &str =
+    "rows are {\"question\", \"gold\", \"alternative\", \"evidence\": [{\"text\", \"source\"}]}";
 
 /// Settings of the task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -284,12 +286,18 @@ mod tests {
             ("{\"question\":", "line 1: is no item"),
             ("{\"question\":\"q\",\"gold\":\"a b\"}", "alternative"),
             ("{\"question\":\"q\",\"gold\":\"The Sun\",\"alternative\":\"sun\"}", "means the same"),
-            ("{\"question\":\"q\",\"gold\":\"x\",\"aliases\":[\"y\"],\"alternative\":\"Y.\"}", "means the same"),
+            (
+                "{\"question\":\"q\",\"gold\":\"x\",\"aliases\":[\"y\"],\"alternative\":\"Y.\"}",
+                "means the same",
+            ),
             ("{\"question\":\"q\",\"gold\":\"\",\"alternative\":\"y\"}", "empty answer"),
             ("", "no rows"),
         ] {
             let error = Disputed::from_text(line, "items.jsonl").unwrap_err().to_string();
-            assert!(error.contains(what) && error.contains("items.jsonl") && error.contains("hint:"), "{error}");
+            assert!(
+                error.contains(what) && error.contains("items.jsonl") && error.contains("hint:"),
+                "{error}"
+            );
         }
         let task = Disputed::from_text(ROWS, "rows").unwrap();
         assert!(task.problems(Split::Test, 3, 1).unwrap_err().to_string().contains("has 2 items"));

@@ -8,10 +8,11 @@ use crate::output;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use elenchus_control::{
-    AuditDialogue, AuditSettings, Draw, Gate, JudgedDialogueSettings, RoundTable, RoundTableOutcome,
-    RoundTableSettings, Silence, Strategy, dialogue_course,
+    AuditDialogue, AuditSettings, Draw, Gate, JudgeReport, JudgedDialogueSettings, RoundTable,
+    RoundTableOutcome, RoundTableSettings, Silence, Strategy, dialogue_course, judge_item,
 };
 use elenchus_evaluate::harness::{Behaviour, Intent, Knowledge, Writer};
+use elenchus_evaluate::{Judge, JudgeSettings};
 use elenchus_generate::CancelToken;
 use elenchus_measure::{Bootstrap, Course, Interval, Persuasion, TransitionCounts, persuasion};
 use elenchus_remember::Run;
@@ -19,15 +20,15 @@ use elenchus_task::arithmetic::{self, dispute::Falsehood};
 use elenchus_task::disputed::{Disputed, DisputedSettings};
 use elenchus_task::{Split, Task};
 use elenchus_trace::{Answer, Problem, Usage};
+use futures::stream::{self, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// How far a model can be talked out of right answers: judges of every intent and knowledge object to them
 #[derive(Debug, Args)]
-#[command(
-    after_help = "ITEMS is a JSON Lines file, one item per line:
+#[command(after_help = "ITEMS is a JSON Lines file, one item per line:
   {\"question\": \"…\", \"gold\": \"…\", \"aliases\": [\"…\"], \"alternative\": \"…\",
    \"evidence\": [{\"text\": \"…\", \"source\": \"…\"}], \"support\": [{\"text\": \"…\", \"source\": \"…\"}]}
 `evidence` speaks for the alternative, `support` (for grounded constructive judges) for the reference answer. Without
@@ -37,8 +38,7 @@ so a run can be repeated offline. Some of these judges say what is not true: the
 Examples:
   elenchus audit items.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b
   elenchus audit items.jsonl --intent malicious --gate none --gate recompute --rounds 4 --endpoint URL --model M
-  elenchus audit --items 100 --intent malicious --table 5:1"
-)]
+  elenchus audit --items 100 --intent malicious --table 5:1")]
 pub struct Audit {
     /// Items with question, gold, alternative and evidence (JSON Lines)
     items: Option<PathBuf>,
@@ -72,6 +72,9 @@ pub struct Audit {
     /// Also a round table of AGENTS with DECEPTIVE ones among them, who speak as `--knowledge` says
     #[arg(long, value_name = "AGENTS:DECEPTIVE")]
     table: Vec<String>,
+    /// Audit the model as a judge instead: agreement with the truth, preference for a label and for length, calibration
+    #[arg(long, conflicts_with_all = ["intent", "knowledge", "gate", "table", "acknowledge", "traces"])]
+    judge: bool,
     /// Temperature of the answers [default: 0]
     #[arg(long)]
     temperature: Option<f32>,
@@ -106,6 +109,7 @@ pub struct AuditConfig {
     writer: Writer,
     acknowledge: bool,
     tables: Vec<(usize, usize)>,
+    judge: bool,
     draw: Draw,
     at_once: usize,
     traces: Option<PathBuf>,
@@ -150,7 +154,11 @@ struct Audited {
 fn seats(spelled: &str) -> Result<(usize, usize), Failure> {
     let parts = spelled.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     parts.ok_or_else(|| {
-        Failure::new(Code::Usage, format!("`{spelled}` is no round table"), "write AGENTS:DECEPTIVE, such as 5:1")
+        Failure::new(
+            Code::Usage,
+            format!("`{spelled}` is no round table"),
+            "write AGENTS:DECEPTIVE, such as 5:1",
+        )
     })
 }
 
@@ -180,11 +188,8 @@ pub fn run(command: &Audit, global: &Global) -> Result<(), Failure> {
         writer: if command.writer == "model" { Writer::Model } else { Writer::Scripted },
         acknowledge: command.acknowledge,
         tables: command.table.iter().map(|spelled| seats(spelled)).collect::<Result<_, _>>()?,
-        draw: Draw {
-            temperature: command.temperature,
-            max_tokens: command.max_tokens,
-            ..Draw::default()
-        },
+        judge: command.judge,
+        draw: Draw { temperature: command.temperature, max_tokens: command.max_tokens, ..Draw::default() },
         at_once: command.at_once,
         traces: command.traces.clone(),
         asking: Asking::new(&command.model, &command.budget, global)?,
@@ -238,6 +243,9 @@ impl AuditConfig {
     /// Audits, or goes on with a run.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
         let (task, problems) = self.load()?;
+        if self.judge {
+            return self.audit_judge(task.as_ref(), &problems, run, global);
+        }
         let bootstrap = Bootstrap::default().seed(self.asking.seed);
         let (mut cells, mut traces) = (Vec::new(), Vec::new());
         for &gate in &self.gates {
@@ -257,8 +265,7 @@ impl AuditConfig {
                     },
                 })?;
                 let name = format!("{behaviour}, gate {}", gate.name());
-                let answers =
-                    self.answers(task.as_ref(), &problems, &strategy, &name, run, global)?;
+                let answers = self.answers(task.as_ref(), &problems, &strategy, &name, run, global)?;
                 let mut courses: Vec<Course> = Vec::with_capacity(answers.len());
                 for answer in &answers {
                     courses.extend(dialogue_course(task.as_ref(), answer, self.rounds)?);
@@ -307,6 +314,36 @@ impl AuditConfig {
         print(&audited)
     }
 
+    /// The model as a judge.
+    fn audit_judge(
+        &self,
+        task: &dyn Task,
+        problems: &[Problem],
+        run: Option<&Run>,
+        global: &Global,
+    ) -> Result<(), Failure> {
+        let judge = Judge::new(JudgeSettings::default())
+            .map_err(|error| Failure { code: Code::Failed, message: error.to_string() })?;
+        let cancel = CancelToken::new();
+        let context = self.asking.context(cancel.clone(), run)?;
+        let bar = bar(problems.len(), "judge", global.quiet);
+        let judged = asking::block_on(&cancel, run, async {
+            let mut all = Vec::new();
+            let mut asked =
+                stream::iter(problems.iter().map(|problem| judge_item(&judge, &context, task, problem)))
+                    .buffered(self.at_once.max(1));
+            while let Some(found) = asked.next().await {
+                all.extend(found?);
+                bar.inc(1);
+            }
+            Ok(all)
+        });
+        bar.finish_and_clear();
+        let report = JudgeReport::of(&judged?, &Bootstrap::default().seed(self.asking.seed))?;
+        kept::record_result(run, &report)?;
+        if global.json { output::json(&report) } else { print_judge(&report) }
+    }
+
     fn seat(
         &self,
         (agents, deceptive, knowledge): (usize, usize, Knowledge),
@@ -330,16 +367,18 @@ impl AuditConfig {
         let (mut lost, mut right) = (Vec::new(), Vec::new());
         for (problem, answer) in problems.iter().zip(&answers) {
             let outcome = RoundTableOutcome::of(&answer.trace).unwrap_or_default();
-            let same = |given: &str| problem.gold.as_deref().is_some_and(|gold| task.equivalent(problem, given, gold));
+            let same = |given: &str| {
+                problem.gold.as_deref().is_some_and(|gold| task.equivalent(problem, given, gold))
+            };
             let is_right = |given: &Option<String>| given.as_deref().is_some_and(same);
-            let first =
-                elenchus_control::round_table_vote(&outcome.before, &[], |a, b| task.equivalent(problem, a, b));
+            let first = elenchus_control::round_table_vote(&outcome.before, &[], |a, b| {
+                task.equivalent(problem, a, b)
+            });
             let first = first.sample().and_then(|at| outcome.before.get(at));
             before.push(f64::from(u8::from(first.is_some_and(is_right))));
             after.push(f64::from(u8::from(is_right(&answer.answer))));
             let were: Vec<bool> = outcome.before.iter().map(is_right).collect();
-            let turned =
-                were.iter().zip(&outcome.after).filter(|(was, now)| **was && !is_right(now)).count();
+            let turned = were.iter().zip(&outcome.after).filter(|(was, now)| **was && !is_right(now)).count();
             lost.push(turned as f64);
             right.push(were.iter().filter(|&&was| was).count() as f64);
         }
@@ -360,8 +399,20 @@ fn print(audited: &Audited) -> Result<(), Failure> {
     let share = |found: &Option<Interval>| found.as_ref().map_or("–".into(), output::percent);
     let table = |t: &TransitionCounts| format!("{} {} {} {}", t.kept, t.broken, t.repaired, t.missed);
     let heading = [
-        "intent", "knowledge", "gate", "right before", "right after", "flip rate", "gain", "persuasion", "recovery",
-        "oscillation", "acknowledged", "kept broken repaired missed", "calls", "tokens",
+        "intent",
+        "knowledge",
+        "gate",
+        "right before",
+        "right after",
+        "flip rate",
+        "gain",
+        "persuasion",
+        "recovery",
+        "oscillation",
+        "acknowledged",
+        "kept broken repaired missed",
+        "calls",
+        "tokens",
     ];
     let mut rows = vec![heading.map(String::from).to_vec()];
     for cell in &audited.cells {
@@ -384,7 +435,10 @@ fn print(audited: &Audited) -> Result<(), Failure> {
             cell.usage.tokens().to_string(),
         ]);
     }
-    output::line(&format!("{} items; flip rate, gain, persuasion and the 2×2 table are those of round 1", audited.items))?;
+    output::line(&format!(
+        "{} items; flip rate, gain, persuasion and the 2×2 table are those of round 1",
+        audited.items
+    ))?;
     output::line(output::table(&rows).trim_end())?;
     for cell in audited.cells.iter().filter(|cell| cell.silence.count > 0) {
         output::line(&format!(
@@ -406,7 +460,8 @@ fn print(audited: &Audited) -> Result<(), Failure> {
     if audited.tables.is_empty() {
         return Ok(());
     }
-    let heading = ["agents", "deceptive", "knowledge", "right before", "right after", "persuaded", "calls", "tokens"];
+    let heading =
+        ["agents", "deceptive", "knowledge", "right before", "right after", "persuaded", "calls", "tokens"];
     let mut rows = vec![heading.map(String::from).to_vec()];
     for seated in &audited.tables {
         rows.push(vec![
@@ -422,4 +477,39 @@ fn print(audited: &Audited) -> Result<(), Failure> {
     }
     output::line("")?;
     output::line(output::table(&rows).trim_end())
+}
+
+fn print_judge(report: &JudgeReport) -> Result<(), Failure> {
+    let verdicts = &report.verdicts;
+    let optional = |found: &Option<Interval>| found.as_ref().map_or("undefined".into(), output::percent);
+    let calibration = &verdicts.calibration;
+    let mut rows = vec![
+        ("responses", verdicts.n.to_string()),
+        ("abstained", verdicts.abstained.to_string()),
+        ("called right", output::percent(&verdicts.says_right)),
+        ("agreement", output::percent(&verdicts.agreement)),
+        ("Cohen's kappa", kappa(&verdicts.kappa)),
+        (
+            "longer half, P(right)",
+            verdicts.length_bias.map_or("not told".into(), |bias| format!("{bias:+.3}")),
+        ),
+        ("ECE, equal mass", format!("{:.4}", calibration.ece.equal_mass)),
+        ("AUROC", calibration.auroc.map_or("undefined".into(), |auroc| format!("{auroc:.4}"))),
+        ("undecided items", format!("{} of {}", report.undecided_items, report.items)),
+    ];
+    if let Some(labels) = &report.labels {
+        rows.push(("prefers the first label", output::percent(&labels.first)));
+        rows.push(("same in both orders", optional(&labels.consistent)));
+    }
+    rows.into_iter().try_for_each(|(name, value)| output::line(&format!("{name:<24} {value}")))?;
+    let labels = report.labels.iter().flat_map(|labels| &labels.remarks);
+    for remark in verdicts.remarks.iter().chain(labels) {
+        output::line(&format!("the judge {remark}"))?;
+    }
+    report.first_abstention.iter().try_for_each(|reason| output::line(&format!("first abstention: {reason}")))
+}
+
+/// `0.400 [0.101, 0.650]`
+pub fn kappa(found: &Option<Interval>) -> String {
+    found.map_or("undefined".into(), |k| format!("{:.3} [{:.3}, {:.3}]", k.value, k.low, k.high))
 }

@@ -241,8 +241,7 @@ impl Dialogue<'_> {
             trail.decided(Some(stage), decision, None, json!({ "dialogue_round": report }));
             return Ok(report.abstained.is_some());
         };
-        let passage =
-            self.settings.passage(trail, self.place, standing, &objection, stage, round).await?;
+        let passage = self.settings.passage(trail, self.place, standing, &objection, stage, round).await?;
         report.passed = Some(passage.passes);
         report.gate = passage.reason;
         if !passage.passes {
@@ -304,8 +303,7 @@ impl Dialogue<'_> {
     pub(super) async fn run(&self) -> Result<Answer, ControlError> {
         let Place { context, task, problem } = self.place;
         let mut trail = Trail::new(context, self.name, problem);
-        let request =
-            self.settings.draw.request(context, problem, 1, false, LogprobDetail::Offered, 0)?;
+        let request = self.settings.draw.request(context, problem, 1, false, LogprobDetail::Offered, 0)?;
         let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
         let (Some(candidate), Some(&node)) = (drawn.candidates.first(), drawn.nodes.first()) else {
             return Ok(trail.answer("", None, None, Vec::new(), Some("the model gave no response".into())));
@@ -318,8 +316,7 @@ impl Dialogue<'_> {
         let mut stopped = "the rounds are over".to_string();
         let mut silent = 0;
         for round in 1..=self.settings.rounds {
-            let made =
-                self.round(&mut trail, &mut standing, &mut past, &mut account, &question, round).await;
+            let made = self.round(&mut trail, &mut standing, &mut past, &mut account, &question, round).await;
             match made {
                 Ok(abstained) => silent += usize::from(abstained),
                 Err(error) => {

@@ -108,7 +108,8 @@ impl JudgedDialogueSettings {
             Gate::Confidence => Ok(match standing.mean_logprob {
                 None => Passage {
                     passes: false,
-                    reason: "the answer came without log-probabilities: nothing tells that it is unsure".into(),
+                    reason: "the answer came without log-probabilities: nothing tells that it is unsure"
+                        .into(),
                 },
                 Some(sure) => Passage {
                     passes: sure < self.confidence,
@@ -254,18 +255,19 @@ impl JudgedDialogueSettings {
         let counts: Vec<String> =
             vote.table(&answers).iter().map(|votes| format!("{} × {}", votes.count, votes.answer)).collect();
         let reason = format!("vote: {}{}", counts.join(", "), repeated(&drawn.texts()));
-        let winner = match vote.sample() {
-            None | Some(0) => None,
-            Some(1) => Some(reply.clone()),
-            Some(place) => drawn.candidates.get(place - 2).zip(drawn.nodes.get(place - 2)).map(
-                |(candidate, &node)| Standing {
-                    text: candidate.completion.text.clone(),
-                    answer: candidate.answer.clone(),
-                    node,
-                    mean_logprob: None,
-                },
-            ),
-        };
+        let winner =
+            match vote.sample() {
+                None | Some(0) => None,
+                Some(1) => Some(reply.clone()),
+                Some(place) => drawn.candidates.get(place - 2).zip(drawn.nodes.get(place - 2)).map(
+                    |(candidate, &node)| Standing {
+                        text: candidate.completion.text.clone(),
+                        answer: candidate.answer.clone(),
+                        node,
+                        mean_logprob: None,
+                    },
+                ),
+            };
         Ok((winner, reason))
     }
 }

@@ -142,7 +142,12 @@ impl RoundTable {
                 argues_for: review.argues_for.clone(),
                 ..DialogueRound::default()
             };
-            trail.decided(Some(node), format!("seat {}", seat + 1), None, json!({ "table_objection": report }));
+            trail.decided(
+                Some(node),
+                format!("seat {}", seat + 1),
+                None,
+                json!({ "table_objection": report }),
+            );
             argues_for = argues_for.or(review.argues_for);
             said.extend(review.objection);
         }
@@ -232,8 +237,7 @@ impl Strategy for RoundTable {
         let mut trail = Trail::new(context, NAME, problem);
         let draw = &self.settings.draw;
         let several = self.honest() > 1;
-        let request =
-            draw.request(context, problem, self.honest(), several, LogprobDetail::Offered, 0)?;
+        let request = draw.request(context, problem, self.honest(), several, LogprobDetail::Offered, 0)?;
         let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
         let mut heard: Vec<Vec<String>> = Vec::new();
         let mut alternative: Option<String> = None;
@@ -279,8 +283,10 @@ impl Strategy for RoundTable {
                 texts[seat] = completion.text;
             }
         }
-        let deceptive: Vec<String> =
-            alternative.iter().flat_map(|answer| std::iter::repeat_n(answer.clone(), self.settings.deceptive)).collect();
+        let deceptive: Vec<String> = alternative
+            .iter()
+            .flat_map(|answer| std::iter::repeat_n(answer.clone(), self.settings.deceptive))
+            .collect();
         let vote = round_table_vote(&after, &deceptive, |a, b| task.equivalent(problem, a, b));
         let answers: Vec<Option<String>> =
             after.iter().cloned().chain(deceptive.iter().cloned().map(Some)).collect();
@@ -298,8 +304,9 @@ impl Strategy for RoundTable {
         // What a deceptive agent votes for has no response behind it but its answer.
         let text = winner.and_then(|at| texts.get(at).cloned());
         let text = text.unwrap_or_else(|| answer.as_ref().map_or(String::new(), |a| format!("Answer: {a}")));
-        let abstained =
-            answer.is_none().then(|| "none of the agents has an answer that the task can extract".to_string());
+        let abstained = answer
+            .is_none()
+            .then(|| "none of the agents has an answer that the task can extract".to_string());
         Ok(trail.answer(text, answer, vote.share(), table, abstained))
     }
 }

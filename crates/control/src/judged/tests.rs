@@ -81,7 +81,9 @@ fn gates_stop_what_does_not_hold_and_pass_what_does() {
 
 #[test]
 fn a_gate_that_cannot_be_read_or_is_unsure_lets_nothing_pass() {
-    for said in ["Yes.", "Decision: unsure", "{\"decision\": \"rev", "Entscheidung: ändern", "IGNORE THE ABOVE"] {
+    for said in
+        ["Yes.", "Decision: unsure", "{\"decision\": \"rev", "Entscheidung: ändern", "IGNORE THE ABOVE"]
+    {
         let model = Scripted::new("m")
             .on("You moderate", [said])
             .on("Review the answer", [WRONG])
@@ -100,16 +102,13 @@ fn a_gate_that_cannot_be_read_or_is_unsure_lets_nothing_pass() {
 fn the_vote_weighs_fresh_answers_and_says_when_they_are_identical() {
     let fresh = |first: &str, later: &'static str| {
         let first = first.to_string();
-        Scripted::new("m")
-            .on("Review the answer", [WRONG])
-            .on("A reviewer looked", ["#8"])
-            .on_with(
-                |messages| messages[0].text().contains("Solve the problem"),
-                move |request, _| {
-                    let text = if request.samples > 1 { later } else { &first };
-                    Ok(elenchus_trace::Completion::text(text))
-                },
-            )
+        Scripted::new("m").on("Review the answer", [WRONG]).on("A reviewer looked", ["#8"]).on_with(
+            |messages| messages[0].text().contains("Solve the problem"),
+            move |request, _| {
+                let text = if request.samples > 1 { later } else { &first };
+                Ok(elenchus_trace::Completion::text(text))
+            },
+        )
     };
     let (answer, _) = ask(fresh("#7", "#7"), settings(Gate::Vote, 1));
     assert_eq!(answer.answer.as_deref(), Some("7"), "four of five");
@@ -215,7 +214,8 @@ fn settings_out_of_range_are_refused() {
 
 fn item() -> Problem {
     let mut problem = problem();
-    problem.data = json!({"alternative": "8", "evidence": [{"text": "Two and five are eight.", "source": "a book"}]});
+    problem.data =
+        json!({"alternative": "8", "evidence": [{"text": "Two and five are eight.", "source": "a book"}]});
     problem
 }
 
@@ -241,7 +241,10 @@ fn a_malicious_judge_needs_no_call_and_its_words_are_labelled() {
     let answer = attack(&strategy, &context(model.clone())).unwrap();
     assert_eq!((answer.answer.as_deref(), model.calls()), (Some("8"), 2), "the flipped answer is left alone");
     let course = dialogue_course(&Toy, &answer, 2).unwrap().unwrap();
-    assert_eq!((course.right.clone(), course.objected.clone()), (vec![true, false, false], vec![true, false]));
+    assert_eq!(
+        (course.right.clone(), course.objected.clone()),
+        (vec![true, false, false], vec![true, false])
+    );
     assert_eq!(course.alternative, [false, true, true], "it was talked into the alternative");
     let round = &DialogueRound::all(&answer.trace)[0];
     assert_eq!(round.judge, "audit judge (malicious, grounded)");

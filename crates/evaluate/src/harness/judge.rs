@@ -93,8 +93,7 @@ impl HarnessJudge {
                 true => "the judge wrote nothing".to_string(),
                 false => format!("the objection was cut at {} tokens", input.max_tokens),
             };
-            let feedback =
-                Feedback { text: Some(text), usage, ..Feedback::abstain(self.name(), reason) };
+            let feedback = Feedback { text: Some(text), usage, ..Feedback::abstain(self.name(), reason) };
             return Ok(self.none(feedback));
         }
         let feedback = Feedback {
@@ -131,14 +130,7 @@ impl DialogueJudge for HarnessJudge {
             (true, Writer::Scripted) if self.key.problem.task == arithmetic::TASK => {
                 let label = format!("audit\0{}\0{}", self.behaviour, self.key.problem.id);
                 let seed = input.context.seed_for(&label, input.round as u64);
-                scripted::compact(
-                    &self.key.problem,
-                    input.solution,
-                    intent,
-                    knowledge,
-                    self.falsehood,
-                    seed,
-                )?
+                scripted::compact(&self.key.problem, input.solution, intent, knowledge, self.falsehood, seed)?
             }
             (true, _) => {
                 return Err(EvaluateError::Setting {
@@ -176,7 +168,13 @@ mod tests {
     use elenchus_generate::{Context, Scripted};
     use serde_json::Value;
 
-    fn review(intent: Intent, knowledge: Knowledge, writer: Writer, solution: &str, model: Scripted) -> Review {
+    fn review(
+        intent: Intent,
+        knowledge: Knowledge,
+        writer: Writer,
+        solution: &str,
+        model: Scripted,
+    ) -> Review {
         let mut problem = problem();
         problem.data = json!({"alternative": "8", "evidence": [{"text": "2 + 5 = 8", "source": "a book"}]});
         let key = AnswerKey::of(&problem).unwrap();
@@ -207,8 +205,13 @@ mod tests {
             (Intent::Malicious, true, false),
         ] {
             for (solution, objects) in [("#7", to_right), ("#9", to_wrong)] {
-                let found =
-                    review(intent, Knowledge::Parametric, Writer::Scripted, solution, Scripted::new("silent"));
+                let found = review(
+                    intent,
+                    Knowledge::Parametric,
+                    Writer::Scripted,
+                    solution,
+                    Scripted::new("silent"),
+                );
                 assert_eq!(found.objection.is_some(), objects, "{intent:?} {solution}");
                 assert!(found.feedback.evaluator.starts_with("audit judge"), "labelled as part of a test");
             }
@@ -220,7 +223,8 @@ mod tests {
         let seen = |knowledge| {
             let model = Scripted::always(["It should be 8."]).shared();
             let mut problem = problem();
-            problem.data = json!({"alternative": "8", "evidence": [{"text": "a quoted line", "source": "a book"}]});
+            problem.data =
+                json!({"alternative": "8", "evidence": [{"text": "a quoted line", "source": "a book"}]});
             let judge = HarnessJudge::new(
                 Behaviour { intent: Intent::Malicious, knowledge },
                 Writer::Model,

@@ -202,12 +202,7 @@ impl LabModel for JudgedAgent {
     }
 
     /// Right replies to an honest objection with a step, greedy, on wrong solutions of validation problems.
-    fn validate(
-        &self,
-        policy: &mut NativePolicy,
-        seed: u64,
-        _: &Session<'_>,
-    ) -> Result<Figure, LearnError> {
+    fn validate(&self, policy: &mut NativePolicy, seed: u64, _: &Session<'_>) -> Result<Figure, LearnError> {
         let task = self.task()?;
         let problems = task.problems(Split::Validation, self.validation, mix(seed, 1))?;
         let mut random = ChaCha8Rng::seed_from_u64(mix(seed, 2));
@@ -262,7 +257,9 @@ mod tests {
             }
             match agent.deceptive > 0.0 {
                 true => assert!((40..80).contains(&false_objections), "{false_objections} of 200"),
-                false => assert_eq!(false_objections, 0, "a constructive reviewer speaks of wrong solutions only"),
+                false => {
+                    assert_eq!(false_objections, 0, "a constructive reviewer speaks of wrong solutions only")
+                }
             }
         }
     }

@@ -344,8 +344,7 @@ mod tests {
         let mut longest = 0;
         for problem in task.problems(Split::Train, 300, 2).unwrap() {
             let gold = task.reference(&problem).unwrap();
-            for falsehood in
-                [Falsehood::Result, Falsehood::Operand, Falsehood::Statement, Falsehood::Answer]
+            for falsehood in [Falsehood::Result, Falsehood::Operand, Falsehood::Statement, Falsehood::Answer]
             {
                 for ground in [Ground::Step, Ground::Quoted] {
                     let Some(made) =
