@@ -20,6 +20,7 @@ mod fobar;
 mod gsa;
 mod iad;
 mod iterative_deepening;
+mod judged;
 mod loose_answer;
 mod masks;
 mod path;
@@ -66,6 +67,11 @@ pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
 pub use iterative_deepening::{
     DeepenedResponse, IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger,
     deepening_budgets,
+};
+pub use judged::{
+    AuditDialogue, AuditSettings, DialogueRound, Gate, JudgeReport, JudgedDialogue, JudgedDialogueSettings,
+    JudgedResponse, RoundTable, RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, judge_item,
+    round_table_vote,
 };
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};

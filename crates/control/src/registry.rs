@@ -2,8 +2,8 @@
 
 use crate::{
     Act, Beam, BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, Fobar,
-    Gsa, Iad, IterativeDeepeningSampling, Rain, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck,
-    SelfConsistency, Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
+    Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain, RetryWithFeedback, Rpc, SelfAgreement,
+    SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -66,6 +66,7 @@ const ROWS: &[Row] = rows! {
     "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
     "rain" => Rain, crate::RainSettings;
     "step-search" => StepSearch, crate::StepSearchSettings;
+    "judged-dialogue" => JudgedDialogue, crate::JudgedDialogueSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };
 

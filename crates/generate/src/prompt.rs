@@ -229,6 +229,12 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/act",
     "chat/next_step",
     "chat/outlook",
+    "chat/review",
+    "chat/answer_objection",
+    "chat/recompute",
+    "chat/moderate",
+    "chat/round_table",
+    "chat/audit_objection",
     "compact/solve",
     "compact/direct",
     "compact/judge",
@@ -244,6 +250,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "compact/final_answer",
     "compact/go_on",
     "compact/act",
+    "compact/answer_objection",
 ];
 
 /// A set of templates. Cheap to clone.

@@ -5,6 +5,7 @@
 pub mod arithmetic;
 pub mod choice;
 pub mod countdown;
+pub mod disputed;
 mod environment;
 pub mod evidence;
 pub mod facts;

@@ -3,6 +3,7 @@
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
 use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
+use crate::disputed::{self, Disputed, DisputedSettings};
 use crate::evidence::{self, Evidence, EvidenceSettings};
 use crate::facts::{self, Facts, FactsSettings};
 use crate::math::{self, MathSettings, MathTask};
@@ -60,6 +61,12 @@ pub static TASKS: &[TaskEntry] = &[
         summary: evidence::SUMMARY,
         schema: schema::<EvidenceSettings>,
         make: |settings| Ok(Box::new(Evidence::open(EvidenceSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: disputed::TASK,
+        summary: disputed::SUMMARY,
+        schema: schema::<DisputedSettings>,
+        make: |settings| Ok(Box::new(Disputed::open(&DisputedSettings::from_value(settings)?)?)),
     },
     TaskEntry {
         name: facts::TASK,

@@ -10,6 +10,7 @@ pub(crate) mod chains;
 mod evidence;
 mod facts;
 mod identity;
+pub mod judged_agent;
 pub mod knows;
 pub(crate) mod own_judge;
 pub(crate) mod reflection;
@@ -22,6 +23,7 @@ pub use chains::Chains;
 pub use evidence::EvidenceReader;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
+pub use judged_agent::JudgedAgent;
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
 pub use reflection::Reflection;
@@ -133,6 +135,7 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
     ];
     all.extend(Taught::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
+    all.extend(JudgedAgent::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }
 

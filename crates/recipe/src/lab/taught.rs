@@ -1,7 +1,7 @@
 //! `sql-writer`, `world-planner`: models that solve a generated task, taught by its reference solutions.
 
 use super::{Figure, LabModel, Plan, Start};
-use elenchus_learn::policy::{Policy, text_row};
+use elenchus_learn::policy::text_row;
 use elenchus_learn::rollouts::{RolloutSettings, judged_rollouts, mix};
 use elenchus_learn::trainer::{BatchSource, Decay, Epochs, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};

@@ -4,6 +4,7 @@ mod asked;
 mod b_star;
 mod confidence_vs_critique;
 mod critic_bench;
+mod deceptive_judge;
 mod feedback_friction;
 mod fobar;
 mod gsa;
@@ -104,6 +105,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "b-star" => b_star::run(input)?,
         "confidence-vs-critique" => confidence_vs_critique::run(input)?,
         "critic-bench" => critic_bench::run(input)?,
+        "deceptive-judge" => deceptive_judge::run(input)?,
         "feedback-friction" => feedback_friction::run(input)?,
         "real-critic" => real_critic::run(input)?,
         "fobar" => fobar::run(input)?,

@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod corrupt;
+pub mod dispute;
 pub mod forms;
 pub mod generate;
 pub mod parse;
