@@ -56,6 +56,8 @@ pub enum Command {
     Compare(commands::eval::Compare),
     /// Every triple of generator, evaluator and controller on the same problems, at one token budget
     Grid(commands::grid::Grid),
+    /// How far a model can be talked out of right answers by judges of every intent and knowledge
+    Audit(commands::audit::Audit),
     /// What a strategy will cost, before anything is spent
     Estimate(commands::estimate::Estimate),
     /// Turn recorded outputs of others into our formats

@@ -2,6 +2,7 @@
 
 use crate::arguments::Global;
 use crate::commands::ask::AskConfig;
+use crate::commands::audit::AuditConfig;
 use crate::commands::eval::{CompareConfig, EvalConfig};
 use crate::commands::grid::GridConfig;
 use crate::failure::{Code, Failure};
@@ -32,11 +33,13 @@ pub enum KeptConfig {
     Compare(CompareConfig),
     /// A run of `grid`.
     Grid(GridConfig),
+    /// A run of `audit`.
+    Audit(Box<AuditConfig>),
 }
 
 impl KeptConfig {
     /// The names that `command` has in a configuration.
-    pub const COMMANDS: [&str; 4] = ["ask", "eval", "compare", "grid"];
+    pub const COMMANDS: [&str; 5] = ["ask", "eval", "compare", "grid", "audit"];
 
     /// Runs the command, in the run when there is one.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
@@ -45,12 +48,13 @@ impl KeptConfig {
             KeptConfig::Eval(config) => config.execute(run, global),
             KeptConfig::Compare(config) => config.execute(run, global),
             KeptConfig::Grid(config) => config.execute(run, global),
+            KeptConfig::Audit(config) => config.execute(run, global),
         }
     }
 }
 
 /// Fields that do not decide what is asked: a run may go on with more money, or write its traces elsewhere.
-const FREE: [&str; 4] = ["/asking/budget", "/asking/price", "/problems/at_once", "/traces"];
+const FREE: [&str; 5] = ["/asking/budget", "/asking/price", "/problems/at_once", "/at_once", "/traces"];
 
 /// Begins the run, or goes on with it when it was begun with the same configuration; and runs the command.
 pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(), Failure> {

@@ -11,15 +11,20 @@ mod beam;
 mod best_of_n;
 mod borda;
 mod closed_loop_critique;
+mod consistency_gate;
+mod continuation;
 mod critique_and_refine;
 mod drafts;
 mod draw;
 mod fobar;
 mod gsa;
 mod iad;
+mod iterative_deepening;
+mod judged;
 mod loose_answer;
 mod masks;
 mod path;
+mod rain;
 mod recorded;
 mod registry;
 mod retry_with_feedback;
@@ -29,11 +34,13 @@ mod self_agreement;
 mod self_check;
 mod self_consistency;
 mod single;
+mod step_search;
 mod strategy;
 mod taxonomy;
 #[cfg(test)]
 mod testing;
 mod trail;
+pub mod tree;
 mod universal_self_consistency;
 mod vote;
 mod weibull;
@@ -47,13 +54,28 @@ pub use borda::{Borda, BordaRule, BordaSettings};
 pub use closed_loop_critique::{
     ClosedLoopCritique, ClosedLoopCritiqueSettings, CritiqueOf, CritiqueTurn, Unreadable,
 };
+pub use consistency_gate::{
+    ConsistencyGate, ConsistencyGateSettings, ConsistencyMeasure, ConsistencyUpdate, consistency_labels,
+    gated_count,
+};
+pub use continuation::{Continuation, Injection, Mark, Purpose, Resumption, Span, Spending, boundary};
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings};
 pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
+pub use iterative_deepening::{
+    DeepenedResponse, IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger,
+    deepening_budgets,
+};
+pub use judged::{
+    AuditDialogue, AuditSettings, DialogueRound, Gate, JudgeReport, JudgedDialogue, JudgedDialogueSettings,
+    JudgedResponse, RoundTable, RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, judge_item,
+    round_table_vote,
+};
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
+pub use rain::{Rain, RainSettings, SimilarityFrom, Simulate, StopRule};
 pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
 };
@@ -66,6 +88,7 @@ pub use self_agreement::{SelfAgreement, SelfAgreementSettings, parse_voted_answe
 pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
+pub use step_search::{StepSearch, StepSearchKind, StepSearchSettings};
 pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};
 pub use taxonomy::{ControlKind, EvaluateKind, FeedbackLine, GenerateKind, Triple};
 pub use trail::Trail;

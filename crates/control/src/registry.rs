@@ -1,9 +1,9 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    Act, Beam, BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
-    RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, Strategy, Triple,
-    UniversalSelfConsistency,
+    Act, Beam, BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, Fobar,
+    Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain, RetryWithFeedback, Rpc, SelfAgreement,
+    SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -60,8 +60,13 @@ const ROWS: &[Row] = rows! {
     "closed-loop-critique" => ClosedLoopCritique, crate::ClosedLoopCritiqueSettings;
     "retry-with-feedback" => RetryWithFeedback, crate::RetryWithFeedbackSettings;
     "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;
+    "consistency-gate" => ConsistencyGate, crate::ConsistencyGateSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
+    "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
+    "rain" => Rain, crate::RainSettings;
+    "step-search" => StepSearch, crate::StepSearchSettings;
+    "judged-dialogue" => JudgedDialogue, crate::JudgedDialogueSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };
 

@@ -1,6 +1,7 @@
 //! Sample, evaluate, choose: what the votes, best-of-n and RPC share. Each of them is settings, a [`Rule`], and perhaps
 //! an evaluator.
 
+use crate::drafts::Place;
 use crate::draw::{ask, check_samples};
 use crate::vote::is_settled;
 use crate::{
@@ -160,15 +161,8 @@ impl Selection {
         problem: &Problem,
     ) -> Result<Answer, ControlError> {
         let mut trail = Trail::new(context, self.strategy, problem);
-        // An evaluator whose need is not met has nothing to say; without the fallback that was refused before.
-        let evaluator =
-            self.evaluator.as_ref().filter(|evaluator| evaluator.needs().unmet_by(context).is_none());
-        let needs = evaluator.map(|evaluator| evaluator.needs()).unwrap_or_default();
-        let detail = match needs.of(ACTOR).detail() {
-            LogprobDetail::None => LogprobDetail::Offered,
-            detail => detail,
-        };
-        let needs_answers = !matches!(self.rule, Rule::Argmax { allow_unanswered: true });
+        let place = Place { context, task, problem };
+        let detail = self.detail(context);
         let mut drawn = Sampled::default();
         let mut feedback: Vec<Feedback> = Vec::new();
         let mut scores: Vec<Option<f64>> = Vec::new();
@@ -193,28 +187,79 @@ impl Selection {
             if drawn.nodes.len() == so_far {
                 break;
             }
-            let fresh = &drawn.candidates[so_far..];
-            // Where nothing could be chosen, nothing is spent on judging.
-            let worth_judging = !needs_answers || fresh.iter().any(|candidate| candidate.answer.is_some());
-            if let (Some(evaluator), true) = (evaluator, worth_judging) {
-                let started = trail.now();
-                let input = EvaluateInput { context, task, problem, candidates: fresh };
-                let judged = evaluate_all(evaluator.as_ref(), input).await?;
-                for (&node, feedback) in drawn.nodes[so_far..].iter().zip(&judged) {
-                    trail.evaluated(node, feedback, started);
-                }
-                scores.extend(judged.iter().map(|feedback| feedback.score));
+            let judged = self.judge(&mut trail, place, &drawn, so_far).await?;
+            scores.extend(judged.iter().map(|feedback| feedback.score));
+            scores.resize(drawn.nodes.len(), None);
+            if !judged.is_empty() {
+                // Earlier samples may have had nothing to judge.
+                feedback.resize_with(so_far, Feedback::default);
                 feedback.extend(judged);
             }
-            scores.resize(drawn.nodes.len(), None);
         }
+        let data = json!({
+            "drawn": drawn.nodes.len(), "of": self.samples, "waves": waves, "budget_cut": cut,
+        });
+        Ok(self.conclude(trail, place, &drawn, &feedback, data))
+    }
 
+    /// How much a sampler must ask for about each token.
+    pub(crate) fn detail(&self, context: &Context) -> LogprobDetail {
+        let needs = self.usable(context).map(|evaluator| evaluator.needs()).unwrap_or_default();
+        match needs.of(ACTOR).detail() {
+            LogprobDetail::None => LogprobDetail::Offered,
+            detail => detail,
+        }
+    }
+
+    /// An evaluator whose need is not met has nothing to say; without the fallback that was refused before.
+    fn usable(&self, context: &Context) -> Option<&Arc<dyn Evaluator>> {
+        self.evaluator.as_ref().filter(|evaluator| evaluator.needs().unmet_by(context).is_none())
+    }
+
+    fn needs_answers(&self) -> bool {
+        !matches!(self.rule, Rule::Argmax { allow_unanswered: true })
+    }
+
+    /// Feedback on the samples from `so_far` on; none where there is no evaluator or nothing that could be chosen.
+    pub(crate) async fn judge(
+        &self,
+        trail: &mut Trail,
+        place: Place<'_>,
+        drawn: &Sampled,
+        so_far: usize,
+    ) -> Result<Vec<Feedback>, ControlError> {
+        let Place { context, task, problem } = place;
+        let fresh = &drawn.candidates[so_far..];
+        // Where nothing could be chosen, nothing is spent on judging.
+        let worth_judging = !self.needs_answers() || fresh.iter().any(|candidate| candidate.answer.is_some());
+        let (Some(evaluator), true) = (self.usable(context), worth_judging) else { return Ok(Vec::new()) };
+        let started = trail.now();
+        let input = EvaluateInput { context, task, problem, candidates: fresh };
+        let judged = evaluate_all(evaluator.as_ref(), input).await?;
+        for (&node, feedback) in drawn.nodes[so_far..].iter().zip(&judged) {
+            trail.evaluated(node, feedback, started);
+        }
+        Ok(judged)
+    }
+
+    /// Chooses among samples; `feedback` holds one per sample, or nothing where nothing was judged. `data` goes into the
+    /// trace with the decision.
+    pub(crate) fn conclude(
+        &self,
+        mut trail: Trail,
+        place: Place<'_>,
+        drawn: &Sampled,
+        feedback: &[Feedback],
+        mut data: Value,
+    ) -> Answer {
+        let Place { context, task, problem } = place;
+        let (evaluator, needs_answers) = (self.usable(context), self.needs_answers());
+        let mut scores: Vec<Option<f64>> = feedback.iter().map(|feedback| feedback.score).collect();
+        scores.resize(drawn.nodes.len(), None);
         let (answers, texts) = (drawn.answers(), drawn.texts());
         let distinct = texts.iter().collect::<HashSet<_>>().len();
         let abstentions = feedback.iter().filter(|f| f.score.is_none()).count();
-        let mut data = json!({
-            "drawn": answers.len(), "of": self.samples, "distinct": distinct, "waves": waves, "budget_cut": cut,
-        });
+        data["distinct"] = json!(distinct);
         let mut put = |name: &str, value: Value| data[name] = value;
         if let Some(evaluator) = evaluator {
             put("evaluator", json!(evaluator.name()));
@@ -245,7 +290,7 @@ impl Selection {
             Err(reason) => {
                 trail.decided(None, reason.clone(), None, data);
                 let text = texts.first().copied().unwrap_or_default();
-                return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));
+                return trail.answer(text, None, None, Vec::new(), Some(reason));
             }
         };
         put("votes", json!(choice.votes));
@@ -273,13 +318,13 @@ impl Selection {
             let reason = format!("{decision}: below {least}, no answer is given");
             trail.decided(None, reason.clone(), None, data);
             let claimed = feedback.get(choice.sample).and_then(|f| f.probability);
-            return Ok(trail.answer(texts[choice.sample], None, claimed, Vec::new(), Some(reason)));
+            return trail.answer(texts[choice.sample], None, claimed, Vec::new(), Some(reason));
         }
         trail.decided(None, decision, drawn.nodes.get(choice.sample).copied(), data);
         let claimed = feedback.get(choice.sample).and_then(|f| f.probability);
         let confidence = if choice.votes.is_empty() { claimed } else { choice.share };
         let answer = drawn.candidates.get(choice.sample).and_then(|c| c.answer.clone());
-        Ok(trail.answer(texts[choice.sample], answer, confidence, choice.votes, None))
+        trail.answer(texts[choice.sample], answer, confidence, choice.votes, None)
     }
 }
 

@@ -78,6 +78,18 @@ impl Trail {
         )
     }
 
+    /// Many small calls as one node: what they were for, and what they cost together.
+    pub fn called(
+        &mut self,
+        parent: Option<NodeId>,
+        what: impl Into<String>,
+        started: f64,
+        usage: Usage,
+        data: Value,
+    ) -> NodeId {
+        self.push(parent, NodeKind::Decided { decision: what.into(), chosen: None, data }, started, usage)
+    }
+
     /// Something failed and the strategy goes on without it.
     pub fn failed(&mut self, parent: Option<NodeId>, error: impl Into<String>) -> NodeId {
         let started = self.now();

@@ -39,6 +39,16 @@ pub enum Shown {
     Responses,
 }
 
+/// A property of responses: what is said of one that has it, and of one that lacks it, behind "The assistant's response".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Property {
+    /// For example `is harmless`.
+    pub good: String,
+    /// For example `is harmful`.
+    pub bad: String,
+}
+
 /// A solved judgement that stands in front of the question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -60,8 +70,16 @@ pub struct JudgeSettings {
     /// How the opinion is read.
     pub reading: JudgeReading,
     /// Ask a second time with the two labels exchanged and take the mean, so that a preference for a label or place
-    /// cancels. Only in the chat voice: the compact voice has one fixed order that the model was trained on.
+    /// cancels. In the compact voice only with `compact_swap`: models know one order unless they were taught both.
     pub swap: bool,
+    /// The model in the compact voice was taught that `~` behind the prompt exchanges the labels.
+    pub compact_swap: bool,
+    /// Judge this property of a response, which may be unfinished, instead of whether it is right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub property: Option<Property>,
+    /// Each order of the labels counts as one vote for its likelier label, half a vote where both are as likely
+    /// (arXiv 2309.07124): the score is the share of votes for right. The probability stays the mean.
+    pub vote: bool,
     /// Replies to sample, per order, where the opinion is read from samples.
     pub samples: usize,
     /// Most tokens of a sampled reply; a model that thinks before it answers needs more. What stands in front of
@@ -85,6 +103,9 @@ impl Default for JudgeSettings {
             role: "judge".into(),
             reading: JudgeReading::Auto,
             swap: true,
+            compact_swap: false,
+            property: None,
+            vote: false,
             samples: 8,
             reply_tokens: 8,
             top: 20,
@@ -145,7 +166,26 @@ impl Judge {
     }
 
     fn orders(&self, voice: Voice) -> &'static [bool] {
-        if self.settings.swap && voice == Voice::Chat { &[false, true] } else { &[false] }
+        let both = self.settings.swap && (voice == Voice::Chat || self.settings.compact_swap);
+        if both { &[false, true] } else { &[false] }
+    }
+
+    /// Its opinion of one candidate in each order of the labels, P(right) or why there is none: where the two differ, it
+    /// prefers a label. The compact voice has one order unless `compact_swap` is set.
+    ///
+    /// Errors: what concerns the whole run, as an exhausted budget.
+    pub async fn in_each_order(
+        &self,
+        input: EvaluateInput<'_>,
+        index: usize,
+    ) -> Result<Vec<Result<f64, String>>, EvaluateError> {
+        match self.opinions(input, index).await {
+            Ok(opinions) => Ok(opinions.into_iter().map(|opinion| opinion.probability).collect()),
+            Err(error) => {
+                let reason = abstain_or_fail(self.name(), error)?.abstained;
+                Ok(vec![Err(reason.unwrap_or_else(|| "no opinion".into()))])
+            }
+        }
     }
 
     async fn one(&self, input: EvaluateInput<'_>, index: usize) -> Result<Feedback, EvaluateError> {
@@ -153,23 +193,7 @@ impl Judge {
         if solution.trim().is_empty() {
             return Ok(Feedback::abstain(self.name(), "the response is empty"));
         }
-        let role = self.settings.role.as_str();
-        let voice = input.context.voice_of(role);
-        let ideas = self.ideas(input, index, voice);
-        let ideas = &ideas;
-        let opinions = try_join_all(self.orders(voice).iter().map(|&swapped| async move {
-            let slots = PromptSlots::new(input.problem)
-                .solution(solution)
-                .drafts(ideas.iter().map(String::as_str))
-                .swapped(swapped);
-            let mut messages = self.examples(input, voice, swapped)?;
-            messages.extend(input.context.prompt(role, "judge", &slots)?);
-            let label = format!("judge\0{}\0{}\0{swapped}", input.problem.task, input.problem.id);
-            let seed = input.context.seed_for(&label, index as u64);
-            self.opinion(input, messages, voice.judge_labels(swapped), seed).await
-        }))
-        .await;
-        let opinions = match opinions {
+        let opinions = match self.opinions(input, index).await {
             Ok(opinions) => opinions,
             Err(error) => return abstain_or_fail(self.name(), error),
         };
@@ -180,18 +204,40 @@ impl Judge {
             opinions.iter().map(|opinion| opinion.probability.as_ref().copied()).collect();
         Ok(match probabilities {
             Ok(probabilities) => {
-                let mean = probabilities.iter().sum::<f64>() / probabilities.len() as f64;
+                let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+                let votes: Vec<f64> = probabilities.iter().map(|&probability| vote(probability)).collect();
+                let score = mean(if self.settings.vote { &votes } else { &probabilities });
                 Feedback {
-                    probability: Some(mean),
+                    probability: Some(mean(&probabilities)),
                     text: Some(text),
                     usage,
-                    ..Feedback::score(self.name(), mean)
+                    ..Feedback::score(self.name(), score)
                 }
             }
             Err(reason) => {
                 Feedback { text: Some(text), usage, ..Feedback::abstain(self.name(), reason.clone()) }
             }
         })
+    }
+
+    async fn opinions(&self, input: EvaluateInput<'_>, index: usize) -> Result<Vec<Opinion>, GenerateError> {
+        let solution = input.candidates[index].completion.text.as_str();
+        let role = self.settings.role.as_str();
+        let voice = input.context.voice_of(role);
+        let ideas = self.ideas(input, index, voice);
+        let ideas = &ideas;
+        try_join_all(self.orders(voice).iter().map(|&swapped| async move {
+            let slots = PromptSlots::new(input.problem)
+                .solution(solution)
+                .drafts(ideas.iter().map(String::as_str))
+                .swapped(swapped);
+            let mut messages = self.examples(input, voice, swapped)?;
+            messages.extend(self.prompt(input, slots)?);
+            let label = format!("judge\0{}\0{}\0{swapped}", input.problem.task, input.problem.id);
+            let seed = input.context.seed_for(&label, index as u64);
+            self.opinion(input, messages, voice.judge_labels(swapped), seed).await
+        }))
+        .await
     }
 
     /// The samples that are shown: the first ones, with the judged one in the last place where it is not among them.
@@ -215,6 +261,22 @@ impl Judge {
         places.into_iter().map(show).collect()
     }
 
+    fn prompt(
+        &self,
+        input: EvaluateInput<'_>,
+        mut slots: PromptSlots<'_>,
+    ) -> Result<Vec<Message>, GenerateError> {
+        let skill = match &self.settings.property {
+            None => "judge",
+            Some(Property { good, bad }) => {
+                slots.extra.insert("good".into(), good.as_str().into());
+                slots.extra.insert("bad".into(), bad.as_str().into());
+                "judge_property"
+            }
+        };
+        input.context.prompt(&self.settings.role, skill, &slots)
+    }
+
     /// The solved judgements, each as a question and its reply.
     fn examples(
         &self,
@@ -227,7 +289,7 @@ impl Judge {
         for example in &self.settings.examples {
             let problem = Problem::new("example", &input.problem.task, &example.question);
             let slots = PromptSlots::new(&problem).solution(&example.solution).swapped(swapped);
-            messages.extend(input.context.prompt(&self.settings.role, "judge", &slots)?);
+            messages.extend(self.prompt(input, slots)?);
             messages.push(Message::assistant(if example.right { labels.right } else { labels.wrong }));
         }
         Ok(messages)
@@ -313,6 +375,11 @@ impl Judge {
             ..GenerateRequest::new(messages)
         }
     }
+}
+
+/// One vote for the likelier label.
+fn vote(probability: f64) -> f64 {
+    if probability == 0.5 { 0.5 } else { f64::from(u8::from(probability > 0.5)) }
 }
 
 /// p(right) from two log-probabilities.
@@ -518,6 +585,45 @@ mod tests {
                 .unwrap();
         assert!((found[0].score.unwrap() - 0.8320183851).abs() < 1e-6);
         assert_eq!(model.calls(), 1);
+    }
+
+    #[test]
+    fn each_order_has_one_vote() {
+        // Order 1 and order 2 of the labels, each with the log-probabilities of A and B.
+        let score = |orders: [[f32; 2]; 2], voice| {
+            let model = Scripted::new("m").scores(move |request, index| {
+                let text = request.messages.last().unwrap().text();
+                let second = text.contains("(A) The assistant's response is harmful") || text.ends_with('~');
+                Ok(scored(
+                    orders[usize::from(second)]
+                        [usize::from(matches!(request.continuations[index].as_str(), "B" | "N"))],
+                ))
+            });
+            let judge = Judge::new(JudgeSettings {
+                vote: true,
+                compact_swap: true,
+                property: Some(Property { good: "is harmless".into(), bad: "is harmful".into() }),
+                ..Default::default()
+            });
+            let found = testing::evaluate_with(model, voice, &judge.unwrap(), &one()).unwrap().remove(0);
+            assert_eq!(found.usage.calls, 2);
+            (found.score.unwrap() - 0.5) * 2.0
+        };
+        for voice in [Voice::Chat, Voice::Compact] {
+            // A wins in order 1, and in the swapped order too, where A says harmful.
+            assert_eq!(
+                score([[-0.1, -2.0], [-0.1, -2.0]], voice),
+                0.0,
+                "a preference for a letter is no judgement"
+            );
+            assert_eq!(score([[-0.1, -2.0], [-2.0, -0.1]], voice), 1.0, "both orders say harmless");
+            assert_eq!(score([[-2.0, -0.1], [-0.1, -2.0]], voice), -1.0, "both orders say harmful");
+            assert_eq!(
+                score([[-0.6, -0.8], [-3.0, -0.1]], voice),
+                1.0,
+                "how likely does not count, only which"
+            );
+        }
     }
 
     #[test]

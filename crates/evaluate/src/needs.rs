@@ -19,6 +19,8 @@ pub struct RoleNeeds {
     pub score: bool,
     /// Continuing an assistant prefix.
     pub prefix: bool,
+    /// Hidden states and attention.
+    pub latent: bool,
 }
 
 impl RoleNeeds {
@@ -68,6 +70,12 @@ impl RoleNeeds {
         if self.prefix && !has.prefix {
             return Some(("continuations of a prefix".into(), "use the embedded model for this role"));
         }
+        if self.latent && !has.latent {
+            return Some((
+                "latent states, which are not measurable from outside".into(),
+                "use the embedded model, or measure only the decoding and response layers",
+            ));
+        }
         None
     }
 }
@@ -114,6 +122,7 @@ impl Needs {
                     mine.distributions |= needs.distributions;
                     mine.score |= needs.score;
                     mine.prefix |= needs.prefix;
+                    mine.latent |= needs.latent;
                 }
             }
         }
@@ -176,6 +185,8 @@ mod tests {
         assert!(needs.unmet(|_| endpoint()).unwrap().what.contains("gives 20"));
         let needs = Needs::role(RoleNeeds { score: true, ..RoleNeeds::new("judge") });
         assert_eq!(needs.unmet(|_| endpoint()).unwrap().role, "judge");
+        let needs = Needs::role(RoleNeeds { latent: true, ..RoleNeeds::new("actor") });
+        assert!(needs.unmet(|_| endpoint()).unwrap().what.contains("not measurable"));
         assert_eq!(Needs::default().unmet(|_| endpoint()), None);
     }
 }

@@ -1,6 +1,9 @@
 //! Bounds on what is spent, shared by all calls that run at once.
 
-use crate::{CancelToken, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    CancelToken, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest,
+    Scored, StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_trace::{Budget, Completion, Usage};
 use futures::StreamExt;
@@ -258,6 +261,10 @@ impl LanguageModel for BudgetLayer {
     async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
         let cost = |scored: &Vec<Scored>| scored.iter().map(|s| s.usage).sum();
         self.run(self.inner.score(request), cost).await
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        self.run(self.inner.latent(request), |reading| reading.usage).await
     }
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {

@@ -1,7 +1,10 @@
 //! Answers kept by the content of the request.
 
 use crate::journal::{JournalSink, Operation, Pending};
-use crate::{GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest, Scored,
+    StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Usage};
 use futures::StreamExt;
@@ -38,6 +41,11 @@ impl CacheKey {
     /// Key of a request for log-probabilities.
     pub fn of_score(fingerprint: &str, request: &ScoreRequest) -> Self {
         Self::of(fingerprint, "score", request)
+    }
+
+    /// Key of a look inside.
+    pub fn of_latent(fingerprint: &str, request: &LatentRequest) -> Self {
+        Self::of(fingerprint, "latent", request)
     }
 
     /// Key of a request for vectors.
@@ -339,6 +347,20 @@ impl LanguageModel for CacheLayer {
         let scored = self.inner.score(request).await?;
         self.keep(&key, &scored)?;
         Ok(scored)
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        let key = CacheKey::of_latent(&self.fingerprint(), request);
+        if let Some(mut reading) = self.look_up::<LatentReading>(&key)? {
+            free(&mut reading.usage);
+            if let Some(pending) = self.pending(Operation::Latent, &key, 1) {
+                pending.finish(reading.usage, true, None, None)?;
+            }
+            return Ok(reading);
+        }
+        let reading = self.inner.latent(request).await?;
+        self.keep(&key, &reading)?;
+        Ok(reading)
     }
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {

@@ -5,7 +5,10 @@ use crate::cache::{CacheLayer, CacheStore};
 use crate::journal::{JournalLayer, JournalSink, Running};
 use crate::price::PriceLayer;
 use crate::prompt::{PromptSlots, Prompts, SkillName, Voice};
-use crate::{CancelToken, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    CancelToken, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest,
+    Scored, StreamEvent,
+};
 use elenchus_trace::{Budget, Completion, Message, Price, Problem, Trace, Usage};
 use futures::stream::BoxStream;
 use std::collections::{BTreeMap, HashMap};
@@ -118,6 +121,11 @@ impl Context {
         self.model(role).score(request).await
     }
 
+    /// A look inside the model of a role.
+    pub async fn latent(&self, role: &str, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        self.model(role).latent(request).await
+    }
+
     /// Vectors from the model of a role.
     pub async fn embed(&self, role: &str, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
         self.model(role).embed(texts).await
@@ -141,6 +149,11 @@ impl Context {
         slots: &PromptSlots<'_>,
     ) -> Result<Vec<Message>, GenerateError> {
         self.inner.settings.prompts.render(self.voice_of(role), skill, slots)
+    }
+
+    /// Words that are put into a running answer, in the voice of a role; see [`Prompts::insert`].
+    pub fn insert(&self, role: &str, name: &str, slots: &PromptSlots<'_>) -> Result<String, GenerateError> {
+        self.inner.settings.prompts.insert(self.voice_of(role), name, slots)
     }
 
     /// The templates.

@@ -1,7 +1,8 @@
 //! A record of every call, and answers from it instead of a second call.
 
 use crate::{
-    GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent,
+    GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest, Scored,
+    StreamEvent,
     cache::{CacheKey, replay_stream, whole},
 };
 use async_trait::async_trait;
@@ -26,6 +27,8 @@ pub enum Operation {
     Score,
     /// Vectors.
     Embed,
+    /// A look inside.
+    Latent,
 }
 
 /// What a model answered.
@@ -38,6 +41,8 @@ pub enum CallAnswer {
     Scores(Vec<Scored>),
     /// One per text.
     Vectors(Vec<Vec<f32>>),
+    /// What was found inside.
+    Latent(LatentReading),
 }
 
 /// One call as the journal keeps it.
@@ -324,6 +329,23 @@ impl LanguageModel for JournalLayer {
             Ok(scored) => {
                 let usage = scored.iter().map(|s| s.usage).sum();
                 pending.finish(usage, false, None, Some(CallAnswer::Scores(scored.clone())))?;
+            }
+            Err(error) => pending.finish(failed(), false, Some(error), None)?,
+        }
+        result
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        let key = CacheKey::of_latent(&self.fingerprint(), request);
+        let _turn = self.running.enter(&key).await;
+        if let Some(CallAnswer::Latent(reading)) = self.sink.answer(&key)? {
+            return Ok(reading);
+        }
+        let pending = self.pending(Operation::Latent, &key, 1);
+        let result = self.inner.latent(request).await;
+        match &result {
+            Ok(reading) => {
+                pending.finish(reading.usage, false, None, Some(CallAnswer::Latent(reading.clone())))?;
             }
             Err(error) => pending.finish(failed(), false, Some(error), None)?,
         }

@@ -9,6 +9,7 @@ mod cancel;
 mod chat_template;
 mod context;
 mod journal;
+mod latent;
 mod limit;
 mod model;
 mod native;
@@ -27,6 +28,7 @@ pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache};
 pub use cancel::CancelToken;
 pub use context::{ACTOR, Context, ContextBuilder};
 pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
+pub use latent::{InnerToken, LatentRead, LatentReading, LatentRequest, LatentValues, Segment, Stretch};
 pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};
 pub use model::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Sampling, ScoreRequest,

@@ -1,6 +1,9 @@
 //! How many calls to one host run at once; found out by watching it.
 
-use crate::{GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest, Scored,
+    StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_trace::Completion;
 use futures::StreamExt;
@@ -331,6 +334,10 @@ impl LanguageModel for LimitLayer {
 
     async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
         self.run(self.inner.score(request), |_| 1).await
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        self.run(self.inner.latent(request), |_| 1).await
     }
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {

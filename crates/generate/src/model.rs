@@ -1,5 +1,6 @@
 //! The border of this crate: what every language model can be asked.
 
+use crate::latent::{LatentReading, LatentRequest};
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Message, TokenDistribution, Usage};
 use futures::stream::BoxStream;
@@ -235,6 +236,11 @@ pub enum GenerateError {
     Cancelled,
 }
 
+/// Four bytes per token is the usual rule of thumb for English text.
+pub(crate) fn estimated_tokens(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4)
+}
+
 /// Divides a message of another crate into what happened and its hint line.
 pub(crate) fn split_hint(message: &str) -> (String, Option<String>) {
     match message.split_once("\nhint: ") {
@@ -257,6 +263,10 @@ macro_rules! same_model {
 
         fn fingerprint(&self) -> String {
             self.inner.fingerprint()
+        }
+
+        fn count_tokens(&self, text: &str) -> u64 {
+            self.inner.count_tokens(text)
         }
 
         fn host(&self) -> Option<String> {
@@ -282,6 +292,12 @@ pub trait LanguageModel: Send + Sync {
     /// Part of every cache key.
     fn fingerprint(&self) -> String {
         self.name().to_string()
+    }
+
+    /// How many tokens a text is, for a plan made before a call: exact where the tokenizer is at hand, else by the rule
+    /// of thumb of four bytes per token. What a call really read and wrote is in its usage.
+    fn count_tokens(&self, text: &str) -> u64 {
+        estimated_tokens(text.len())
     }
 
     /// The machine that answers, where it is another one: calls to one host share a limit.
@@ -316,6 +332,12 @@ pub trait LanguageModel: Send + Sync {
             what: "log-probabilities of given text".into(),
             hint: "use the embedded model, or a method that needs only samples".into(),
         })
+    }
+
+    /// Looks inside the model; only a model with [`Capabilities::latent`] can.
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        let _ = request;
+        Err(crate::latent::not_measurable(self.name()))
     }
 
     /// One vector per text.

@@ -1,6 +1,9 @@
 //! What calls cost.
 
-use crate::{GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest, Scored,
+    StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Price};
 use futures::StreamExt;
@@ -54,6 +57,12 @@ impl LanguageModel for PriceLayer {
         let mut scored = self.inner.score(request).await?;
         scored.iter_mut().for_each(|scored| scored.usage.money = self.price.of(&scored.usage));
         Ok(scored)
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        let mut reading = self.inner.latent(request).await?;
+        reading.usage.money = self.price.of(&reading.usage);
+        Ok(reading)
     }
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {

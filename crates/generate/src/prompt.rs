@@ -31,13 +31,14 @@ impl Voice {
         }
     }
 
-    /// The replies that the `judge` prompt asks for. `swapped` exchanges the two in the chat voice, so that a
-    /// preference for a letter can be averaged out; the compact voice knows one order only.
+    /// The replies that the `judge` prompt asks for. `swapped` exchanges the two, so that a preference for a letter can be
+    /// averaged out; in the compact voice `~` behind the prompt says so, which only some models were taught.
     pub fn judge_labels(self, swapped: bool) -> JudgeLabels {
         match (self, swapped) {
             (Voice::Chat, false) => JudgeLabels { right: "A", wrong: "B" },
             (Voice::Chat, true) => JudgeLabels { right: "B", wrong: "A" },
-            (Voice::Compact, _) => JudgeLabels { right: "Y", wrong: "N" },
+            (Voice::Compact, false) => JudgeLabels { right: "Y", wrong: "N" },
+            (Voice::Compact, true) => JudgeLabels { right: "N", wrong: "Y" },
         }
     }
 }
@@ -205,6 +206,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/solve",
     "chat/direct",
     "chat/judge",
+    "chat/judge_property",
     "chat/judgment",
     "chat/critique",
     "chat/critique_correct",
@@ -219,19 +221,36 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/choose",
     "chat/contrast",
     "chat/count",
+    "chat/reflect",
+    "chat/filler",
+    "chat/final_answer",
+    "chat/go_on",
+    "chat/next_sentence",
     "chat/act",
     "chat/next_step",
     "chat/outlook",
+    "chat/review",
+    "chat/answer_objection",
+    "chat/recompute",
+    "chat/moderate",
+    "chat/round_table",
+    "chat/audit_objection",
     "compact/solve",
     "compact/direct",
     "compact/judge",
+    "compact/judge_property",
     "compact/critique",
     "compact/refine",
     "compact/again",
     "compact/backward",
     "compact/aggregate",
     "compact/contrast",
+    "compact/reflect",
+    "compact/filler",
+    "compact/final_answer",
+    "compact/go_on",
     "compact/act",
+    "compact/answer_objection",
 ];
 
 /// A set of templates. Cheap to clone.
@@ -282,19 +301,10 @@ impl Prompts {
         skill: impl SkillName,
         slots: &PromptSlots<'_>,
     ) -> Result<Vec<Message>, GenerateError> {
-        let name = format!("{}/{}", voice.name(), skill.skill_name());
-        let template = self.environment.get_template(&name).map_err(|_| GenerateError::Prompt {
-            name: name.clone(),
-            what: "there is no such template".into(),
-            hint: format!("skills: {}", self.skills(voice).join(", ")),
-        })?;
         let mut history = slots.problem.history.clone();
         let last_is_user = history.last().is_some_and(|message| message.role == Role::User);
         let in_history = voice == Voice::Chat && last_is_user;
-        let text = template
-            .render(minijinja::value::Serde(slots.values(voice, in_history)))
-            .map_err(|error| broken(&name, &error))?;
-        let text = tidy(voice, &text);
+        let text = self.text(voice, skill.skill_name(), slots, in_history)?;
         match voice {
             Voice::Chat => match history.last_mut().filter(|_| last_is_user) {
                 Some(last) => append_text(last, text),
@@ -308,6 +318,30 @@ impl Prompts {
             }
         }
         Ok(history)
+    }
+
+    /// The text of a template alone, without the problem's history: words that are put into a running answer.
+    pub fn insert(&self, voice: Voice, name: &str, slots: &PromptSlots<'_>) -> Result<String, GenerateError> {
+        self.text(voice, name, slots, false)
+    }
+
+    fn text(
+        &self,
+        voice: Voice,
+        name: &str,
+        slots: &PromptSlots<'_>,
+        in_history: bool,
+    ) -> Result<String, GenerateError> {
+        let name = format!("{}/{name}", voice.name());
+        let template = self.environment.get_template(&name).map_err(|_| GenerateError::Prompt {
+            name: name.clone(),
+            what: "there is no such template".into(),
+            hint: format!("skills: {}", self.skills(voice).join(", ")),
+        })?;
+        let text = template
+            .render(minijinja::value::Serde(slots.values(voice, in_history)))
+            .map_err(|error| broken(&name, &error))?;
+        Ok(tidy(voice, &text))
     }
 
     /// Names of the skills that have a template in this voice, sorted.
@@ -464,6 +498,9 @@ mod tests {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
         // Made of other skills in the compact voice.
         names.extend(["contrast", "act"].map(String::from));
+        // Put into a running answer.
+        names.extend(["reflect", "filler", "final_answer", "go_on"].map(String::from));
+        names.push("judge_property".to_string());
         names.sort();
         let skills = |voice| Prompts::embedded().unwrap().skills(voice);
         assert_eq!(skills(Voice::Compact), names);
@@ -473,12 +510,13 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 10] = [
+    const CHAT_ONLY: [&str; 11] = [
         "choose",
         "count",
         "critique_correct",
         "gold_feedback",
         "judgment",
+        "next_sentence",
         "next_step",
         "outlook",
         "reconsider",

@@ -200,6 +200,10 @@ impl LanguageModel for Scripted {
         self.capabilities
     }
 
+    fn count_tokens(&self, text: &str) -> u64 {
+        words(text)
+    }
+
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         let rule = self.rules.iter().find(|rule| (rule.matches)(&request.messages));

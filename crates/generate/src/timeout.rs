@@ -1,6 +1,9 @@
 //! Bounds on how long a call may take.
 
-use crate::{GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest, Scored,
+    StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_trace::Completion;
 use futures::StreamExt;
@@ -141,6 +144,10 @@ impl LanguageModel for TimeoutLayer {
 
     async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
         self.total(self.inner.score(request)).await
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        self.total(self.inner.latent(request)).await
     }
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {

@@ -171,7 +171,7 @@ impl Engine {
         for (index, sequence) in sequences.iter().enumerate() {
             check_sequence("logprobs", model, &|| format!("sequence {index}"), sequence)?;
         }
-        let pass = Pass { model, options, training: false, keep: Keep::nothing(model.config()) };
+        let pass = Pass { model, options, training: false, keep: Keep::nothing(model.config()), mask: None };
         let costs: Vec<u64> = sequences.iter().map(|s| cost(model, s)).collect();
         let workers = options.workers().min(sequences.len()).max(1);
         let (lists, _) = split(&costs, workers);
@@ -210,7 +210,7 @@ impl Engine {
         }
         let sequences = groups.iter().map(Vec::len).sum::<usize>();
         let count = options.workers().min(sequences).max(1);
-        let pass = Pass { model, options, training: true, keep: keep_for(model, &gradient.plan) };
+        let pass = Pass { model, options, training: true, keep: keep_for(model, &gradient.plan), mask: None };
         let schedule = Schedule::new(model, groups, count);
         let Gradient { values, plan } = gradient;
         let dirty = std::mem::replace(&mut self.dirty, true);

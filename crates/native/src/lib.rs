@@ -39,5 +39,5 @@ pub use layout::{Layout, Parameter};
 pub use model::Model;
 pub use scalar_head::ScalarHead;
 pub use sequence::{ForwardOptions, Sequence, SequenceGradient, SequenceOutput};
-pub use taps::Taps;
+pub use taps::{HeadMask, Taps};
 pub use tokenizer::{EOS_TOKEN, PAD_TOKEN, Tokenizer, UNKNOWN_TOKEN};

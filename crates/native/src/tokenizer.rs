@@ -152,6 +152,15 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The tokens of a text, each with the bytes `start..end` of the text that it stands for.
+    pub fn encode_with_places(&self, text: &str) -> Result<Vec<(u32, (usize, usize))>, NativeError> {
+        let encoding = self.inner.encode(text, false).map_err(|e| NativeError::Tokenizer {
+            problem: format!("cannot encode a text of {} bytes: {e}", text.len()),
+            hint: "look for characters the vocabulary does not know",
+        })?;
+        Ok(encoding.get_ids().iter().copied().zip(encoding.get_offsets().iter().copied()).collect())
+    }
+
     /// The text of tokens, special tokens left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, NativeError> {
         self.decode_with(tokens, true)
@@ -252,6 +261,18 @@ mod tests {
         assert_eq!(pieces(&t, "g<=1"), ["g", "<=", "1"], "punctuation is escaped in the pattern");
         assert_eq!(pieces(&t, "z"), [UNKNOWN_TOKEN], "an unknown character is one unknown token");
         assert_eq!(pieces(&t, "Ann\n has"), ["Ann", "has"], "all white space is dropped");
+    }
+
+    #[test]
+    fn the_place_of_a_token_is_in_bytes_of_the_text() {
+        let t = small();
+        let text = "é Ann has 50.";
+        let places = t.encode_with_places(text).unwrap();
+        let ids: Vec<u32> = places.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, t.encode(text).unwrap(), "the same tokens as without places");
+        let pieces: Vec<&str> = places.iter().map(|(_, (start, end))| &text[*start..*end]).collect();
+        assert_eq!(pieces[1..3], ["Ann", "has"], "a letter of two bytes shifts the places by two");
+        assert_eq!(pieces.concat(), "éAnnhas50.", "white space belongs to no token");
     }
 
     #[test]

@@ -5,8 +5,8 @@
 mod reference;
 
 use elenchus_native::{
-    Engine, ForwardOptions, Gradient, Linear, LoraAdapter, LoraConfig, Model, ModelConfig, ScalarHead,
-    Sequence, SequenceGradient, SequenceOutput, Trainable,
+    Engine, ForwardOptions, Gradient, HeadMask, Linear, LoraAdapter, LoraConfig, Model, ModelConfig,
+    ScalarHead, Sequence, SequenceGradient, SequenceOutput, Trainable,
 };
 use reference::{Numbers, Reference};
 
@@ -544,4 +544,59 @@ fn a_panicking_objective_leaves_the_engine_usable() {
     assert!(result.is_err(), "the panic reaches the caller");
     engine.forward_backward(&model, &groups, &options, &objective, &mut got).unwrap();
     assert_eq!(wanted, got, "nothing of the broken call remains");
+}
+
+/// The model whose output projection of `layer` reads the heads other than `keep` scaled: by hand what the mask means.
+fn with_scaled_columns(model: &Model, layer: usize, keep: usize, factor: f32) -> Model {
+    let mut scaled = model.clone();
+    let name = format!("model.layers.{layer}.self_attn.o_proj.weight");
+    let parameter = model.layout().parameters().iter().find(|p| p.name == name).unwrap().clone();
+    let (wide, width) = (parameter.shape[1], model.config().head_dim);
+    for row in scaled.parameters[parameter.range].chunks_exact_mut(wide) {
+        for (column, weight) in row.iter_mut().enumerate() {
+            if column / width != keep {
+                *weight *= factor;
+            }
+        }
+    }
+    scaled
+}
+
+#[test]
+fn a_head_mask_acts_before_the_output_projection_of_one_layer() {
+    for variant in VARIANTS {
+        let model = model(variant, 9);
+        let sequence = sequences(&model, &[(40, 1)]).remove(0);
+        let plain = model.tap_next(&sequence, None).unwrap();
+        for (layer, keep, factor) in [(0, 0, 0.0), (1, 3, 0.0), (2, 1, 0.5)] {
+            let masked = model.tap_next(&sequence, Some(HeadMask { layer, keep, factor })).unwrap();
+            let by_hand = with_scaled_columns(&model, layer, keep, factor).tap_next(&sequence, None).unwrap();
+            for (a, b) in masked.iter().zip(&by_hand) {
+                assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{variant:?} {layer} {keep}: {a} and {b}");
+            }
+            assert!(masked.iter().zip(&plain).any(|(a, b)| (a - b).abs() > 1e-3), "the mask does something");
+        }
+        let all = model.tap_next(&sequence, Some(HeadMask { layer: 1, keep: 2, factor: 1.0 })).unwrap();
+        assert_eq!(all, plain, "a factor of 1 changes nothing");
+        let taps = model.tap(&sequence).unwrap();
+        assert_eq!(model.tap_attention(&sequence, 2).unwrap(), taps.attention[2]);
+        let states = model.tap_states(&sequence).unwrap();
+        for (layer, state) in states.iter().enumerate() {
+            assert_eq!(Some(state.as_slice()), taps.state(layer, 39), "the state of the last token");
+        }
+        assert_eq!(
+            model.read_out(&states[3]).unwrap(),
+            plain,
+            "the last layer's lens is the model's own word"
+        );
+        for mask in [
+            HeadMask { layer: 3, keep: 0, factor: 0.0 },
+            HeadMask { layer: 0, keep: 4, factor: 0.0 },
+            HeadMask { layer: 0, keep: 0, factor: f32::NAN },
+        ] {
+            let error = model.tap_next(&sequence, Some(mask)).unwrap_err().to_string();
+            assert!(error.contains("hint:"), "{error}");
+        }
+        assert!(model.tap_attention(&sequence, 3).is_err());
+    }
 }

@@ -5,13 +5,16 @@
 pub mod arithmetic;
 pub mod choice;
 pub mod countdown;
+pub mod disputed;
 mod environment;
+pub mod evidence;
 pub mod facts;
 pub mod file;
 pub mod math;
 pub mod program;
 pub mod recompute;
 mod registry;
+pub mod rules;
 mod settings;
 mod skill;
 pub mod sql;
@@ -151,5 +154,13 @@ pub trait Task: Send + Sync {
     fn steps(&self, problem: &Problem, response: &str) -> Vec<Step> {
         let _ = problem;
         vec![Step { text: response.to_string(), start: 0, end: response.len() }]
+    }
+
+    /// The problem asked backwards in the task's own notation, one problem per number that can be hidden, with `candidate`
+    /// as the given answer (arXiv 2308.07758); empty where the candidate cannot be given. `None`: the task has no such
+    /// notation, and a caller may hide numbers in the text.
+    fn backward(&self, problem: &Problem, candidate: &str) -> Option<Vec<Problem>> {
+        let _ = (problem, candidate);
+        None
     }
 }

@@ -66,7 +66,9 @@ pub fn recompute(response: &str, answer: Option<&str>) -> Recheck {
             step.step.text,
             step.expected.as_deref().map(|value| format!(": it is {value}")).unwrap_or_default()
         )),
-        (None, Some(false)) => Some(format!("the answer {} is the result of no step", answer.unwrap_or_default())),
+        (None, Some(false)) => {
+            Some(format!("the answer {} is the result of no step", answer.unwrap_or_default()))
+        }
         _ => None,
     };
     Recheck { steps, answer: follows, reason }
@@ -113,7 +115,8 @@ fn equations(text: &str) -> Vec<Equation> {
     for (place, _) in text.match_indices('=') {
         let bytes = text.as_bytes();
         // `==`, `<=`, `>=`, `!=` and `≠` claim something else.
-        let neighbour = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(|b| b"=<>!".contains(b));
+        let neighbour =
+            |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(|b| b"=<>!".contains(b));
         if neighbour(place.checked_sub(1)) || neighbour(Some(place + 1)) {
             continue;
         }
@@ -169,7 +172,11 @@ fn expression_start(text: &str) -> Option<usize> {
     let attached = begin == start && before.is_some_and(|c| !c.is_whitespace() && !"#;=:|".contains(c));
     let operator = "+-*/\u{d7}\u{f7}\u{2212}\u{b7}\u{22c5}\u{2013})]".contains(first);
     let opens = before.is_none_or(|c| "\n;#=:|".contains(c));
-    if attached || (operator && !(opens && (first == '-' || first == '\u{2212}'))) { None } else { Some(begin) }
+    if attached || (operator && !(opens && (first == '-' || first == '\u{2212}'))) {
+        None
+    } else {
+        Some(begin)
+    }
 }
 
 /// Reads sums of products of numbers and parentheses from the left, as far as they go.
@@ -222,7 +229,9 @@ impl Reader<'_> {
         let mut value = self.product(depth)?;
         loop {
             let before = self.at;
-            let Some(operator) = self.operator(&['+', '-', '\u{2212}', '\u{2013}']) else { return Some(value) };
+            let Some(operator) = self.operator(&['+', '-', '\u{2212}', '\u{2013}']) else {
+                return Some(value);
+            };
             let Some(right) = self.product(depth) else {
                 self.at = before;
                 return Some(value);
@@ -335,7 +344,10 @@ mod tests {
             ("g=50;e=50-1=49#49", vec![("50-1=49", true)]),
             ("e=50-1=48;f=48+2=50#50", vec![("50-1=48", false), ("48+2=50", true)]),
             ("3*5=15;15+7=22#3*5+7", vec![("3*5=15", true), ("15+7=22", true)]),
-            ("Tom has 3 + 4 = 7 apples, so he pays 7 * $2 = $14.", vec![("3 + 4 = 7", true), ("7 * $2 = $14", true)]),
+            (
+                "Tom has 3 + 4 = 7 apples, so he pays 7 * $2 = $14.",
+                vec![("3 + 4 = 7", true), ("7 * $2 = $14", true)],
+            ),
             ("total = 1,200 / 4 = 300", vec![("1,200 / 4 = 300", true)]),
             ("10 / 3 = 3.33", vec![("10 / 3 = 3.33", true)]),
             ("10 / 3 = 3", vec![("10 / 3 = 3", false)]),
@@ -353,8 +365,21 @@ mod tests {
     #[test]
     fn what_cannot_be_read_for_certain_is_not_judged() {
         for text in [
-            "x - 1 = 4", "2x + 3 = 7", "5 apples - 1 = 4", "3^2 = 9", "2 * 3^2 = 18", "20% * 50 = 10", "12 = 3 * x",
-            "3 * 4 = 12x", "a = 7", "x == 3 + 4", "3 + 4 >= 8", "(2 + 3 = 5", "10 = 5 (2)", "50% = 1 / 2", "1 + 1 = ",
+            "x - 1 = 4",
+            "2x + 3 = 7",
+            "5 apples - 1 = 4",
+            "3^2 = 9",
+            "2 * 3^2 = 18",
+            "20% * 50 = 10",
+            "12 = 3 * x",
+            "3 * 4 = 12x",
+            "a = 7",
+            "x == 3 + 4",
+            "3 + 4 >= 8",
+            "(2 + 3 = 5",
+            "10 = 5 (2)",
+            "50% = 1 / 2",
+            "1 + 1 = ",
         ] {
             assert!(judged(text).is_empty(), "{text}: {:?}", judged(text));
         }

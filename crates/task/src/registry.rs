@@ -3,9 +3,12 @@
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
 use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
+use crate::disputed::{self, Disputed, DisputedSettings};
+use crate::evidence::{self, Evidence, EvidenceSettings};
 use crate::facts::{self, Facts, FactsSettings};
 use crate::math::{self, MathSettings, MathTask};
 use crate::program::{self, ProgramSettings, ProgramTask};
+use crate::rules::{self, Rules, RulesSettings};
 use crate::sql::{self, Sql, SqlSettings};
 use crate::world::{self, World, WorldSettings};
 use crate::{Task, TaskError};
@@ -54,6 +57,18 @@ pub static TASKS: &[TaskEntry] = &[
         make: |settings| Ok(Box::new(Choice::open(&ChoiceSettings::from_value(settings)?)?)),
     },
     TaskEntry {
+        name: evidence::TASK,
+        summary: evidence::SUMMARY,
+        schema: schema::<EvidenceSettings>,
+        make: |settings| Ok(Box::new(Evidence::open(EvidenceSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: disputed::TASK,
+        summary: disputed::SUMMARY,
+        schema: schema::<DisputedSettings>,
+        make: |settings| Ok(Box::new(Disputed::open(&DisputedSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
         name: facts::TASK,
         summary: facts::SUMMARY,
         schema: schema::<FactsSettings>,
@@ -70,6 +85,12 @@ pub static TASKS: &[TaskEntry] = &[
         summary: program::SUMMARY,
         schema: schema::<ProgramSettings>,
         make: |settings| Ok(Box::new(ProgramTask::open(ProgramSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: rules::TASK,
+        summary: rules::SUMMARY,
+        schema: schema::<RulesSettings>,
+        make: |settings| Ok(Box::new(Rules::new(RulesSettings::from_value(settings)?)?)),
     },
     TaskEntry {
         name: sql::TASK,
@@ -113,7 +134,7 @@ mod tests {
             );
             assert!(!entry.summary.is_empty());
         }
-        for name in ["arithmetic", "countdown", "facts", "sql", "world"] {
+        for name in ["arithmetic", "countdown", "evidence", "facts", "rules", "sql", "world"] {
             let task = task(name, &Value::Null).unwrap();
             assert_eq!(task.name(), name);
             let problem = &task.problems(Split::Validation, 1, 0).unwrap()[0];

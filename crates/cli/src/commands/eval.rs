@@ -12,6 +12,7 @@ use elenchus_generate::CancelToken;
 use elenchus_measure::{Bootstrap, Comparison, Dialogue, Interval, accuracy, compare, holm};
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
+use elenchus_task::disputed::{self, Disputed, DisputedSettings};
 use elenchus_task::math::MathTask;
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::sql::{self, Sql, SqlSettings};
@@ -32,7 +33,8 @@ pub struct ProblemOptions {
     #[arg(long = "task-set", value_name = "NAME=VALUE")]
     pub task_settings: Vec<String>,
     /// Problems from a JSON Lines file instead of a generated task: GSM8K, MATH and kin; with `--task program` HumanEval
-    /// or MBPP, with `--task choice` lettered questions, with `--task sql` Spider's
+    /// or MBPP, with `--task choice` lettered questions, with `--task sql` Spider's, with `--task disputed` the items of an
+    /// audit
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The part of a generated task's problems; choose settings on `validation`, measure once on `test`
@@ -85,6 +87,11 @@ impl ProblemOptions {
             }
             sql::TASK => {
                 let task = Sql::open(SqlSettings::from_value(&settings)?).map_err(input)?;
+                let problems = first(task.all());
+                Ok((Box::new(task), problems))
+            }
+            disputed::TASK => {
+                let task = Disputed::open(&DisputedSettings::from_value(&settings)?).map_err(input)?;
                 let problems = first(task.all());
                 Ok((Box::new(task), problems))
             }

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod ask;
+pub mod audit;
 pub mod estimate;
 pub mod eval;
 pub mod grid;
@@ -28,6 +29,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Eval(command) => eval::run(command, global),
         Command::Compare(command) => eval::run_compare(command, global),
         Command::Grid(command) => grid::run(command, global),
+        Command::Audit(command) => audit::run(command, global),
         Command::Estimate(command) => estimate::run(command, global),
         Command::Import(command) => import::run(command, global),
         Command::Select(command) => select::run(command, global),

@@ -1,5 +1,7 @@
 //! The embedded engine as a language model.
 
+mod embed;
+mod latent;
 mod stream;
 mod translate;
 
@@ -8,7 +10,10 @@ mod tests;
 
 use crate::chat_template::ChatTemplate;
 use crate::model::split_hint;
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    Capabilities, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest,
+    Scored, StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_native::{
     Checkpoint, DecodeError, DecodeEvent, DecodeService, Decoded, DecoderOptions, Detail, Model, NativeError,
@@ -18,6 +23,7 @@ use elenchus_trace::{Completion, Usage};
 use futures::StreamExt;
 use futures::channel::mpsc::unbounded;
 use futures::stream::BoxStream;
+use latent::{Source, Weights};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -55,8 +61,8 @@ pub struct NativeModel {
 struct Inner {
     translator: Translator,
     service: DecodeService,
-    /// Hash of the weights in use.
-    weights: Mutex<String>,
+    /// The weights in use, for the fingerprint and for looks inside.
+    weights: Mutex<Weights>,
 }
 
 impl NativeModel {
@@ -67,12 +73,14 @@ impl NativeModel {
         tokenizer: Tokenizer,
         options: NativeOptions,
     ) -> Result<Self, GenerateError> {
-        Self::start(name.into(), model, tokenizer, None, options)
+        let source = Source::Held(Arc::new(model.clone()));
+        Self::start(name.into(), model, source, tokenizer, None, options)
     }
 
     fn start(
         name: String,
         model: &Model,
+        source: Source,
         tokenizer: Tokenizer,
         template: Option<ChatTemplate>,
         options: NativeOptions,
@@ -98,7 +106,7 @@ impl NativeModel {
         let service = DecodeService::new(model, decoder).map_err(|error| decode_error(&name, &error))?;
         let known = &model.config().eos_token_ids;
         let stop_tokens = tokenizer.eos().into_iter().filter(|eos| !known.contains(eos)).collect();
-        let weights = Mutex::new(weights_hash(model));
+        let weights = Mutex::new(Weights { hash: weights_hash(model), source });
         let translator = Translator { name, tokenizer, template, texts, stop_tokens };
         Ok(NativeModel { inner: Arc::new(Inner { translator, service, weights }) })
     }
@@ -117,7 +125,8 @@ impl NativeModel {
             });
         };
         let template = ChatTemplate::load(folder, &name)?;
-        Self::start(name, &checkpoint.model, tokenizer, template, options)
+        let source = Source::Folder(folder.to_path_buf());
+        Self::start(name, &checkpoint.model, source, tokenizer, template, options)
     }
 
     /// Puts other weights of the same shape in place: requests that run end with the old ones.
@@ -126,7 +135,7 @@ impl NativeModel {
         // Held over both, so that no request is cached under the hash of other weights.
         let mut weights = self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner);
         self.inner.service.swap(model).map_err(|error| decode_error(&self.inner.translator.name, &error))?;
-        *weights = hash;
+        *weights = Weights { hash, source: Source::Held(Arc::new(model.clone())) };
         Ok(())
     }
 
@@ -206,9 +215,14 @@ impl LanguageModel for NativeModel {
     fn fingerprint(&self) -> String {
         let weights = self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.inner.translator.template {
-            Some(template) => format!("native {weights} {}", template.hash()),
-            None => format!("native {weights}"),
+            Some(template) => format!("native {} {}", weights.hash, template.hash()),
+            None => format!("native {}", weights.hash),
         }
+    }
+
+    fn count_tokens(&self, text: &str) -> u64 {
+        // A text with unknown signs is refused when it is sent; its length is a bound until then.
+        self.inner.translator.tokenizer.encode(text).map_or(text.len(), |tokens| tokens.len()) as u64
     }
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
@@ -301,6 +315,27 @@ impl LanguageModel for NativeModel {
             Scored { logprobs: scored.logprobs, distributions: scored.distributions, usage }
         });
         Ok(scored.collect())
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        let (inner, request) = (Arc::clone(&self.inner), request.clone());
+        let look = move || {
+            let name = &inner.translator.name;
+            let model = inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
+            latent::read(&inner.translator, &model, &request)
+        };
+        latent::aside(&self.inner.translator.name, look).await?
+    }
+
+    /// The mean of the last hidden states of each text, which is read alone; zeros for an empty one.
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let (inner, texts) = (Arc::clone(&self.inner), texts.to_vec());
+        let look = move || {
+            let name = &inner.translator.name;
+            let model = inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
+            embed::mean_states(&inner.translator, &model, &texts)
+        };
+        latent::aside(&self.inner.translator.name, look).await?
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::LogprobDetail;
+use crate::{LatentRead, LatentValues, LogprobDetail, Segment, Stretch};
 use elenchus_native::{ModelConfig, Precision};
 use elenchus_trace::{FinishReason, Message};
 
@@ -211,4 +211,185 @@ async fn a_model_folder_is_loaded_by_its_path() {
     assert_eq!(templated[0].usage.prompt_tokens, plain[0].usage.prompt_tokens + 1, "the template is used");
     let error = NativeModel::load(folder.path().join("none"), NativeOptions::default()).err().unwrap();
     assert!(error.to_string().contains("none"), "the path is named: {error}");
+}
+
+fn look(text: &str, continuation: &str, read: LatentRead) -> LatentRequest {
+    LatentRequest { messages: vec![Message::user(text)], continuation: continuation.into(), read }
+}
+
+async fn attention(model: &NativeModel, rows: Stretch, segments: Vec<Segment>) -> Vec<Vec<f32>> {
+    let read = LatentRead::Attention { rows, segments, layer: None };
+    match model.latent(&look("Sa=1;b=a+2;b?", "b=3#3", read)).await.unwrap().values {
+        LatentValues::Attention(heads) => heads,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn attention_is_divided_over_segments_and_the_rest() {
+    let model = model();
+    let bytes = |from, to| Segment::Bytes { message: 0, from, to };
+    let rows = Stretch::Tokens { from: 4, to: 5 };
+    // `Sa=1;b=a+2;b?`: 13 tokens of one byte.
+    let heads = attention(&model, rows, vec![bytes(1, 5), bytes(5, 11), bytes(11, 11)]).await;
+    assert_eq!(heads.len(), 2, "one row per head");
+    for head in &heads {
+        assert_eq!(head.len(), 4);
+        assert!((head.iter().sum::<f32>() - 1.0).abs() < 1e-5, "a row is divided without loss: {head:?}");
+        assert_eq!(head[2], 0.0, "nothing lies in an empty segment");
+    }
+    // By hand from the engine's own matrices: the row that writes token 4 of the answer is position 13 + 4 - 1.
+    let tokens = model.tokenizer().encode("Sa=1;b=a+2;b?b=3#3").unwrap();
+    let taps = weights(7).tap(&elenchus_native::Sequence { tokens, first_target: 1 }).unwrap();
+    for (head, found) in heads.iter().enumerate() {
+        let row = &taps.attention[1][head * 18 * 18 + 16 * 18..][..18];
+        for (mass, wanted) in [(found[0], &row[1..5]), (found[1], &row[5..11])] {
+            assert!((mass - wanted.iter().sum::<f32>()).abs() < 1e-6);
+        }
+    }
+    let same = attention(&model, Stretch::Bytes { from: 4, to: 5 }, vec![Segment::Tokens { from: 1, to: 5 }]);
+    assert_eq!(same.await[0][0], heads[0][0], "tokens and bytes name the same place");
+    let wide = Stretch::Tokens { from: 0, to: 5 };
+    let all = attention(&model, wide, vec![Segment::Tokens { from: 0, to: 13 }]).await;
+    assert!((all[0].iter().sum::<f32>() - 1.0).abs() < 1e-5, "the mean over rows sums to 1, too");
+}
+
+#[tokio::test]
+async fn a_copying_head_has_its_mass_where_it_copies_from() {
+    // A model whose last layer looks only at tokens `d`: queries constant, keys read one direction of the embedding.
+    let mut weights = weights(3);
+    let tokenizer = tokenizer();
+    let d = tokenizer.token_id("d").unwrap() as usize;
+    let place = |name: &str, model: &Model| {
+        model.layout().parameters().iter().find(|p| p.name == name).unwrap().range.clone()
+    };
+    let embedding = place("model.embed_tokens.weight", &weights);
+    for (index, number) in weights.parameters[embedding].iter_mut().enumerate() {
+        let (token, dimension) = (index / 16, index % 16);
+        *number = match dimension {
+            0 => 1.0,
+            1 => f32::from(u8::from(token == d)) * 4.0,
+            _ => 0.0,
+        };
+    }
+    for layer in 0..2 {
+        for name in ["self_attn.o_proj", "mlp.down_proj"] {
+            let range = place(&format!("model.layers.{layer}.{name}.weight"), &weights);
+            weights.parameters[range].fill(0.0);
+        }
+    }
+    for (name, dimension) in [("q_proj", 0), ("k_proj", 1)] {
+        let range = place(&format!("model.layers.1.self_attn.{name}.weight"), &weights);
+        for (index, number) in weights.parameters[range].iter_mut().enumerate() {
+            // The slowest pair of each head, so that the distance does not matter.
+            let slowest = index / 16 % 8 == 3;
+            *number = if slowest && index % 16 == dimension { 9.0 } else { 0.0 };
+        }
+    }
+    let model = NativeModel::new("copy", &weights, tokenizer, NativeOptions::default()).unwrap();
+    let segments: Vec<Segment> =
+        (0..4).map(|i| Segment::Bytes { message: 0, from: 1 + 3 * i, to: 4 + 3 * i }).collect();
+    let read = LatentRead::Attention { rows: Stretch::Tokens { from: 0, to: 1 }, segments, layer: None };
+    let reading = model.latent(&look("Sa1;b2;d4;c3;?", "4", read)).await.unwrap();
+    let LatentValues::Attention(heads) = reading.values else { panic!("{:?}", reading.values) };
+    for head in heads {
+        assert!(head[2] > 0.9, "the third segment holds `d`: {head:?}");
+    }
+    assert_eq!((reading.usage.calls, reading.usage.prompt_tokens), (1, 15));
+}
+
+#[tokio::test]
+async fn the_last_layer_and_a_mask_of_one_say_what_the_model_says() {
+    let model = model();
+    let wanted = GenerateRequest { logprobs: LogprobDetail::Chosen, ..greedy("Sa=1;a?#") };
+    let next = model.generate(&wanted).await.unwrap().remove(0);
+    let tokens = |reading: LatentReading| match reading.values {
+        LatentValues::Tokens(tokens) => tokens,
+        other => panic!("{other:?}"),
+    };
+    let layers = tokens(model.latent(&look("Sa=1;a?", "#", LatentRead::Layers)).await.unwrap());
+    assert_eq!(
+        layers.iter().map(|token| (token.layer, token.head)).collect::<Vec<_>>(),
+        [(0, None), (1, None), (2, None)]
+    );
+    assert_eq!(layers[2].token, next.token_ids[0]);
+    assert!((layers[2].logprob - next.logprobs[0]).abs() < 1e-4);
+    assert!(layers.iter().all(|token| (0.0..4.0).contains(&token.entropy)));
+    let heads = |layers: Vec<usize>, factor| look("Sa=1;a?", "#", LatentRead::Heads { layers, factor });
+    let reading = model.latent(&heads(vec![], 1.0)).await.unwrap();
+    assert_eq!(reading.usage.prompt_tokens, 4 * 8, "every pass is counted");
+    let all = tokens(reading);
+    assert_eq!(all.len(), 4, "2 layers of 2 heads");
+    assert!(all.iter().all(|token| token.token == next.token_ids[0]), "a factor of 1 changes nothing");
+    let silent = tokens(model.latent(&heads(vec![0], 0.0)).await.unwrap());
+    assert_eq!(silent.iter().map(|t| (t.layer, t.head)).collect::<Vec<_>>(), [(0, Some(0)), (0, Some(1))]);
+    assert!(silent.iter().any(|token| (token.logprob - next.logprobs[0]).abs() > 1e-4));
+    let states =
+        model.latent(&look("Sa=1;a?", "#", LatentRead::States { layers: vec![0, 2] })).await.unwrap();
+    let LatentValues::States(states) = states.values else { panic!("{:?}", states.values) };
+    assert!(states.len() == 2 && states.iter().all(|state| state.len() == 16));
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_is_said() {
+    let model = model();
+    let rows = Stretch::Tokens { from: 0, to: 1 };
+    let bytes = |message, from, to| Segment::Bytes { message, from, to };
+    for (segments, rows, word) in [
+        (vec![bytes(0, 0, 3), bytes(0, 2, 5)], rows, "overlap"),
+        (vec![bytes(0, 2, 99)], rows, "99"),
+        (vec![bytes(1, 0, 1)], rows, "message 1"),
+        (vec![Segment::Tokens { from: 3, to: 2 }], rows, "3..2"),
+        (vec![Segment::Tokens { from: 0, to: 9 }], rows, "0..9"),
+        (vec![], Stretch::Tokens { from: 5, to: 9 }, "none of the 1 tokens"),
+        (vec![], Stretch::Bytes { from: 1, to: 9 }, "none of the 1 tokens"),
+    ] {
+        let read = LatentRead::Attention { rows, segments, layer: None };
+        let error = model.latent(&look("Sa=1;a?", "1", read)).await.unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("hint: "), "{word}: {error}");
+    }
+    let far = LatentRead::Attention { rows, segments: vec![], layer: Some(2) };
+    let masks = LatentRead::Heads { layers: vec![2], factor: 0.0 };
+    for read in [far, masks, LatentRead::States { layers: vec![3] }] {
+        let error = model.latent(&look("Sa=1;a?", "1", read)).await.unwrap_err().to_string();
+        assert!(error.contains("hint: "), "{error}");
+    }
+    assert!(model.latent(&look("What?", "1", LatentRead::Layers)).await.is_err());
+}
+
+#[tokio::test]
+async fn looks_inside_follow_the_weights_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("little");
+    let save = |seed| {
+        let checkpoint = Checkpoint { model: weights(seed), tokenizer: Some(tokenizer()) };
+        checkpoint.save(&path, Precision::default()).unwrap();
+    };
+    save(7);
+    let loaded = NativeModel::load(&path, NativeOptions::default()).unwrap();
+    let request = look("Sa=1;a?", "1", LatentRead::States { layers: vec![2] });
+    save(8);
+    let error = loaded.latent(&request).await.unwrap_err().to_string();
+    assert!(error.contains("were changed since"), "other weights are not passed off as these: {error}");
+    save(7);
+    let first = loaded.latent(&request).await.unwrap().values;
+    assert_eq!(first, model().latent(&request).await.unwrap().values);
+    loaded.swap(&weights(8)).unwrap();
+    assert_ne!(loaded.latent(&request).await.unwrap().values, first);
+}
+
+#[tokio::test]
+async fn segments_are_found_behind_a_template() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("little");
+    Checkpoint { model: weights(7), tokenizer: Some(tokenizer()) }.save(&path, Precision::default()).unwrap();
+    std::fs::write(path.join("chat_template.jinja"), "{{ '##' }}{{ messages[0].content | trim }}{{ '?' }}")
+        .unwrap();
+    let templated = NativeModel::load(&path, NativeOptions::default()).unwrap();
+    let read =
+        |segments| LatentRead::Attention { rows: Stretch::Tokens { from: 0, to: 1 }, segments, layer: None };
+    let bytes = look(" Sa=1", "1", read(vec![Segment::Bytes { message: 0, from: 2, to: 5 }]));
+    let tokens = look(" Sa=1", "1", read(vec![Segment::Tokens { from: 3, to: 6 }]));
+    let (bytes, tokens) = (templated.latent(&bytes).await.unwrap(), templated.latent(&tokens).await.unwrap());
+    assert_eq!(bytes.values, tokens.values, "bytes of the message, white space that was dropped included");
 }

@@ -50,6 +50,11 @@ impl Translator {
     }
 
     pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, GenerateError> {
+        self.encode(&self.rendered(messages)?)
+    }
+
+    /// The text that the model reads.
+    pub fn rendered(&self, messages: &[Message]) -> Result<String, GenerateError> {
         if messages.iter().any(|message| message.content.as_ref().is_some_and(|c| c.has_other_than_text())) {
             return self.cannot("an answer about images", "use an endpoint whose model sees");
         }
@@ -57,8 +62,8 @@ impl Translator {
             return self.cannot("a continuation of tool calls", "use an endpoint whose model knows tools");
         }
         match &self.template {
-            Some(template) => self.encode(&template.render(messages, &self.name)?),
-            None => self.encode(&messages.iter().map(Message::text).collect::<String>()),
+            Some(template) => template.render(messages, &self.name),
+            None => Ok(messages.iter().map(Message::text).collect()),
         }
     }
 
@@ -116,14 +121,18 @@ impl Translator {
         completion
     }
 
-    fn top_token(&self, token: u32, logprob: f32) -> TopToken {
-        let text = match self.texts.get(token as usize) {
+    /// The text of one token.
+    pub fn token_text(&self, token: u32) -> String {
+        match self.texts.get(token as usize) {
             // A special token has no text; its written form tells it from others.
             Some(text) if text.is_empty() => self.tokenizer.token_text(token).unwrap_or_default(),
             Some(text) => text.clone(),
             None => String::new(),
-        };
-        TopToken { token: text, logprob }
+        }
+    }
+
+    fn top_token(&self, token: u32, logprob: f32) -> TopToken {
+        TopToken { token: self.token_text(token), logprob }
     }
 }
 

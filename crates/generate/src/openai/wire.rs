@@ -1,5 +1,6 @@
 //! Requests and responses of `/v1/chat/completions` as JSON, without any network.
 
+use crate::model::estimated_tokens;
 use crate::{GenerateError, GenerateRequest, LogprobDetail};
 use elenchus_trace::{Completion, FinishReason, Message, Role, TopToken, Usage};
 use serde_json::{Map, Value, json};
@@ -297,11 +298,6 @@ pub(crate) fn share_usage(usage: Option<&Value>, request: &GenerateRequest, comp
             completion.extra.insert("usage_estimated".into(), json!(true));
         }
     }
-}
-
-/// Four bytes per token is the usual rule of thumb for English text.
-fn estimated_tokens(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(4)
 }
 
 /// Marks long samples that are all the same although they were drawn at a temperature above 0: the server draws them

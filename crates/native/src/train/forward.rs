@@ -5,7 +5,7 @@ use super::pack::{Activations, Keep, Pack, Scratch, Site, ensure};
 use super::{heads, lora, vocabulary};
 use crate::kernels::{Mask, add_masked, add_row, copy_masked, rms_norm, rotate, swiglu};
 use crate::matrix::{Into, Matrix, product};
-use crate::{ForwardOptions, Linear, Model};
+use crate::{ForwardOptions, HeadMask, Linear, Model};
 
 /// What stays the same during a call.
 pub(crate) struct Pass<'a> {
@@ -14,6 +14,8 @@ pub(crate) struct Pass<'a> {
     /// Whether a backward pass follows: then the adapter's own dropout acts.
     pub training: bool,
     pub keep: Keep,
+    /// Heads that are turned down, when somebody looks inside.
+    pub mask: Option<HeadMask>,
 }
 
 impl Pass<'_> {
@@ -247,6 +249,9 @@ fn attention_branch(
         }
     }
 
+    if let Some(mask) = pass.mask.filter(|mask| mask.layer == layer) {
+        mask.apply(attended, dh, q_width);
+    }
     if middle != before {
         kept.residual.copy_within(before * n * d..(before + 1) * n * d, middle * n * d);
     }
@@ -259,34 +264,4 @@ fn attention_branch(
     };
     let buffers = BranchScratch { branch: &mut scratch.branch, adapter: &mut scratch.adapter };
     add_branch(pass, pack, branch, slot_mut(&mut kept.residual, middle, n * d), buffers);
-}
-
-/// Runs one sequence with everything kept and copies it out.
-pub(crate) fn tap(model: &Model, sequence: &crate::Sequence, options: &ForwardOptions) -> crate::Taps {
-    let pass = Pass { model, options, training: false, keep: Keep { from: 0 } };
-    let (mut pack, mut kept, mut scratch) = (Pack::default(), Activations::default(), Scratch::default());
-    pack.push(sequence, 0);
-    forward(&pass, &pack, &mut kept, &mut scratch);
-    let c = model.config();
-    let (n, d, q_width, dh) = (pack.rows(), c.hidden_size, c.query_width(), c.head_dim);
-    let wide = q_width + 2 * c.kv_width();
-    let hidden = (0..=c.layers).map(|layer| slot(&kept.residual, 2 * layer, n * d).to_vec()).collect();
-    let shape = HeadShape { rows: n, width: dh, stride: wide, output_stride: q_width };
-    let attention = (0..c.layers).map(|layer| {
-        let qkv = slot(&kept.qkv, layer, n * wide);
-        let mut all = vec![0.0; c.heads * n * n];
-        for (head, probabilities) in all.chunks_exact_mut(n * n).enumerate() {
-            let kv = head / (c.heads / c.kv_heads) * dh;
-            attention::probabilities(
-                shape,
-                &qkv[head * dh..],
-                &qkv[q_width + kv..],
-                &mut scratch.scores,
-                probabilities,
-            );
-        }
-        all
-    });
-    let attention = attention.collect();
-    crate::Taps { tokens: n, hidden_size: d, hidden, last: kept.last[..n * d].to_vec(), attention }
 }

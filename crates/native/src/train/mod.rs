@@ -7,11 +7,13 @@ mod attention;
 mod backward;
 mod forward;
 mod heads;
+mod inside;
 mod lora;
 mod pack;
 mod vocabulary;
 mod worker;
 
-pub(crate) use forward::{Pass, tap};
+pub(crate) use forward::Pass;
+pub(crate) use inside::Inside;
 pub(crate) use pack::Keep;
 pub(crate) use worker::{Batch, PACK_ROWS, Place, Share, Worker, gather_batches};

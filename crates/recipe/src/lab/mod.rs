@@ -6,18 +6,28 @@
 //! and made again.
 
 mod build;
+pub(crate) mod chains;
+mod evidence;
 mod facts;
 mod identity;
+pub mod judged_agent;
 pub mod knows;
 pub(crate) mod own_judge;
+pub(crate) mod reflection;
+pub(crate) mod rules;
 mod taught;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
+pub use chains::Chains;
+pub use evidence::EvidenceReader;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
+pub use judged_agent::JudgedAgent;
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
+pub use reflection::Reflection;
+pub use rules::Rules;
 pub use taught::Taught;
 
 use crate::RecipeError;
@@ -112,10 +122,20 @@ pub trait LabModel: Send + Sync {
 
 /// All checkpoints, by name.
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
-    let mut all: Vec<Box<dyn LabModel>> =
-        vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view())];
+    let mut all: Vec<Box<dyn LabModel>> = vec![
+        Box::new(OwnJudge::default()),
+        Box::new(Facts::first_view()),
+        Box::new(Facts::second_view()),
+        Box::new(Reflection::default()),
+        Box::new(Chains::honest()),
+        Box::new(Chains::biased()),
+        Box::new(EvidenceReader::default()),
+        Box::new(Rules::large()),
+        Box::new(Rules::small()),
+    ];
     all.extend(Taught::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
+    all.extend(JudgedAgent::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }
 

@@ -120,7 +120,8 @@ pub(crate) fn p_true(policy: &mut NativePolicy, prompts: &[(String, bool)]) -> R
     Ok(scored.chunks(2).map(|pair| 1.0 / (1.0 + (label(&pair[1]) - label(&pair[0])).exp())).collect())
 }
 
-fn judge_row(
+/// A row that teaches the reply to a judge's prompt.
+pub(crate) fn judge_row(
     encoder: &dyn Encode,
     prompt: &str,
     right: bool,

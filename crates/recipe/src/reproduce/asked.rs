@@ -68,17 +68,32 @@ impl<'a> Asked<'a> {
         problems: &[Problem],
         take: impl Fn(&Problem, Answer) -> Result<T, RecipeError>,
     ) -> Result<Vec<T>, RecipeError> {
-        self.session.observer.phase(0, label, problems.len());
-        let mut all = Vec::with_capacity(problems.len());
-        for (unit, chunk) in problems.chunks(PROBLEMS_PER_UNIT).enumerate() {
+        let take = &take;
+        self.each(label, problems, |context, problem| async move {
+            take(problem, strategy.run(context, task, problem).await?)
+        })
+    }
+
+    /// Does something for every item, many at once; its results are kept in the order of the items.
+    pub(super) fn each<'s, I, T: Serialize + DeserializeOwned, F>(
+        &'s self,
+        label: &str,
+        items: &'s [I],
+        work: impl Fn(&'s Context, &'s I) -> F,
+    ) -> Result<Vec<T>, RecipeError>
+    where
+        F: Future<Output = Result<T, RecipeError>>,
+    {
+        self.session.observer.phase(0, label, items.len());
+        let mut all = Vec::with_capacity(items.len());
+        for (unit, chunk) in items.chunks(PROBLEMS_PER_UNIT).enumerate() {
             let (taken, replayed) = self.once(&format!("{label}/{unit}"), || {
                 self.runtime.block_on(async {
                     let mut running =
-                        stream::iter(chunk.iter().map(|problem| strategy.run(&self.context, task, problem)))
-                            .buffered(AT_ONCE);
+                        stream::iter(chunk.iter().map(|item| work(&self.context, item))).buffered(AT_ONCE);
                     let mut taken = Vec::with_capacity(chunk.len());
-                    while let Some(answer) = running.next().await {
-                        taken.push(take(&chunk[taken.len()], answer?)?);
+                    while let Some(found) = running.next().await {
+                        taken.push(found?);
                     }
                     Ok::<Vec<T>, RecipeError>(taken)
                 })

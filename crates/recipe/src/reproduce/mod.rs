@@ -4,13 +4,17 @@ mod asked;
 mod b_star;
 mod confidence_vs_critique;
 mod critic_bench;
+mod deceptive_judge;
 mod feedback_friction;
 mod fobar;
 mod gsa;
 mod iad;
+mod internal_consistency;
+mod iterative_deepening;
 mod label_correction;
 mod p_true_p_ik;
 mod pool;
+mod rain;
 mod real_critic;
 mod rpc;
 mod self_certainty;
@@ -101,12 +105,16 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "b-star" => b_star::run(input)?,
         "confidence-vs-critique" => confidence_vs_critique::run(input)?,
         "critic-bench" => critic_bench::run(input)?,
+        "deceptive-judge" => deceptive_judge::run(input)?,
         "feedback-friction" => feedback_friction::run(input)?,
         "real-critic" => real_critic::run(input)?,
         "fobar" => fobar::run(input)?,
         "gsa" => gsa::run(input)?,
         "iad" => iad::run(input)?,
+        "iterative-deepening-sampling" => iterative_deepening::run(input)?,
+        "internal-consistency" => internal_consistency::run(input)?,
         "p-true-p-ik" => p_true_p_ik::run(input)?,
+        "rain" => rain::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         "taxonomy-grid" => taxonomy_grid::run(input)?,

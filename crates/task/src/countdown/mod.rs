@@ -409,7 +409,11 @@ impl Task for Countdown {
     fn recheck(&self, problem: &Problem, response: &str) -> Result<Recheck, TaskError> {
         let verdict = self.verify(problem, response)?;
         let answer = verdict.answer.is_some().then(|| verdict.outcome == Outcome::Correct);
-        Ok(Recheck { steps: verdict.steps, answer, reason: verdict.reason.filter(|_| verdict.answer.is_some()) })
+        Ok(Recheck {
+            steps: verdict.steps,
+            answer,
+            reason: verdict.reason.filter(|_| verdict.answer.is_some()),
+        })
     }
 
     fn reference(&self, problem: &Problem) -> Option<String> {

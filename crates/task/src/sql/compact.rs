@@ -46,7 +46,9 @@ pub fn expand(compact: &str, theme: &Theme) -> Option<String> {
     for (letter, keyword) in [('W', "WHERE"), ('G', "GROUP BY"), ('O', "ORDER BY"), ('L', "LIMIT")] {
         let Some(rest) = clauses.peek().and_then(|clause| clause.strip_prefix(letter)) else { continue };
         let text = match letter {
-            'W' => rest.split(',').map(|one| condition(one, theme)).collect::<Option<Vec<_>>>()?.join(" AND "),
+            'W' => {
+                rest.split(',').map(|one| condition(one, theme)).collect::<Option<Vec<_>>>()?.join(" AND ")
+            }
             'G' => theme.qualified(single(rest)?)?,
             'O' => match rest.strip_prefix('-') {
                 Some(column) => format!("{} DESC", expression(column, theme)?),
@@ -104,12 +106,17 @@ mod tests {
         let theme = &THEMES[0];
         for (compact, wanted) in [
             ("Sn;Fp", "SELECT people.name FROM people"),
-            ("Sn,a;Fp;Wa>30,h<9", "SELECT people.name, people.age FROM people WHERE people.age > 30 AND people.height < 9"),
+            (
+                "Sn,a;Fp;Wa>30,h<9",
+                "SELECT people.name, people.age FROM people WHERE people.age > 30 AND people.height < 9",
+            ),
             ("SN*;Fp", "SELECT COUNT(*) FROM people"),
             ("Um;Fp,c", "SELECT DISTINCT cities.name FROM people JOIN cities ON people.city_id = cities.id"),
-            ("Sm,N*;Fp,c;Gm;O-N*;L1",
+            (
+                "Sm,N*;Fp,c;Gm;O-N*;L1",
                 "SELECT cities.name, COUNT(*) FROM people JOIN cities ON people.city_id = cities.id GROUP BY cities.name \
-                 ORDER BY COUNT(*) DESC LIMIT 1"),
+                 ORDER BY COUNT(*) DESC LIMIT 1",
+            ),
             ("S*;Fc;Oz;", "SELECT * FROM cities ORDER BY cities.size"),
             ("SXa,Ih,Ta;Fp", "SELECT MAX(people.age), MIN(people.height), SUM(people.age) FROM people"),
         ] {
@@ -120,8 +127,23 @@ mod tests {
     #[test]
     fn what_is_no_query_is_none() {
         for text in [
-            "", "S", "Sn", "Fp", "Sq;Fp", "Sn;Fx", "Sn;Fp;L1;Wa>3", "Sn;Fp;Wa!3", "Sn;Fp;Wa>x", "Sn;Fp;L-1", "Sn;Fp;Wa>3;Wa>4",
-            "Sn n;Fp", "SELECT 1", "Sn;Fp;DROP", "Sn;Fp;Wa>1;--", "Sé;Fp", "é",
+            "",
+            "S",
+            "Sn",
+            "Fp",
+            "Sq;Fp",
+            "Sn;Fx",
+            "Sn;Fp;L1;Wa>3",
+            "Sn;Fp;Wa!3",
+            "Sn;Fp;Wa>x",
+            "Sn;Fp;L-1",
+            "Sn;Fp;Wa>3;Wa>4",
+            "Sn n;Fp",
+            "SELECT 1",
+            "Sn;Fp;DROP",
+            "Sn;Fp;Wa>1;--",
+            "Sé;Fp",
+            "é",
         ] {
             assert_eq!(expand(text, &THEMES[0]), None, "{text}");
         }

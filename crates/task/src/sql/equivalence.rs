@@ -142,7 +142,8 @@ impl Search<'_> {
     }
 
     fn equal(&self, order: &[usize]) -> bool {
-        let moved = |row: &'_ [String]| -> Vec<String> { order.iter().map(|&column| row[column].clone()).collect() };
+        let moved =
+            |row: &'_ [String]| -> Vec<String> { order.iter().map(|&column| row[column].clone()).collect() };
         if self.ordered {
             return self.left.iter().zip(self.right).all(|(left, right)| *left == moved(right));
         }
@@ -183,7 +184,10 @@ mod tests {
         let (one, other) = (rows(&[&[n(1)], &[n(2)], &[n(2)]]), rows(&[&[n(2)], &[n(1)], &[n(2)]]));
         assert!(same_result(&one, &other, false));
         assert!(!same_result(&one, &other, true));
-        assert!(!same_result(&one, &rows(&[&[n(1)], &[n(1)], &[n(2)]]), false), "how often a row comes matters");
+        assert!(
+            !same_result(&one, &rows(&[&[n(1)], &[n(1)], &[n(2)]]), false),
+            "how often a row comes matters"
+        );
         assert!(!same_result(&one, &rows(&[&[n(1)], &[n(2)]]), false));
     }
 
@@ -191,7 +195,10 @@ mod tests {
     fn columns_may_stand_in_another_order_but_rows_stay_together() {
         let one = rows(&[&[n(1), t("x")], &[n(2), t("y")]]);
         assert!(same_result(&one, &rows(&[&[t("y"), n(2)], &[t("x"), n(1)]]), false));
-        assert!(!same_result(&one, &rows(&[&[t("y"), n(1)], &[t("x"), n(2)]]), false), "the columns agree, the rows do not");
+        assert!(
+            !same_result(&one, &rows(&[&[t("y"), n(1)], &[t("x"), n(2)]]), false),
+            "the columns agree, the rows do not"
+        );
         assert!(!same_result(&one, &rows(&[&[n(1)], &[n(2)]]), false));
         // Both columns hold the same values: either may stand for either.
         let twice = rows(&[&[n(1), n(2)], &[n(2), n(1)], &[n(3), n(3)]]);
@@ -201,7 +208,8 @@ mod tests {
 
     #[test]
     fn numbers_are_compared_by_value_and_never_with_texts() {
-        let same = |left: SqlValue, right: SqlValue| same_result(&rows(&[&[left]]), &rows(&[&[right]]), false);
+        let same =
+            |left: SqlValue, right: SqlValue| same_result(&rows(&[&[left]]), &rows(&[&[right]]), false);
         assert!(same(n(5), SqlValue::Real(5.0)) && same(SqlValue::Real(0.1 + 0.2), SqlValue::Real(0.3)));
         assert!(same(SqlValue::Real(-0.0), n(0)) && same(SqlValue::Null, SqlValue::Null));
         assert!(!same(n(2014), t("2014")) && !same(SqlValue::Null, n(0)) && !same(t("a"), t("A")));

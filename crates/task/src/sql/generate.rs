@@ -41,17 +41,35 @@ pub struct Theme {
 }
 
 const PEOPLE: &[&str] = &[
-    "Ann", "Bob", "Carl", "Dora", "Emil", "Fay", "Gus", "Hana", "Ivan", "Judy", "Kofi", "Lena", "Mia", "Nils", "Olga",
-    "Paul", "Rosa", "Sam", "Tina", "Uma", "Vera", "Will", "Yuri", "Zoe",
+    "Ann", "Bob", "Carl", "Dora", "Emil", "Fay", "Gus", "Hana", "Ivan", "Judy", "Kofi", "Lena", "Mia",
+    "Nils", "Olga", "Paul", "Rosa", "Sam", "Tina", "Uma", "Vera", "Will", "Yuri", "Zoe",
 ];
 const CITIES: &[&str] = &["Arna", "Belmo", "Corva", "Delta", "Elmira", "Fonda", "Garda", "Hollo"];
 const BOOKS: &[&str] = &[
-    "Amber", "Bridges", "Candles", "Dust", "Embers", "Forests", "Glass", "Harbour", "Islands", "Junctions", "Keys",
-    "Lanterns", "Mirrors", "Nests", "Orchards", "Paths", "Quarries", "Rivers", "Snow", "Towers",
+    "Amber",
+    "Bridges",
+    "Candles",
+    "Dust",
+    "Embers",
+    "Forests",
+    "Glass",
+    "Harbour",
+    "Islands",
+    "Junctions",
+    "Keys",
+    "Lanterns",
+    "Mirrors",
+    "Nests",
+    "Orchards",
+    "Paths",
+    "Quarries",
+    "Rivers",
+    "Snow",
+    "Towers",
 ];
 const ITEMS: &[&str] = &[
-    "anvil", "basket", "chair", "drum", "easel", "fan", "globe", "hammer", "iron", "jar", "kettle", "lamp", "mirror",
-    "needle", "oven", "pan", "rope", "saw", "table", "vase",
+    "anvil", "basket", "chair", "drum", "easel", "fan", "globe", "hammer", "iron", "jar", "kettle", "lamp",
+    "mirror", "needle", "oven", "pan", "rope", "saw", "table", "vase",
 ];
 const SHOPS: &[&str] = &["North", "South", "East", "West", "Central", "Harbour", "Station", "Market"];
 
@@ -157,7 +175,8 @@ fn script(theme: &Theme, random: &mut ChaCha8Rng) -> String {
     let children = random.random_range(7..=12usize);
     let mut text = String::new();
     let columns = |side: &Side| -> String {
-        let numbers: Vec<String> = side.numbers.iter().map(|column| format!(", {} INTEGER", column.0)).collect();
+        let numbers: Vec<String> =
+            side.numbers.iter().map(|column| format!(", {} INTEGER", column.0)).collect();
         numbers.concat()
     };
     let Theme { child, parent, reference, .. } = theme;
@@ -273,7 +292,10 @@ fn draft(theme: &Theme, random: &mut ChaCha8Rng) -> Draft {
             }
         }
         4 => Draft {
-            question: format!("For each {}, give its {} and the number of {many}; leave out those without any.", parent.one, parent.name),
+            question: format!(
+                "For each {}, give its {} and the number of {many}; leave out those without any.",
+                parent.one, parent.name
+            ),
             asked: "m,howmanyp".into(),
             query: "Sm,N*;Fp,c;Gm".into(),
             simpler: vec!["Sm,i;Fc".into()],
@@ -303,8 +325,9 @@ fn draft(theme: &Theme, random: &mut ChaCha8Rng) -> Draft {
             }
         }
         7 => {
-            let (word, compact, sign) =
-                *[("rising", "less", ""), ("falling", "more", "-")].choose(random).unwrap_or(&("rising", "less", ""));
+            let (word, compact, sign) = *[("rising", "less", ""), ("falling", "more", "-")]
+                .choose(random)
+                .unwrap_or(&("rising", "less", ""));
             Draft {
                 question: format!("List {name} and {words} of all {many}, in the order of {word} {words}."),
                 asked: format!("n,{letter},p:as{compact}{letter}"),
@@ -330,12 +353,18 @@ pub(super) fn problem(seed: u64) -> Result<Option<Problem>, TaskError> {
     let Draft { question, asked, query, simpler } = draft(theme, &mut random);
     let Some(gold) = super::compact::expand(&query, theme) else { return Ok(None) };
     let database = SqlDatabase::from_script(theme.child.table, &script, SqlLimits::default())?;
-    let result = |query: &str| super::compact::expand(query, theme).and_then(|query| database.run(&query).ok());
+    let result =
+        |query: &str| super::compact::expand(query, theme).and_then(|query| database.run(&query).ok());
     let Ok(found) = database.run(&gold) else { return Ok(None) };
-    let empty = found.rows.is_empty() || found.rows == [[super::guard::SqlValue::Null]]
+    let empty = found.rows.is_empty()
+        || found.rows == [[super::guard::SqlValue::Null]]
         || found.rows == [[super::guard::SqlValue::Integer(0)]];
     let ordered = super::equivalence::is_ordered(&gold);
-    if empty || simpler.iter().any(|simple| result(simple).is_none_or(|simple| same_result(&found, &simple, ordered))) {
+    if empty
+        || simpler
+            .iter()
+            .any(|simple| result(simple).is_none_or(|simple| same_result(&found, &simple, ordered)))
+    {
         return Ok(None);
     }
     if ordered && tied(&query, theme, &database) {
@@ -345,7 +374,8 @@ pub(super) fn problem(seed: u64) -> Result<Option<Problem>, TaskError> {
     let schema = database.schema()?;
     let mut problem = Problem::new(id, super::TASK, super::asked(&schema, &question)).with_gold(gold);
     problem.compact = Some(format!("{asked}?"));
-    problem.data = json!({"theme": theme.child.table, "script": script, "question": question, "query": query});
+    problem.data =
+        json!({"theme": theme.child.table, "script": script, "question": question, "query": query});
     Ok(Some(problem))
 }
 
@@ -362,5 +392,9 @@ fn tied(query: &str, theme: &Theme, database: &SqlDatabase) -> bool {
         return true;
     };
     let mut pairs = rows.rows.windows(2);
-    if limited { pairs.next().is_some_and(|pair| pair[0] == pair[1]) } else { pairs.any(|pair| pair[0] == pair[1]) }
+    if limited {
+        pairs.next().is_some_and(|pair| pair[0] == pair[1])
+    } else {
+        pairs.any(|pair| pair[0] == pair[1])
+    }
 }

@@ -227,7 +227,9 @@ impl SqlDatabase {
         }
         let connection = hold(&self.connection);
         *hold(&self.watch) = Watch {
-            deadline: Some(Instant::now() + Duration::from_secs_f64(self.limits.seconds.clamp(0.001, 3600.0))),
+            deadline: Some(
+                Instant::now() + Duration::from_secs_f64(self.limits.seconds.clamp(0.001, 3600.0)),
+            ),
             most_memory: memory_used().saturating_add(self.limits.memory_bytes),
             seconds: format!("{}", self.limits.seconds),
             ..Watch::default()
@@ -287,7 +289,8 @@ impl SqlDatabase {
     /// # Errors
     /// The schema cannot be read.
     pub fn schema(&self) -> Result<String, TaskError> {
-        let query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid";
+        let query =
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid";
         let rows = self.run(query).map_err(|fault| broken(&self.name, &fault.to_string()))?.rows;
         let text = |row: Vec<SqlValue>| match row.into_iter().next() {
             Some(SqlValue::Text(text)) => Some(text),
@@ -318,7 +321,8 @@ fn broken(name: &str, problem: &str) -> TaskError {
 mod tests {
     use super::*;
 
-    const SCRIPT: &str = "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x'), (2, 'y'), (3, NULL);";
+    const SCRIPT: &str =
+        "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x'), (2, 'y'), (3, NULL);";
 
     fn database() -> SqlDatabase {
         SqlDatabase::from_script("test", SCRIPT, SqlLimits { seconds: 0.5, ..SqlLimits::default() }).unwrap()
@@ -335,7 +339,10 @@ mod tests {
             ("SELECT b, (SELECT max(a) FROM t) FROM t GROUP BY b HAVING count(*) = 1", 3),
             ("SELECT name FROM sqlite_master", 1),
             ("VALUES (1), (2)", 2),
-            ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5) SELECT i FROM n", 5),
+            (
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5) SELECT i FROM n",
+                5,
+            ),
             ("SELECT upper(b), length(b), round(a / 2.0, 1) FROM t -- a comment", 3),
         ] {
             assert_eq!(database.run(query).unwrap().rows.len(), rows, "{query}");
@@ -386,13 +393,21 @@ mod tests {
             let ended = matches!(error, QueryFault::Refused(_) | QueryFault::Query(_));
             assert!(ended, "{query}: {error}");
         }
-        for refused in ["UPDATE t SET a = 9", "PRAGMA table_info(t)", "ATTACH ':memory:' AS f", "SELECT load_extension('x')"] {
+        for refused in [
+            "UPDATE t SET a = 9",
+            "PRAGMA table_info(t)",
+            "ATTACH ':memory:' AS f",
+            "SELECT load_extension('x')",
+        ] {
             let error = database.run(refused).unwrap_err();
             assert!(matches!(error, QueryFault::Refused(_)), "{refused}: {error}");
         }
         assert!(!file.exists(), "a query wrote a file");
         assert_eq!(database.run("SELECT sum(a), count(*) FROM t").unwrap().rows[0][0], SqlValue::Integer(6));
-        assert_eq!(database.run("SELECT count(*) FROM sqlite_master").unwrap().rows[0][0], SqlValue::Integer(1));
+        assert_eq!(
+            database.run("SELECT count(*) FROM sqlite_master").unwrap().rows[0][0],
+            SqlValue::Integer(1)
+        );
     }
 
     #[test]
@@ -419,7 +434,8 @@ mod tests {
         let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)";
         let error = database.run(&format!("{endless} SELECT i FROM n")).unwrap_err();
         assert_eq!(error, QueryFault::Size("100 rows".to_string()));
-        let error = database.run(&format!("{endless} SELECT hex(zeroblob(100000)) FROM n LIMIT 90")).unwrap_err();
+        let error =
+            database.run(&format!("{endless} SELECT hex(zeroblob(100000)) FROM n LIMIT 90")).unwrap_err();
         assert_eq!(error, QueryFault::Size(format!("{} bytes", 4 << 20)));
         let error = database.run("SELECT zeroblob(2000000000)").unwrap_err();
         assert!(matches!(error, QueryFault::Query(_)), "{error}");

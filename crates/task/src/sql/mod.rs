@@ -33,7 +33,8 @@ use std::sync::Arc;
 pub const TASK: &str = "sql";
 
 /// One line for lists and help.
-pub const SUMMARY: &str = "questions to a small SQLite database, answered by a query; Spider's rows with `path`";
+pub const SUMMARY: &str =
+    "questions to a small SQLite database, answered by a query; Spider's rows with `path`";
 
 /// Settings of the sql task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,7 +67,10 @@ impl SqlSettings {
             return wrong("has a bound of 0".to_string(), "bounds on rows and bytes are at least 1");
         }
         if settings.databases.is_some() && settings.path.is_none() {
-            return wrong("come with `databases` and no `path`".to_string(), "give the file of questions too");
+            return wrong(
+                "come with `databases` and no `path`".to_string(),
+                "give the file of questions too",
+            );
         }
         Ok(settings)
     }
@@ -95,7 +99,11 @@ impl std::fmt::Display for SqlOutcome {
         match self {
             SqlOutcome::Correct => formatter.write_str("the result is right"),
             SqlOutcome::WrongResult { wanted, found } if wanted == found => {
-                write!(formatter, "the result has the right shape ({} columns, {} rows) and other values", found.0, found.1)
+                write!(
+                    formatter,
+                    "the result has the right shape ({} columns, {} rows) and other values",
+                    found.0, found.1
+                )
             }
             SqlOutcome::WrongResult { wanted, found } => write!(
                 formatter,
@@ -103,7 +111,9 @@ impl std::fmt::Display for SqlOutcome {
                 found.0, found.1, wanted.0, wanted.1
             ),
             SqlOutcome::Fault(fault) => write!(formatter, "{fault}"),
-            SqlOutcome::NoQuery => formatter.write_str("no query after `#`, in a code block, or from SELECT or WITH on"),
+            SqlOutcome::NoQuery => {
+                formatter.write_str("no query after `#`, in a code block, or from SELECT or WITH on")
+            }
         }
     }
 }
@@ -120,7 +130,9 @@ pub struct Sql {
 
 /// What a model is asked.
 pub(crate) fn asked(schema: &str, question: &str) -> String {
-    format!("A SQLite database has these tables:\n\n{schema}\n\nWrite one SQLite query that answers: {question}")
+    format!(
+        "A SQLite database has these tables:\n\n{schema}\n\nWrite one SQLite query that answers: {question}"
+    )
 }
 
 impl Sql {
@@ -152,7 +164,8 @@ impl Sql {
         let wrong = |what: &str| TaskError::Problem {
             id: problem.id.clone(),
             problem: what.to_string(),
-            hint: "its `task` is `sql` and its `data` has a `script`, or a `db` of the task's databases".to_string(),
+            hint: "its `task` is `sql` and its `data` has a `script`, or a `db` of the task's databases"
+                .to_string(),
         };
         if problem.task != TASK {
             return Err(wrong("is not a sql problem"));
@@ -319,7 +332,11 @@ impl Task for Sql {
     fn recheck(&self, problem: &Problem, response: &str) -> Result<Recheck, TaskError> {
         let Some(query) = self.extract(problem, response) else { return Ok(Recheck::default()) };
         let run = self.database(problem)?.run(&query);
-        Ok(Recheck { steps: Vec::new(), answer: Some(run.is_ok()), reason: run.err().map(|fault| fault.to_string()) })
+        Ok(Recheck {
+            steps: Vec::new(),
+            answer: Some(run.is_ok()),
+            reason: run.err().map(|fault| fault.to_string()),
+        })
     }
 
     fn reference(&self, problem: &Problem) -> Option<String> {

@@ -59,7 +59,8 @@ fn place(questions: &Path, given: Option<&Path>) -> Result<Place, TaskError> {
     }
     let mut scripts = HashMap::new();
     for (line, row) in rows(&path)? {
-        let (Some(name), Some(script)) = (field(&row, &["db", "db_id"]), field(&row, &["sqlite_sql", "sql"])) else {
+        let (Some(name), Some(script)) = (field(&row, &["db", "db_id"]), field(&row, &["sqlite_sql", "sql"]))
+        else {
             return Err(lacks(&path, line, "`db` and `sqlite_sql`"));
         };
         scripts.insert(name.to_string(), script.to_string());
@@ -76,7 +77,11 @@ fn lacks(path: &Path, line: usize, what: &str) -> TaskError {
 }
 
 /// Reads the questions, and makes the databases that they name.
-pub(super) fn load(questions: &Path, databases: Option<&Path>, limits: SqlLimits) -> Result<Loaded, TaskError> {
+pub(super) fn load(
+    questions: &Path,
+    databases: Option<&Path>,
+    limits: SqlLimits,
+) -> Result<Loaded, TaskError> {
     let place = place(questions, databases)?;
     let mut made: HashMap<String, Arc<SqlDatabase>> = HashMap::new();
     let mut schemas: HashMap<String, String> = HashMap::new();
@@ -93,7 +98,9 @@ pub(super) fn load(questions: &Path, databases: Option<&Path>, limits: SqlLimits
                 Place::Scripts(scripts) => {
                     let script = scripts.get(name).ok_or_else(|| TaskError::File {
                         path: questions.display().to_string(),
-                        problem: format!("row {line} asks the database `{name}`, which is not among the databases"),
+                        problem: format!(
+                            "row {line} asks the database `{name}`, which is not among the databases"
+                        ),
                         hint: "add it, or leave the row out".to_string(),
                     })?;
                     SqlDatabase::from_script(name, script, limits)?

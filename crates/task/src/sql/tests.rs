@@ -1,6 +1,6 @@
 use super::*;
-use crate::arithmetic::vocabulary;
 use crate::Skill;
+use crate::arithmetic::vocabulary;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -46,7 +46,8 @@ fn compact_questions_and_queries_stay_in_the_vocabulary() {
             assert!(text.chars().all(|c| letters.contains(&c.to_string())), "{text}");
         }
         let query = problem.data["query"].as_str().unwrap();
-        forms.insert(query.chars().filter(|c| !c.is_ascii_digit() && !"<>-".contains(*c)).collect::<String>());
+        forms
+            .insert(query.chars().filter(|c| !c.is_ascii_digit() && !"<>-".contains(*c)).collect::<String>());
     }
     assert!(forms.len() >= 15, "{} forms of queries: {forms:?}", forms.len());
 }
@@ -101,7 +102,9 @@ fn queries_vote_by_what_they_return_and_the_tool_asks_only_whether_they_run() {
     let task = task();
     let problem = task.problems(Split::Test, 1, 1).unwrap().remove(0);
     assert!(task.equivalent(&problem, "SELECT 1 + 1", "SELECT 2"));
-    assert!(!task.equivalent(&problem, "SELECT 1", "SELECT 2") && !task.equivalent(&problem, "SELECT", "SELEC"));
+    assert!(
+        !task.equivalent(&problem, "SELECT 1", "SELECT 2") && !task.equivalent(&problem, "SELECT", "SELEC")
+    );
     assert_eq!(task.recheck(&problem, "SELECT 1").unwrap().score(), Some(1.0), "wrong, and it runs");
     let broken = task.recheck(&problem, "SELECT a FROM nowhere").unwrap();
     assert_eq!(broken.score(), Some(0.0));
@@ -195,8 +198,11 @@ fn the_reference_queries_of_spider_return_what_was_recorded() {
     }
     let limits = SqlLimits { seconds: 30.0, rows: 100_000, result_bytes: 64 << 20, ..SqlLimits::default() };
     let task = Sql::open(SqlSettings { path: Some(path.clone()), databases: None, limits }).unwrap();
-    let rows: Vec<Value> =
-        std::fs::read_to_string(&path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> = std::fs::read_to_string(&path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(task.all().len(), rows.len());
     let mut compared = 0;
     for (problem, row) in task.all().iter().zip(&rows) {

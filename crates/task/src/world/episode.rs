@@ -74,10 +74,14 @@ impl Episode {
         };
         let things = |wanted: Place| -> Vec<String> {
             let at = |thing: &usize| state.places[*thing] == wanted;
-            (0..layout.things).filter(at).map(|thing| format!("the {}", thing_name(layout, thing as u8))).collect()
+            (0..layout.things)
+                .filter(at)
+                .map(|thing| format!("the {}", thing_name(layout, thing as u8)))
+                .collect()
         };
         let room = usize::from(state.room);
-        let exits = layout.exits[room].iter().map(|exit| format!("the {}", ROOMS[usize::from(*exit)])).collect();
+        let exits =
+            layout.exits[room].iter().map(|exit| format!("the {}", ROOMS[usize::from(*exit)])).collect();
         let mut text = format!("You are in the {}. From here you can go to {}.", ROOMS[room], list(exits));
         let here = things(Place::Room(state.room));
         if !here.is_empty() {
@@ -106,7 +110,10 @@ impl Environment for Episode {
         Observation {
             text: self.describe(),
             compact: notation::compact(&self.layout, &self.state),
-            actions: possible.into_iter().map(|action| notation::action_in_words(&self.layout, action)).collect(),
+            actions: possible
+                .into_iter()
+                .map(|action| notation::action_in_words(&self.layout, action))
+                .collect(),
             refused: self.refused.clone(),
             progress: self.progress(),
             ended,

@@ -186,8 +186,7 @@ impl Written {
                 other => Place::Room(u8::try_from(other.as_u64()?).ok().filter(|room| is_room(*room))?),
             };
         }
-        let layout =
-            Layout { exits: self.exits, things, locked_box: self.locked_box, goals: self.goals };
+        let layout = Layout { exits: self.exits, things, locked_box: self.locked_box, goals: self.goals };
         Some((layout, State { room: self.room, places, open: self.open }))
     }
 }
@@ -339,9 +338,8 @@ fn written(response: &str) -> Vec<Step> {
     for line in response[begin..].split_inclusive('\n') {
         let text = line.trim_end();
         let first = bare(text).split(|c: char| !c.is_alphabetic()).next().unwrap_or_default().to_lowercase();
-        let verbs = [
-            "go", "walk", "move", "take", "get", "pick", "grab", "drop", "put", "leave", "open", "unlock",
-        ];
+        let verbs =
+            ["go", "walk", "move", "take", "get", "pick", "grab", "drop", "put", "leave", "open", "unlock"];
         // Prose begins with such a word, too, but is longer.
         if verbs.contains(&first.as_str()) && text.split_whitespace().count() <= 8 {
             steps.push(Step { text: text.to_string(), start, end: start + text.len() });

@@ -63,7 +63,8 @@ pub fn compact(layout: &Layout, state: &State) -> String {
 pub fn question(layout: &Layout, state: &State) -> String {
     let mut text = String::new();
     for (room, exits) in layout.exits.iter().enumerate() {
-        let exits: Vec<String> = exits.iter().map(|exit| format!("the {}", ROOMS[usize::from(*exit)])).collect();
+        let exits: Vec<String> =
+            exits.iter().map(|exit| format!("the {}", ROOMS[usize::from(*exit)])).collect();
         let _ = write!(text, "From the {} you can go to {}.", ROOMS[room], exits.join(" and "));
         let names = |place: Place| -> Vec<String> {
             let there = |thing: &usize| state.places[*thing] == place;
@@ -76,7 +77,8 @@ pub fn question(layout: &Layout, state: &State) -> String {
         }
         if layout.locked_box == Some(room as u8) {
             let inside = names(Place::Box).join(" and ");
-            let _ = write!(text, " There is a locked box with {inside} in it; who carries the key can open it.");
+            let _ =
+                write!(text, " There is a locked box with {inside} in it; who carries the key can open it.");
         }
         text.push('\n');
     }
@@ -84,7 +86,9 @@ pub fn question(layout: &Layout, state: &State) -> String {
     let goals: Vec<String> = layout
         .goals
         .iter()
-        .map(|(thing, room)| format!("the {} to the {}", thing_name(layout, *thing), ROOMS[usize::from(*room)]))
+        .map(|(thing, room)| {
+            format!("the {} to the {}", thing_name(layout, *thing), ROOMS[usize::from(*room)])
+        })
         .collect();
     let _ = write!(
         text,
@@ -118,8 +122,7 @@ pub fn action_in_letters(layout: &Layout, action: Action) -> String {
 pub fn parse_action(layout: &Layout, text: &str) -> Option<Action> {
     let text = text.trim().trim_end_matches('.');
     let room = |letter: char| (0..layout.exits.len() as u8).find(|room| room_letter(*room) == letter);
-    let thing =
-        |letter: char| (0..layout.things as u8).find(|thing| thing_letter(layout, *thing) == letter);
+    let thing = |letter: char| (0..layout.things as u8).find(|thing| thing_letter(layout, *thing) == letter);
     let mut characters = text.chars();
     match (characters.next(), characters.next(), characters.next()) {
         (Some('o'), None, _) => return Some(Action::Open),
@@ -129,8 +132,10 @@ pub fn parse_action(layout: &Layout, text: &str) -> Option<Action> {
         _ => {}
     }
     let lower = text.to_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).collect();
-    let named_room = || words.last().and_then(|word| ROOMS[..layout.exits.len()].iter().position(|r| r == word));
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).collect();
+    let named_room =
+        || words.last().and_then(|word| ROOMS[..layout.exits.len()].iter().position(|r| r == word));
     let named_thing =
         || words.last().and_then(|word| (0..layout.things as u8).find(|t| thing_name(layout, *t) == *word));
     match *words.first()? {

@@ -69,7 +69,11 @@ fn an_episode_can_be_stopped_copied_and_begun_again() {
     let mut world = task.environment(&problem).unwrap().unwrap();
     let first = world.observe();
     assert_eq!(first.actions, ["go to the kitchen", "go to the cellar"]);
-    assert!(first.text.starts_with("You are in the garden.") && !first.text.contains("key"), "{}", first.text);
+    assert!(
+        first.text.starts_with("You are in the garden.") && !first.text.contains("key"),
+        "{}",
+        first.text
+    );
     assert_eq!((first.progress, first.ended, &first.refused), (0.0, None, &None));
     for action in ["go to the kitchen", "tk", "go to the garden", "gc", "open the box", "tx"] {
         assert_eq!(world.step(action).refused, None, "{action}");
@@ -145,7 +149,13 @@ fn settings_and_problems_are_checked() {
         let error = WorldSettings::from_value(&json!({ field: value })).unwrap_err().to_string();
         assert!(error.contains(field) && error.contains("hint:"), "{error}");
     }
-    let narrow = WorldSettings { rooms: [2, 2], things: [1, 1], goals: [1, 1], locked: 0.0, ..WorldSettings::default() };
+    let narrow = WorldSettings {
+        rooms: [2, 2],
+        things: [1, 1],
+        goals: [1, 1],
+        locked: 0.0,
+        ..WorldSettings::default()
+    };
     let error = World::new(narrow).unwrap().problems(Split::Test, 100, 1).unwrap_err().to_string();
     assert!(error.contains("distinct"), "{error}");
     assert!(task().verify(&Problem::new("1", "arithmetic", "1+1?"), "ga").is_err());
