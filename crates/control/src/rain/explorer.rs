@@ -318,6 +318,8 @@ impl<'a> Writer<'a> {
                     | GenerateError::NotRecorded { .. }),
                 ) => {
                     self.words = true;
+                    // A call that failed is booked like one that did not.
+                    self.account.usage.calls += 1;
                     self.account.why_words = Some(error.to_string());
                 }
                 Err(error) => return Err(error.into()),

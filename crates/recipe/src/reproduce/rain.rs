@@ -31,6 +31,8 @@ struct Settings {
     questions: usize,
     /// How many of them the ablations see.
     ablation_questions: usize,
+    /// The lab's checkpoints: that of all arms, and a smaller one to compare its gain with.
+    checkpoints: [String; 2],
     /// Model seeds of the lab's checkpoints.
     seeds: Vec<u64>,
     /// Samples of best-of-n at most, whatever RAIN spends.
@@ -335,11 +337,12 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let task = Rules::new(RulesSettings::default())?;
     let problems = task.problems(Split::Test, settings.questions, mix(input.seed, 31))?;
     let few = &problems[..settings.ablation_questions.min(problems.len())];
+    let [large, small] = &settings.checkpoints;
     let [_, most] = RulesSettings::default().things;
     let mut found = Found { ablations: vec![Vec::new(); SEARCHES.len()], ..Found::default() };
     for base in input.models {
         for &seed in &settings.seeds {
-            let mut bench = Bench::new(input, &settings, &task, "rules", base, seed)?;
+            let mut bench = Bench::new(input, &settings, &task, large, base, seed)?;
             found.excerpts.extend(accuracy(&mut bench.policy, &task, settings.excerpts, input.seed)?);
             let vanilla = bench.vanilla(&problems)?;
             let shown: Vec<(&Problem, &str)> =
@@ -371,13 +374,13 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             found.best.extend(best);
             found.rejection.extend(rejection);
             found.rain.extend(rain);
-            let mut small = Bench::new(input, &settings, &task, "rules-small", base, seed)?;
+            let mut small = Bench::new(input, &settings, &task, small, base, seed)?;
             found.small_excerpts.extend(accuracy(&mut small.policy, &task, settings.excerpts, input.seed)?);
             found.small_vanilla.extend(small.vanilla(few)?);
             found.small_rain.extend(small.search(RAIN, few)?);
         }
     }
-    report(input, &found)
+    report(input, &settings, &found)
 }
 
 fn mean_of(replies: &[Reply], of: impl Fn(&Reply) -> f64) -> f64 {
@@ -401,7 +404,7 @@ fn distinct(replies: &[Reply]) -> f64 {
     advice.len() as f64 / replies.len().max(1) as f64
 }
 
-fn report(input: &Reproduce<'_>, found: &Found) -> Result<Findings, RecipeError> {
+fn report(input: &Reproduce<'_>, settings: &Settings, found: &Found) -> Result<Findings, RecipeError> {
     let bootstrap = Bootstrap::default().seed(mix(input.seed, 54));
     let mut findings = Findings::default();
     let long = |replies: &[Reply]| -> Vec<f64> {
@@ -510,14 +513,14 @@ fn report(input: &Reproduce<'_>, found: &Found) -> Result<Findings, RecipeError>
             found.whole.len()
         ))
         .row([
-            Cell::Text("rules".into()),
+            Cell::Text(settings.checkpoints[0].clone()),
             Cell::PercentInterval(judged),
             Cell::Percent(mean(&plain)),
             Cell::Percent(mean(&method)),
             Cell::Points(difference(&method, &plain)?),
         ])
         .row([
-            Cell::Text("rules-small".into()),
+            Cell::Text(settings.checkpoints[1].clone()),
             Cell::PercentInterval(bootstrap.mean(&found.small_excerpts)?),
             Cell::Percent(mean(&keeps(&found.small_vanilla))),
             Cell::Percent(mean(&keeps(&found.small_rain))),
