@@ -6,13 +6,21 @@ use crate::journal::{JournalLayer, JournalSink, Running};
 use crate::price::PriceLayer;
 use crate::prompt::{PromptSlots, Prompts, SkillName, Voice};
 use crate::{CancelToken, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
-use elenchus_trace::{Budget, Completion, Message, Price, Problem, Trace, Usage};
+use elenchus_trace::{Budget, Completion, Message, Node, NodeId, Price, Problem, Trace, Usage};
 use futures::stream::BoxStream;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The role that stands in for every role that is not bound.
 pub const ACTOR: &str = "actor";
+
+/// Sees the nodes of a trace while a strategy writes it. Called in the order of the nodes, from the task that runs the
+/// strategy: it must not block.
+pub trait TraceObserver: Send + Sync + fmt::Debug {
+    /// A node was added.
+    fn node(&self, id: NodeId, node: &Node);
+}
 
 /// The way to every model call. Cheap to clone; clones share the budget.
 ///
@@ -49,6 +57,7 @@ struct Settings {
     voice: Voice,
     voices: Arc<BTreeMap<String, Voice>>,
     seed: u64,
+    observer: Option<Arc<dyn TraceObserver>>,
     /// How often a trace of the same strategy and problem was begun; keeps trace ids unique and repeatable.
     traces: Arc<Mutex<HashMap<u64, u32>>>,
 }
@@ -190,6 +199,11 @@ impl Context {
         &self.inner.cancel
     }
 
+    /// Who watches the traces grow, if anybody does.
+    pub fn observer(&self) -> Option<&Arc<dyn TraceObserver>> {
+        self.inner.settings.observer.as_ref()
+    }
+
     /// An empty trace. Its id is made of strategy, problem, seed and how often this pair was begun.
     pub fn new_trace(&self, strategy: &str, problem: &Problem) -> Trace {
         let label = format!("{strategy}\0{}\0{}\0{}", problem.task, problem.id, problem.question);
@@ -240,6 +254,7 @@ pub struct ContextBuilder {
     voice: Voice,
     seed: u64,
     cancel: CancelToken,
+    observer: Option<Arc<dyn TraceObserver>>,
 }
 
 impl ContextBuilder {
@@ -303,6 +318,12 @@ impl ContextBuilder {
         self
     }
 
+    /// Shows every node of a trace to an observer when it is written.
+    pub fn observer(mut self, observer: Arc<dyn TraceObserver>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// The context. Errors when `actor` is not bound, a price is negative or a template is broken.
     pub fn build(self) -> Result<Context, GenerateError> {
         let prompts = match self.prompts {
@@ -354,6 +375,7 @@ impl ContextBuilder {
             voice: self.voice,
             voices: Arc::new(self.voices),
             seed: self.seed,
+            observer: self.observer,
             traces: Arc::default(),
         };
         let models = Models { roles: Arc::new(roles), actor };

@@ -25,7 +25,7 @@ mod timeout;
 pub use budget::{BudgetLayer, Ledger, Permit};
 pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache};
 pub use cancel::CancelToken;
-pub use context::{ACTOR, Context, ContextBuilder};
+pub use context::{ACTOR, Context, ContextBuilder, TraceObserver};
 pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
 pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};
 pub use model::{

@@ -5,6 +5,7 @@ pub mod estimate;
 pub mod eval;
 pub mod import;
 pub mod improve;
+pub mod keys;
 pub mod lab;
 pub mod lists;
 pub mod measure;
@@ -12,6 +13,7 @@ pub mod pretrain;
 pub mod reproduce;
 pub mod resume;
 pub mod select;
+pub mod serve;
 pub mod train;
 pub mod verify;
 
@@ -34,6 +36,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pretrain(command) => pretrain::run(command, global),
         Command::Train(command) => train::run(command, global),
         Command::Reproduce(command) => reproduce::run(command, global),
+        Command::Serve(command) => serve::run(command, global),
+        Command::Keys(command) => keys::run(command, global),
         Command::Lab(command) => lab::run(command, global),
         Command::Resume(command) => resume::run(command, global),
         Command::Report(command) => lists::report(command, global),
