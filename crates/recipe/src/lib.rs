@@ -13,6 +13,8 @@ pub mod models;
 mod parse;
 mod recipe;
 pub mod reproduce;
+mod service_settings;
+mod serving;
 
 pub use acceptance::{Acceptance, Claim, ClaimResult, Reproduction, Size};
 pub use catalogue::{BUILT_IN, built_in, built_in_or_file, built_in_recipes};
@@ -21,3 +23,5 @@ pub use error::RecipeError;
 pub use improve::{ImproveConfig, Improvement, run_improve};
 pub use parse::parse;
 pub use recipe::{Kind, Recipe, State, StrategyPart, Triple};
+pub use service_settings::{LogLevel, ServiceSettings, UpstreamSettings, data_folder};
+pub use serving::{Cause, Offer, Serving, embedded_examples, offers};

@@ -7,6 +7,7 @@ pub mod eval;
 pub mod grid;
 pub mod import;
 pub mod improve;
+pub mod keys;
 pub mod lab;
 pub mod lists;
 pub mod measure;
@@ -14,6 +15,7 @@ pub mod pretrain;
 pub mod reproduce;
 pub mod resume;
 pub mod select;
+pub mod serve;
 pub mod train;
 pub mod verify;
 
@@ -38,6 +40,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pretrain(command) => pretrain::run(command, global),
         Command::Train(command) => train::run(command, global),
         Command::Reproduce(command) => reproduce::run(command, global),
+        Command::Serve(command) => serve::run(command, global),
+        Command::Keys(command) => keys::run(command, global),
         Command::Lab(command) => lab::run(command, global),
         Command::Resume(command) => resume::run(command, global),
         Command::Report(command) => lists::report(command, global),
