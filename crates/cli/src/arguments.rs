@@ -15,6 +15,7 @@ use elenchus_task::Split;
   elenchus improve                          the embedded model improves itself; about 3 minutes
   elenchus ask 'What is 12 * 7?' --recipe self-certainty --endpoint http://localhost:11434/v1 --model qwen3:4b
   elenchus compare --strategy single --strategy self-consistency --problems 200
+  elenchus serve --upstream http://localhost:11434/v1
   elenchus reproduce self-certainty --quick
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line,
@@ -54,6 +55,10 @@ pub enum Command {
     Eval(commands::eval::Eval),
     /// Two or more strategies on the same problems, with paired differences
     Compare(commands::eval::Compare),
+    /// Every triple of generator, evaluator and controller on the same problems, at one token budget
+    Grid(commands::grid::Grid),
+    /// How far a model can be talked out of right answers by judges of every intent and knowledge
+    Audit(commands::audit::Audit),
     /// What a strategy will cost, before anything is spent
     Estimate(commands::estimate::Estimate),
     /// Turn recorded outputs of others into our formats
@@ -70,6 +75,10 @@ pub enum Command {
     Train(commands::train::Train),
     /// Run a paper's acceptance: arms at equal budget, seeds, intervals, the verdict
     Reproduce(commands::reproduce::Reproduce),
+    /// Serve the OpenAI API and a web page: any client gets a recipe's answers, and can say what it thinks of them
+    Serve(commands::serve::Serve),
+    /// Keys of the gateway: who may ask, and how much
+    Keys(commands::keys::Keys),
     /// The small checkpoints that experiments need: train them once, find them again
     Lab(commands::lab::Command),
     /// Go on with a run that was interrupted

@@ -72,6 +72,12 @@ failures! {
     elenchus_remember::RememberError => |error| storage(error),
     elenchus_generate::GenerateError => |error| generate(error),
     elenchus_learn::LearnError => |error| learn(error),
+    elenchus_serve::ServeError => |error| match error {
+        elenchus_serve::ServeError::Store(error) => storage(error),
+        elenchus_serve::ServeError::Generate(error) => generate(error),
+        elenchus_serve::ServeError::Listen { .. } => Code::Failed,
+        _ => Code::Usage,
+    },
     std::io::Error => |_| Code::Storage,
 }
 

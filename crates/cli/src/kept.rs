@@ -2,7 +2,9 @@
 
 use crate::arguments::Global;
 use crate::commands::ask::AskConfig;
+use crate::commands::audit::AuditConfig;
 use crate::commands::eval::{CompareConfig, EvalConfig};
+use crate::commands::grid::GridConfig;
 use crate::failure::{Code, Failure};
 use clap::Args;
 use elenchus_remember::Run;
@@ -29,11 +31,15 @@ pub enum KeptConfig {
     Eval(EvalConfig),
     /// A run of `compare`.
     Compare(CompareConfig),
+    /// A run of `grid`.
+    Grid(GridConfig),
+    /// A run of `audit`.
+    Audit(Box<AuditConfig>),
 }
 
 impl KeptConfig {
     /// The names that `command` has in a configuration.
-    pub const COMMANDS: [&str; 3] = ["ask", "eval", "compare"];
+    pub const COMMANDS: [&str; 5] = ["ask", "eval", "compare", "grid", "audit"];
 
     /// Runs the command, in the run when there is one.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
@@ -41,12 +47,14 @@ impl KeptConfig {
             KeptConfig::Ask(config) => config.execute(run, global),
             KeptConfig::Eval(config) => config.execute(run, global),
             KeptConfig::Compare(config) => config.execute(run, global),
+            KeptConfig::Grid(config) => config.execute(run, global),
+            KeptConfig::Audit(config) => config.execute(run, global),
         }
     }
 }
 
 /// Fields that do not decide what is asked: a run may go on with more money, or write its traces elsewhere.
-const FREE: [&str; 4] = ["/asking/budget", "/asking/price", "/problems/at_once", "/traces"];
+const FREE: [&str; 5] = ["/asking/budget", "/asking/price", "/problems/at_once", "/at_once", "/traces"];
 
 /// Begins the run, or goes on with it when it was begun with the same configuration; and runs the command.
 pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(), Failure> {

@@ -221,7 +221,7 @@ impl Strategy for Fobar {
         task: &dyn Task,
         problem: &Problem,
     ) -> Result<Answer, ControlError> {
-        if context.voice_of(ACTOR) == Voice::Compact && problem.task != elenchus_task::arithmetic::TASK {
+        if context.voice_of(ACTOR) == Voice::Compact && task.backward(problem, "").is_none() {
             return Err(ControlError::Capability {
                 strategy: NAME.into(),
                 role: ACTOR.into(),
@@ -256,7 +256,7 @@ impl Strategy for Fobar {
         let mut questions: Vec<Vec<Backward>> = Vec::new();
         if texts.len() > 1 {
             for text in &texts {
-                questions.push(backward_questions(problem, text));
+                questions.push(backward_questions(task, problem, text));
             }
         }
         let masks = usable_masks(&questions, &texts, settings.masks.unwrap_or(usize::MAX));

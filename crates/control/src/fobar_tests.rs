@@ -90,7 +90,7 @@ fn the_embedded_models_notation_of_a_backward_problem() {
     let task = elenchus_task::task("arithmetic", &Value::Null).unwrap();
     let question = task.problems(elenchus_task::Split::Test, 1, 3).unwrap().remove(0);
     let gold = question.gold.clone().unwrap();
-    let hidden = crate::masks::backward_questions(&question, &gold);
+    let hidden = crate::masks::backward_questions(task.as_ref(), &question, &gold);
     assert!(!hidden.is_empty());
     // A model that answers every backward problem rightly when the true answer is given, and the vote is wrong.
     let mut model = Scripted::new("m");

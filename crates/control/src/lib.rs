@@ -4,8 +4,10 @@
 //! recorded samples. Does not know: how a response is judged (crate `evaluate`), how a model is reached (crate
 //! `generate`), or weights.
 
+mod act;
 mod attempts;
 mod ballot;
+mod beam;
 mod best_of_n;
 mod borda;
 mod closed_loop_critique;
@@ -18,6 +20,7 @@ mod fobar;
 mod gsa;
 mod iad;
 mod iterative_deepening;
+mod judged;
 mod loose_answer;
 mod masks;
 mod path;
@@ -42,8 +45,10 @@ mod universal_self_consistency;
 mod vote;
 mod weibull;
 
+pub use act::{Act, ActSettings};
 pub use attempts::{Attempt, AttemptLog, Transitions};
 pub use ballot::{Ballot, Choice, Power, Rule, borda_weights, choose, rule_of_thumb};
+pub use beam::{Beam, BeamSettings, keep_best};
 pub use best_of_n::{BestOfN, BestOfNSettings};
 pub use borda::{Borda, BordaRule, BordaSettings};
 pub use closed_loop_critique::{
@@ -62,6 +67,11 @@ pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
 pub use iterative_deepening::{
     DeepenedResponse, IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger,
     deepening_budgets,
+};
+pub use judged::{
+    AuditDialogue, AuditSettings, DialogueRound, Gate, JudgeReport, JudgedDialogue, JudgedDialogueSettings,
+    JudgedResponse, RoundTable, RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, judge_item,
+    round_table_vote,
 };
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};

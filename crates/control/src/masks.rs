@@ -1,6 +1,5 @@
 //! Backward questions: one number of a problem hidden, an answer given (arXiv 2308.07758).
 
-use elenchus_task::arithmetic::{self, skills::backward_problems};
 use elenchus_task::{Task, task};
 use elenchus_trace::Problem;
 use std::ops::Range;
@@ -118,9 +117,8 @@ pub(crate) fn number_spans(text: &str) -> Vec<(Range<usize>, String)> {
 
 /// One backward question per number of the problem that can be hidden, with `candidate` as the given answer; empty where
 /// none can. The same numbers in the same order for every candidate that can be given at all.
-pub fn backward_questions(problem: &Problem, candidate: &str) -> Vec<Backward> {
-    if problem.task == arithmetic::TASK {
-        let hidden = backward_problems(problem, candidate).unwrap_or_default();
+pub fn backward_questions(task: &dyn Task, problem: &Problem, candidate: &str) -> Vec<Backward> {
+    if let Some(hidden) = task.backward(problem, candidate) {
         return hidden.into_iter().map(|problem| Backward { problem, shown: None }).collect();
     }
     // A letter says nothing; the text of its option does.
@@ -163,6 +161,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn math() -> Box<dyn Task> {
+        task("math", &serde_json::Value::Null).unwrap()
+    }
+
     fn values(text: &str) -> Vec<String> {
         number_spans(text).into_iter().map(|(_, value)| value).collect()
     }
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn one_occurrence_is_hidden_at_a_time() {
         let problem = Problem::new("p", "math", "3 boxes of 5 eggs and 3 more.").with_gold("18");
-        let hidden = backward_questions(&problem, "18");
+        let hidden = backward_questions(math().as_ref(), &problem, "18");
         let texts: Vec<&str> = hidden.iter().map(|b| b.problem.question.as_str()).collect();
         assert_eq!(
             texts,
@@ -194,7 +196,8 @@ mod tests {
     #[test]
     fn a_number_that_is_a_candidate_is_not_hidden() {
         let problem = Problem::new("p", "math", "2 boxes of 5 eggs.").with_gold("10");
-        let questions: Vec<Vec<Backward>> = ["10", "5"].map(|c| backward_questions(&problem, c)).into();
+        let questions: Vec<Vec<Backward>> =
+            ["10", "5"].map(|c| backward_questions(math().as_ref(), &problem, c)).into();
         assert_eq!(usable_masks(&questions, &["10", "5"], 9), [0]);
         assert!(usable_masks(&[], &[], 9).is_empty());
     }

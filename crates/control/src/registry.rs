@@ -1,9 +1,9 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
-    IterativeDeepeningSampling, Rain, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency,
-    Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
+    Act, Beam, BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, Fobar,
+    Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain, RetryWithFeedback, Rpc, SelfAgreement,
+    SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -50,6 +50,8 @@ const ROWS: &[Row] = rows! {
     "single" => Single, crate::SingleSettings;
     "self-consistency" => SelfConsistency, crate::SelfConsistencySettings;
     "best-of-n" => BestOfN, crate::BestOfNSettings;
+    "act" => Act, crate::ActSettings;
+    "beam" => Beam, crate::BeamSettings;
     "borda" => Borda, crate::BordaSettings;
     "rpc" => Rpc, crate::RpcSettings;
     "fobar" => Fobar, crate::FobarSettings;
@@ -61,9 +63,10 @@ const ROWS: &[Row] = rows! {
     "consistency-gate" => ConsistencyGate, crate::ConsistencyGateSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
+    "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
     "rain" => Rain, crate::RainSettings;
     "step-search" => StepSearch, crate::StepSearchSettings;
-    "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
+    "judged-dialogue" => JudgedDialogue, crate::JudgedDialogueSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };
 

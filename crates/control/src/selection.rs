@@ -88,12 +88,9 @@ impl Selection {
     }
 
     pub(crate) fn triple(&self) -> Triple {
-        let needs = self.evaluator.as_ref().map(|evaluator| evaluator.needs()).unwrap_or_default();
-        let evaluate = match (needs.oracle, needs.roles.iter().any(|role| role.role != ACTOR)) {
-            (true, _) => EvaluateKind::Tool,
-            // The role may be played by the same model; the method does not rely on it.
-            (false, true) => EvaluateKind::ExternalModel,
-            (false, false) => EvaluateKind::SelfAssessment,
+        let evaluate = match &self.evaluator {
+            Some(evaluator) => EvaluateKind::of(evaluator.as_ref()),
+            None => EvaluateKind::SelfAssessment,
         };
         Triple { evaluate, ..Triple::SELF_VOTE }
     }

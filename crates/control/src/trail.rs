@@ -1,10 +1,11 @@
 //! Writing a trace while a strategy runs.
 
-use elenchus_generate::Context;
+use elenchus_generate::{Context, TraceObserver};
 use elenchus_trace::{
     Answer, Completion, Feedback, Message, Node, NodeId, NodeKind, Problem, Trace, Usage, Votes,
 };
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A trace that is being written, with its clock.
@@ -12,12 +13,17 @@ use std::time::Instant;
 pub struct Trail {
     trace: Trace,
     start: Instant,
+    observer: Option<Arc<dyn TraceObserver>>,
 }
 
 impl Trail {
     /// An empty trace; its clock starts now.
     pub fn new(context: &Context, strategy: &str, problem: &Problem) -> Self {
-        Trail { trace: context.new_trace(strategy, problem), start: Instant::now() }
+        Trail {
+            trace: context.new_trace(strategy, problem),
+            start: Instant::now(),
+            observer: context.observer().cloned(),
+        }
     }
 
     /// Milliseconds since the start.
@@ -32,7 +38,11 @@ impl Trail {
 
     fn push(&mut self, parent: Option<NodeId>, kind: NodeKind, started: f64, usage: Usage) -> NodeId {
         let elapsed_ms = self.now() - started;
-        self.trace.push(Node { parent, kind, started_ms: started, elapsed_ms, usage })
+        let node = Node { parent, kind, started_ms: started, elapsed_ms, usage };
+        if let Some(observer) = &self.observer {
+            observer.node(NodeId(self.trace.nodes.len() as u32), &node);
+        }
+        self.trace.push(node)
     }
 
     /// A model wrote something; `started` is the time at which it was asked.

@@ -102,6 +102,17 @@ pub enum EvaluateError {
     Task(#[from] TaskError),
 }
 
+/// What an evaluation rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Basis {
+    /// Nothing: a control.
+    Nothing,
+    /// A model, the actor or another one.
+    Model,
+    /// A tool: verifier, calculator, interpreter.
+    Tool,
+}
+
 /// Says what candidates are worth.
 #[async_trait]
 pub trait Evaluator: Send + Sync {
@@ -113,6 +124,11 @@ pub trait Evaluator: Send + Sync {
 
     /// What it needs of the models, with its settings.
     fn needs(&self) -> Needs;
+
+    /// What its judgement rests on.
+    fn basis(&self) -> Basis {
+        if self.needs().oracle { Basis::Tool } else { Basis::Model }
+    }
 
     /// What judging some candidates costs at most, in calls and tokens; nothing for evaluators that call no model.
     fn cost(&self, size: CandidateSize) -> Usage {

@@ -170,28 +170,30 @@ impl Judge {
         if both { &[false, true] } else { &[false] }
     }
 
+    /// Its opinion of one candidate in each order of the labels, P(right) or why there is none: where the two differ, it
+    /// prefers a label. The compact voice has one order unless `compact_swap` is set.
+    ///
+    /// Errors: what concerns the whole run, as an exhausted budget.
+    pub async fn in_each_order(
+        &self,
+        input: EvaluateInput<'_>,
+        index: usize,
+    ) -> Result<Vec<Result<f64, String>>, EvaluateError> {
+        match self.opinions(input, index).await {
+            Ok(opinions) => Ok(opinions.into_iter().map(|opinion| opinion.probability).collect()),
+            Err(error) => {
+                let reason = abstain_or_fail(self.name(), error)?.abstained;
+                Ok(vec![Err(reason.unwrap_or_else(|| "no opinion".into()))])
+            }
+        }
+    }
+
     async fn one(&self, input: EvaluateInput<'_>, index: usize) -> Result<Feedback, EvaluateError> {
         let solution = input.candidates[index].completion.text.as_str();
         if solution.trim().is_empty() {
             return Ok(Feedback::abstain(self.name(), "the response is empty"));
         }
-        let role = self.settings.role.as_str();
-        let voice = input.context.voice_of(role);
-        let ideas = self.ideas(input, index, voice);
-        let ideas = &ideas;
-        let opinions = try_join_all(self.orders(voice).iter().map(|&swapped| async move {
-            let slots = PromptSlots::new(input.problem)
-                .solution(solution)
-                .drafts(ideas.iter().map(String::as_str))
-                .swapped(swapped);
-            let mut messages = self.examples(input, voice, swapped)?;
-            messages.extend(self.prompt(input, slots)?);
-            let label = format!("judge\0{}\0{}\0{swapped}", input.problem.task, input.problem.id);
-            let seed = input.context.seed_for(&label, index as u64);
-            self.opinion(input, messages, voice.judge_labels(swapped), seed).await
-        }))
-        .await;
-        let opinions = match opinions {
+        let opinions = match self.opinions(input, index).await {
             Ok(opinions) => opinions,
             Err(error) => return abstain_or_fail(self.name(), error),
         };
@@ -216,6 +218,26 @@ impl Judge {
                 Feedback { text: Some(text), usage, ..Feedback::abstain(self.name(), reason.clone()) }
             }
         })
+    }
+
+    async fn opinions(&self, input: EvaluateInput<'_>, index: usize) -> Result<Vec<Opinion>, GenerateError> {
+        let solution = input.candidates[index].completion.text.as_str();
+        let role = self.settings.role.as_str();
+        let voice = input.context.voice_of(role);
+        let ideas = self.ideas(input, index, voice);
+        let ideas = &ideas;
+        try_join_all(self.orders(voice).iter().map(|&swapped| async move {
+            let slots = PromptSlots::new(input.problem)
+                .solution(solution)
+                .drafts(ideas.iter().map(String::as_str))
+                .swapped(swapped);
+            let mut messages = self.examples(input, voice, swapped)?;
+            messages.extend(self.prompt(input, slots)?);
+            let label = format!("judge\0{}\0{}\0{swapped}", input.problem.task, input.problem.id);
+            let seed = input.context.seed_for(&label, index as u64);
+            self.opinion(input, messages, voice.judge_labels(swapped), seed).await
+        }))
+        .await
     }
 
     /// The samples that are shown: the first ones, with the judged one in the last place where it is not among them.

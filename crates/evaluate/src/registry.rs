@@ -1,7 +1,8 @@
 //! Evaluators by name. A new evaluator is one file and one line here.
 
 use crate::{
-    Certainty, Critic, EvaluateError, Evaluator, Judge, Judgment, Likelihood, Needs, Verifier, VoteShare,
+    Certainty, CoinFlip, Critic, EvaluateError, Evaluator, Judge, Judgment, Likelihood, Needs, Outlook,
+    Recompute, Verifier, VoteShare,
 };
 use elenchus_trace::nearest;
 use schemars::{JsonSchema, schema_for};
@@ -50,6 +51,9 @@ const ROWS: &[Row] = rows! {
     "judge" => crate::JudgeSettings, Judge::new;
     "judgment" => crate::JudgmentSettings, Judgment::new;
     "critic" => crate::CriticSettings, Critic::new;
+    "recompute" => crate::RecomputeSettings, |s| Ok::<_, EvaluateError>(Recompute::new(s));
+    "outlook" => crate::OutlookSettings, Outlook::new;
+    "coin-flip" => crate::CoinFlipSettings, |s| Ok::<_, EvaluateError>(CoinFlip::new(s));
 };
 
 fn read<S: DeserializeOwned>(evaluator: &str, value: Value) -> Result<S, EvaluateError> {

@@ -9,13 +9,21 @@ use crate::{
     CancelToken, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest,
     Scored, StreamEvent,
 };
-use elenchus_trace::{Budget, Completion, Message, Price, Problem, Trace, Usage};
+use elenchus_trace::{Budget, Completion, Message, Node, NodeId, Price, Problem, Trace, Usage};
 use futures::stream::BoxStream;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The role that stands in for every role that is not bound.
 pub const ACTOR: &str = "actor";
+
+/// Sees the nodes of a trace while a strategy writes it. Called in the order of the nodes, from the task that runs the
+/// strategy: it must not block.
+pub trait TraceObserver: Send + Sync + fmt::Debug {
+    /// A node was added.
+    fn node(&self, id: NodeId, node: &Node);
+}
 
 /// The way to every model call. Cheap to clone; clones share the budget.
 ///
@@ -52,6 +60,7 @@ struct Settings {
     voice: Voice,
     voices: Arc<BTreeMap<String, Voice>>,
     seed: u64,
+    observer: Option<Arc<dyn TraceObserver>>,
     /// How often a trace of the same strategy and problem was begun; keeps trace ids unique and repeatable.
     traces: Arc<Mutex<HashMap<u64, u32>>>,
 }
@@ -203,6 +212,11 @@ impl Context {
         &self.inner.cancel
     }
 
+    /// Who watches the traces grow, if anybody does.
+    pub fn observer(&self) -> Option<&Arc<dyn TraceObserver>> {
+        self.inner.settings.observer.as_ref()
+    }
+
     /// An empty trace. Its id is made of strategy, problem, seed and how often this pair was begun.
     pub fn new_trace(&self, strategy: &str, problem: &Problem) -> Trace {
         let label = format!("{strategy}\0{}\0{}\0{}", problem.task, problem.id, problem.question);
@@ -253,6 +267,7 @@ pub struct ContextBuilder {
     voice: Voice,
     seed: u64,
     cancel: CancelToken,
+    observer: Option<Arc<dyn TraceObserver>>,
 }
 
 impl ContextBuilder {
@@ -316,6 +331,12 @@ impl ContextBuilder {
         self
     }
 
+    /// Shows every node of a trace to an observer when it is written.
+    pub fn observer(mut self, observer: Arc<dyn TraceObserver>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// The context. Errors when `actor` is not bound, a price is negative or a template is broken.
     pub fn build(self) -> Result<Context, GenerateError> {
         let prompts = match self.prompts {
@@ -367,6 +388,7 @@ impl ContextBuilder {
             voice: self.voice,
             voices: Arc::new(self.voices),
             seed: self.seed,
+            observer: self.observer,
             traces: Arc::default(),
         };
         let models = Models { roles: Arc::new(roles), actor };

@@ -26,7 +26,7 @@ mod timeout;
 pub use budget::{BudgetLayer, Ledger, Permit};
 pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache};
 pub use cancel::CancelToken;
-pub use context::{ACTOR, Context, ContextBuilder};
+pub use context::{ACTOR, Context, ContextBuilder, TraceObserver};
 pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
 pub use latent::{InnerToken, LatentRead, LatentReading, LatentRequest, LatentValues, Segment, Stretch};
 pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};

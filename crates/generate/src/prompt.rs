@@ -221,11 +221,20 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/choose",
     "chat/contrast",
     "chat/count",
-    "chat/next_sentence",
     "chat/reflect",
     "chat/filler",
     "chat/final_answer",
     "chat/go_on",
+    "chat/next_sentence",
+    "chat/act",
+    "chat/next_step",
+    "chat/outlook",
+    "chat/review",
+    "chat/answer_objection",
+    "chat/recompute",
+    "chat/moderate",
+    "chat/round_table",
+    "chat/audit_objection",
     "compact/solve",
     "compact/direct",
     "compact/judge",
@@ -240,6 +249,8 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "compact/filler",
     "compact/final_answer",
     "compact/go_on",
+    "compact/act",
+    "compact/answer_objection",
 ];
 
 /// A set of templates. Cheap to clone.
@@ -486,10 +497,10 @@ mod tests {
     fn every_skill_has_a_template_in_both_voices() {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
         // Made of other skills in the compact voice.
-        names.push("contrast".to_string());
-        names.push("judge_property".to_string());
+        names.extend(["contrast", "act"].map(String::from));
         // Put into a running answer.
         names.extend(["reflect", "filler", "final_answer", "go_on"].map(String::from));
+        names.push("judge_property".to_string());
         names.sort();
         let skills = |voice| Prompts::embedded().unwrap().skills(voice);
         assert_eq!(skills(Voice::Compact), names);
@@ -499,13 +510,15 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 9] = [
+    const CHAT_ONLY: [&str; 11] = [
         "choose",
         "count",
         "critique_correct",
         "gold_feedback",
         "judgment",
         "next_sentence",
+        "next_step",
+        "outlook",
         "reconsider",
         "retry",
         "why_unsolved",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Problems whose samples are drawn and journalled together: large enough to fill the batch, small enough to lose
 /// little when the process dies.
-const PROBLEMS_PER_UNIT: usize = 128;
+const PROBLEMS_PER_UNIT: usize = 512;
 
 /// How to draw samples.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,6 +17,7 @@ recipes![
     "b-star",
     "confidence-vs-critique",
     "critic-bench",
+    "deceptive-judge",
     "feedback-friction",
     "fobar",
     "gsa",
@@ -29,6 +30,7 @@ recipes![
     "rpc",
     "self-agreement",
     "self-certainty",
+    "taxonomy-grid",
 ];
 
 /// All recipes, checked.
@@ -56,4 +58,18 @@ pub fn built_in_or_file(name: &str) -> Result<Recipe, RecipeError> {
         return parse(name, &text);
     }
     built_in(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sheet 41, J4: whoever adds a recipe says where it stands, in words that a machine reads.
+    #[test]
+    fn every_recipe_has_its_place_on_the_axes() {
+        for recipe in built_in_recipes().unwrap() {
+            let axes = recipe.axes();
+            assert!(axes.is_some(), "`{}` names no strategy and has no [triple.axes]", recipe.name);
+        }
+    }
 }

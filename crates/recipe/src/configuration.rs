@@ -1,7 +1,7 @@
 //! `elenchus.toml`: what holds for every command in a working folder: the endpoint and the prices.
 
-use crate::RecipeError;
 use crate::parse::read_toml;
+use crate::{RecipeError, ServiceSettings};
 use elenchus_trace::Price;
 use schemars::JsonSchema;
 use serde::de::Error;
@@ -22,6 +22,8 @@ pub struct Configuration {
     pub endpoint: EndpointDefaults,
     /// What tokens cost, by the name of the model.
     pub prices: BTreeMap<String, TokenPrice>,
+    /// What `elenchus serve` runs with.
+    pub serve: ServiceSettings,
 }
 
 /// The `[endpoint]` table.

@@ -54,6 +54,14 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     if let Some(part) = &recipe.strategy {
         elenchus_control::strategy(&part.name, part.settings.clone())
             .map_err(|error| split(&recipe.name, &error.to_string()))?;
+        if let (Some(written), Some(known)) = (recipe.triple.axes, recipe.axes())
+            && written != known
+        {
+            return refuse(
+                format!("[triple.axes] is not the place of the strategy `{}`", part.name),
+                "leave [triple.axes] out: the strategy says it".into(),
+            );
+        }
     }
     if let Some(rounds) = &recipe.rounds {
         rounds.check().map_err(|error| split(&recipe.name, &error.to_string()))?;
@@ -110,6 +118,20 @@ settings = { samples = 4 }
     fn a_good_recipe_is_read() {
         let recipe = parse("mine.toml", GOOD).unwrap();
         assert_eq!(recipe.strategy.unwrap().settings["samples"], 4);
+    }
+
+    #[test]
+    fn the_registered_words_of_the_taxonomy_are_those_of_the_strategy() {
+        let vote = "\n[triple.axes]\ngenerate = \"hand-written\"\nevaluate = \"self-assessment\"\n\
+                    control = \"ensemble\"\nline = \"reasoning-topologically\"\n\n[strategy]";
+        let recipe = parse("mine.toml", &GOOD.replace("\n[strategy]", vote)).unwrap();
+        assert_eq!(recipe.axes(), recipe.triple.axes);
+        assert_eq!(parse("mine.toml", GOOD).unwrap().axes(), recipe.axes());
+        let wrong = GOOD.replace("\n[strategy]", &vote.replace("self-assessment", "tool"));
+        let error = parse("mine.toml", &wrong).unwrap_err().to_string();
+        assert!(error.contains("[triple.axes]") && error.contains("hint:"), "{error}");
+        let unknown = GOOD.replace("\n[strategy]", &vote.replace("\"ensemble\"", "\"guess\""));
+        assert!(parse("mine.toml", &unknown).unwrap_err().to_string().contains("guess"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a recipe file says. Unknown fields are refused everywhere.
 
 use crate::Acceptance;
+use elenchus_control::{Triple as Axes, strategy};
 use elenchus_learn::rounds::RoundSettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub struct Triple {
     pub control: String,
     /// What learns; `none` at test time.
     pub learner: String,
+    /// The same in the registered words of the taxonomy. A recipe with a strategy may leave it out: the strategy says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub axes: Option<Axes>,
 }
 
 /// A strategy of the registry with its settings.
@@ -98,6 +102,17 @@ pub struct Recipe {
     /// What must hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceptance: Option<Acceptance>,
+}
+
+impl Recipe {
+    /// The place on the three axes in registered words: that of its strategy with its settings, else as written.
+    pub fn axes(&self) -> Option<Axes> {
+        let of_strategy = self
+            .strategy
+            .as_ref()
+            .and_then(|part| Some(strategy(&part.name, part.settings.clone()).ok()?.triple()));
+        of_strategy.or(self.triple.axes)
+    }
 }
 
 /// Settings of an experiment at its two sizes.

@@ -13,6 +13,7 @@ pub mod fs;
 pub mod journal;
 pub mod metrics;
 pub mod run;
+pub mod service;
 
 pub use cache::Cache;
 pub use checkpoints::{CheckpointInfo, Checkpoints};

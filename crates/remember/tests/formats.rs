@@ -2,7 +2,9 @@
 //!
 //! `ELENCHUS_UPDATE=1 cargo test -p elenchus-remember --test formats` writes the schema files anew.
 
-use elenchus_remember::data::{PreferenceRow, PromptCompletionRow, TrainingRow, UnpairedPreferenceRow};
+use elenchus_remember::data::{
+    PreferenceRow, PromptCompletionRow, TrainingRow, UnpairedPreferenceRow, VerdictRow,
+};
 use elenchus_trace::{JudgementRow, PairRow, SampleRow, Trace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -32,6 +34,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("samples", samples),
         ("pairs", pairs),
         ("judgements", judgements),
+        ("verdicts", schemars::schema_for!(VerdictRow).to_value()),
         ("trace", schemars::schema_for!(Trace).to_value()),
         ("prompt-completion", schemars::schema_for!(PromptCompletionRow).to_value()),
         ("preference", schemars::schema_for!(PreferenceRow).to_value()),
@@ -112,6 +115,7 @@ fn examples_of_the_page_are_read() {
     assert!(samples.iter().all(|row| !row.samples.is_empty()));
     check::<PairRow>(&page, "pairs");
     check::<JudgementRow>(&page, "judgements");
+    assert!(check::<VerdictRow>(&page, "verdicts").iter().any(|row| row.swapped));
     for line in examples(&page, "trace") {
         Trace::from_json(&line).unwrap();
     }

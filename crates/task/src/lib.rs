@@ -5,15 +5,23 @@
 pub mod arithmetic;
 pub mod choice;
 pub mod countdown;
+pub mod disputed;
+mod environment;
+pub mod evidence;
 pub mod facts;
 pub mod file;
 pub mod math;
 pub mod program;
+pub mod recompute;
 mod registry;
 pub mod rules;
 mod settings;
 mod skill;
+pub mod sql;
+pub mod world;
 
+pub use environment::{Ended, Environment, Observation};
+pub use recompute::Recheck;
 pub use registry::{TASKS, TaskEntry, task};
 pub use skill::{Critique, ReplyError, Skill, parse_critique, parse_judge};
 
@@ -123,15 +131,36 @@ pub trait Task: Send + Sync {
         verdict.first_wrong_step().is_none()
     }
 
+    /// What a tool finds in a response, finished or not, from its text and the problem alone: never from the reference
+    /// answer. By default a calculator computes every equation again and asks whether the answer is one of the results;
+    /// tasks whose problem says how to check an answer do that.
+    fn recheck(&self, problem: &Problem, response: &str) -> Result<Recheck, TaskError> {
+        Ok(recompute::recompute(response, self.extract(problem, response).as_deref()))
+    }
+
     /// A reference response in the notation of the embedded model, where the task can write one.
     fn reference(&self, problem: &Problem) -> Option<String> {
         let _ = problem;
         None
     }
 
+    /// The world of a problem at its beginning, for tasks that can be acted in.
+    fn environment(&self, problem: &Problem) -> Result<Option<Box<dyn Environment>>, TaskError> {
+        let _ = problem;
+        Ok(None)
+    }
+
     /// The steps of a response in order; one step when the task has no finer division.
     fn steps(&self, problem: &Problem, response: &str) -> Vec<Step> {
         let _ = problem;
         vec![Step { text: response.to_string(), start: 0, end: response.len() }]
+    }
+
+    /// The problem asked backwards in the task's own notation, one problem per number that can be hidden, with `candidate`
+    /// as the given answer (arXiv 2308.07758); empty where the candidate cannot be given. `None`: the task has no such
+    /// notation, and a caller may hide numbers in the text.
+    fn backward(&self, problem: &Problem, candidate: &str) -> Option<Vec<Problem>> {
+        let _ = (problem, candidate);
+        None
     }
 }

@@ -3,10 +3,14 @@
 use crate::arithmetic::{self, Arithmetic, ArithmeticSettings};
 use crate::choice::{self, Choice, ChoiceSettings};
 use crate::countdown::{self, Countdown, CountdownSettings};
+use crate::disputed::{self, Disputed, DisputedSettings};
+use crate::evidence::{self, Evidence, EvidenceSettings};
 use crate::facts::{self, Facts, FactsSettings};
 use crate::math::{self, MathSettings, MathTask};
 use crate::program::{self, ProgramSettings, ProgramTask};
 use crate::rules::{self, Rules, RulesSettings};
+use crate::sql::{self, Sql, SqlSettings};
+use crate::world::{self, World, WorldSettings};
 use crate::{Task, TaskError};
 use elenchus_trace::nearest;
 use serde_json::Value;
@@ -53,6 +57,18 @@ pub static TASKS: &[TaskEntry] = &[
         make: |settings| Ok(Box::new(Choice::open(&ChoiceSettings::from_value(settings)?)?)),
     },
     TaskEntry {
+        name: evidence::TASK,
+        summary: evidence::SUMMARY,
+        schema: schema::<EvidenceSettings>,
+        make: |settings| Ok(Box::new(Evidence::open(EvidenceSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: disputed::TASK,
+        summary: disputed::SUMMARY,
+        schema: schema::<DisputedSettings>,
+        make: |settings| Ok(Box::new(Disputed::open(&DisputedSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
         name: facts::TASK,
         summary: facts::SUMMARY,
         schema: schema::<FactsSettings>,
@@ -75,6 +91,18 @@ pub static TASKS: &[TaskEntry] = &[
         summary: rules::SUMMARY,
         schema: schema::<RulesSettings>,
         make: |settings| Ok(Box::new(Rules::new(RulesSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: sql::TASK,
+        summary: sql::SUMMARY,
+        schema: schema::<SqlSettings>,
+        make: |settings| Ok(Box::new(Sql::open(SqlSettings::from_value(settings)?)?)),
+    },
+    TaskEntry {
+        name: world::TASK,
+        summary: world::SUMMARY,
+        schema: schema::<WorldSettings>,
+        make: |settings| Ok(Box::new(World::new(WorldSettings::from_value(settings)?)?)),
     },
 ];
 
@@ -106,7 +134,7 @@ mod tests {
             );
             assert!(!entry.summary.is_empty());
         }
-        for name in ["arithmetic", "countdown", "facts", "rules"] {
+        for name in ["arithmetic", "countdown", "evidence", "facts", "rules", "sql", "world"] {
             let task = task(name, &Value::Null).unwrap();
             assert_eq!(task.name(), name);
             let problem = &task.problems(Split::Validation, 1, 0).unwrap()[0];

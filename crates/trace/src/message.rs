@@ -44,6 +44,19 @@ pub enum ContentPart {
     Other(Map<String, Value>),
 }
 
+impl ContentPart {
+    /// A part of text.
+    pub fn text(text: impl Into<String>) -> Self {
+        ContentPart::Text { kind: TextTag::Text, text: text.into() }
+    }
+
+    /// An image by address or `data:` URL; `detail` is the resolution at which the model should read it.
+    pub fn image(url: impl Into<String>, detail: &str) -> Self {
+        let extra = Map::from_iter([("detail".to_string(), Value::from(detail))]);
+        ContentPart::Image { kind: ImageTag::ImageUrl, image_url: ImageUrl { url: url.into(), extra } }
+    }
+}
+
 /// The literal `text`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TextTag {

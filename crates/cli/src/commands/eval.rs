@@ -12,8 +12,10 @@ use elenchus_generate::CancelToken;
 use elenchus_measure::{Bootstrap, Comparison, Dialogue, Interval, accuracy, compare, holm};
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
+use elenchus_task::disputed::{self, Disputed, DisputedSettings};
 use elenchus_task::math::MathTask;
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
+use elenchus_task::sql::{self, Sql, SqlSettings};
 use elenchus_task::{Split, Task};
 use elenchus_trace::{Answer, Problem, Usage};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,7 +33,8 @@ pub struct ProblemOptions {
     #[arg(long = "task-set", value_name = "NAME=VALUE")]
     pub task_settings: Vec<String>,
     /// Problems from a JSON Lines file instead of a generated task: GSM8K, MATH and kin; with `--task program` HumanEval
-    /// or MBPP, with `--task choice` lettered questions
+    /// or MBPP, with `--task choice` lettered questions, with `--task sql` Spider's, with `--task disputed` the items of an
+    /// audit
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The part of a generated task's problems; choose settings on `validation`, measure once on `test`
@@ -80,6 +83,16 @@ impl ProblemOptions {
             choice::TASK => {
                 let task = Choice::open(&ChoiceSettings::from_value(&settings)?).map_err(input)?;
                 let problems = first(&task.rows().problems);
+                Ok((Box::new(task), problems))
+            }
+            sql::TASK => {
+                let task = Sql::open(SqlSettings::from_value(&settings)?).map_err(input)?;
+                let problems = first(task.all());
+                Ok((Box::new(task), problems))
+            }
+            disputed::TASK => {
+                let task = Disputed::open(&DisputedSettings::from_value(&settings)?).map_err(input)?;
+                let problems = first(task.all());
                 Ok((Box::new(task), problems))
             }
             _ => {
@@ -204,7 +217,8 @@ struct Asked<'a> {
     run: Option<&'a Run>,
 }
 
-fn bar(length: usize, name: &str, quiet: bool) -> ProgressBar {
+/// A progress bar with a name in front.
+pub fn bar(length: usize, name: &str, quiet: bool) -> ProgressBar {
     if quiet {
         return ProgressBar::hidden();
     }

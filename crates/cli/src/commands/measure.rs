@@ -5,7 +5,11 @@ use crate::correction::Correction;
 use crate::failure::{Code, Failure};
 use crate::{files, output};
 use clap::Args;
-use elenchus_measure::{BINS, Dialogue, Judgement, Judgements, Report, Tone, calibration_sections};
+use elenchus_measure::{
+    BINS, Bootstrap, Dialogue, Interval, Judgement, Judgements, PairVerdict, Report, Tone,
+    calibration_sections, pair_report,
+};
+use elenchus_remember::data::VerdictRow;
 use elenchus_trace::{JudgementRow, SampleRow};
 use serde_json::json;
 use std::path::PathBuf;
@@ -16,8 +20,11 @@ use std::path::PathBuf;
     after_help = "FILE is judgements.jsonl: {id, confidence, correct} per line. With --changes it is samples.jsonl, and
 the last sample of each question is compared with the first: both must say whether they are `correct`.
 
+With --judge it is verdicts.jsonl: {id, first, lengths, reference} per line, a judge's comparisons of two responses.
+
 Examples:
   elenchus measure judgements.jsonl
+  elenchus measure verdicts.jsonl --judge
   elenchus measure samples.jsonl --changes
   elenchus measure judgements.jsonl --html calibration.html"
 )]
@@ -27,6 +34,9 @@ pub struct Measure {
     /// Count what went from right to wrong and from wrong to right between the first and the last sample
     #[arg(long, conflicts_with_all = ["bins", "html"])]
     changes: bool,
+    /// Bias of a judge that compared responses: for a place, for length; agreement (kappa) and calibration
+    #[arg(long, conflicts_with_all = ["changes", "bins", "html"])]
+    judge: bool,
     /// Bins of the calibration error
     #[arg(long, default_value_t = BINS)]
     bins: usize,
@@ -42,6 +52,9 @@ pub struct Measure {
 pub fn run(command: &Measure, global: &Global) -> Result<(), Failure> {
     if command.changes {
         return changes(command, global);
+    }
+    if command.judge {
+        return judge(command, global);
     }
     let rows: Vec<JudgementRow> = files::read(&command.file, command.skip_bad_lines)?;
     let judgements =
@@ -75,6 +88,46 @@ pub fn run(command: &Measure, global: &Global) -> Result<(), Failure> {
         output::line(&format!("{name:<18} {value}"))?;
     }
     Ok(())
+}
+
+fn judge(command: &Measure, global: &Global) -> Result<(), Failure> {
+    let rows: Vec<VerdictRow> = files::read(&command.file, command.skip_bad_lines)?;
+    let abstained = rows.iter().filter(|row| row.first.is_none()).count();
+    let verdicts: Vec<PairVerdict> = rows
+        .into_iter()
+        .filter_map(|row| {
+            let VerdictRow { id, swapped, first, lengths, reference, .. } = row;
+            Some(PairVerdict { pair: id, swapped, first: first?, lengths, reference })
+        })
+        .collect();
+    let found = pair_report(&verdicts, abstained, &Bootstrap::default().seed(global.seed))?;
+    if global.json {
+        return output::json(&found);
+    }
+    let optional = |found: &Option<Interval>| found.as_ref().map_or("not told".into(), output::percent);
+    let points = |i: &Interval| {
+        format!("{:+.1} points [{:+.1}, {:+.1}]", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high)
+    };
+    for (name, value) in [
+        ("comparisons", found.n.to_string()),
+        ("abstained", found.abstained.to_string()),
+        ("prefers the first", output::percent(&found.first)),
+        ("reference, the first", optional(&found.reference_first)),
+        ("both orders asked", found.both_orders.to_string()),
+        ("same winner in both", optional(&found.consistent)),
+        ("prefers the longer", optional(&found.longer)),
+        ("reference, the longer", optional(&found.reference_longer)),
+        ("length bias", found.length_bias.as_ref().map_or("not told".into(), points)),
+        ("agreement", optional(&found.agreement)),
+        ("Cohen's kappa", super::audit::kappa(&found.kappa)),
+        (
+            "ECE, equal mass",
+            found.calibration.as_ref().map_or("not told".into(), |c| format!("{:.4}", c.ece.equal_mass)),
+        ),
+    ] {
+        output::line(&format!("{name:<22} {value}"))?;
+    }
+    found.remarks.iter().try_for_each(|remark| output::line(&format!("the judge {remark}")))
 }
 
 fn changes(command: &Measure, global: &Global) -> Result<(), Failure> {

@@ -1,10 +1,13 @@
 //! One file per command.
 
 pub mod ask;
+pub mod audit;
 pub mod estimate;
 pub mod eval;
+pub mod grid;
 pub mod import;
 pub mod improve;
+pub mod keys;
 pub mod lab;
 pub mod lists;
 pub mod measure;
@@ -12,6 +15,7 @@ pub mod pretrain;
 pub mod reproduce;
 pub mod resume;
 pub mod select;
+pub mod serve;
 pub mod train;
 pub mod verify;
 
@@ -26,6 +30,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Ask(command) => ask::run(command, global),
         Command::Eval(command) => eval::run(command, global),
         Command::Compare(command) => eval::run_compare(command, global),
+        Command::Grid(command) => grid::run(command, global),
+        Command::Audit(command) => audit::run(command, global),
         Command::Estimate(command) => estimate::run(command, global),
         Command::Import(command) => import::run(command, global),
         Command::Select(command) => select::run(command, global),
@@ -34,6 +40,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pretrain(command) => pretrain::run(command, global),
         Command::Train(command) => train::run(command, global),
         Command::Reproduce(command) => reproduce::run(command, global),
+        Command::Serve(command) => serve::run(command, global),
+        Command::Keys(command) => keys::run(command, global),
         Command::Lab(command) => lab::run(command, global),
         Command::Resume(command) => resume::run(command, global),
         Command::Report(command) => lists::report(command, global),

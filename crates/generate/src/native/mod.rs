@@ -317,19 +317,23 @@ impl LanguageModel for NativeModel {
         Ok(scored.collect())
     }
 
-    /// The mean of the last hidden states of each text, which is read alone; zeros for an empty one.
-    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
-        let name = &self.inner.translator.name;
-        let model = self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
-        embed::mean_states(&self.inner.translator, &model, texts)
-    }
-
     async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
         let (inner, request) = (Arc::clone(&self.inner), request.clone());
         let look = move || {
             let name = &inner.translator.name;
             let model = inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
             latent::read(&inner.translator, &model, &request)
+        };
+        latent::aside(&self.inner.translator.name, look).await?
+    }
+
+    /// The mean of the last hidden states of each text, which is read alone; zeros for an empty one.
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let (inner, texts) = (Arc::clone(&self.inner), texts.to_vec());
+        let look = move || {
+            let name = &inner.translator.name;
+            let model = inner.weights.lock().unwrap_or_else(PoisonError::into_inner).model(name)?;
+            embed::mean_states(&inner.translator, &model, &texts)
         };
         latent::aside(&self.inner.translator.name, look).await?
     }

@@ -7,22 +7,28 @@
 
 mod build;
 pub(crate) mod chains;
+mod evidence;
 mod facts;
 mod identity;
+pub mod judged_agent;
 pub mod knows;
 pub(crate) mod own_judge;
 pub(crate) mod reflection;
 pub(crate) mod rules;
+mod taught;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
 pub use chains::Chains;
+pub use evidence::EvidenceReader;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
+pub use judged_agent::JudgedAgent;
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
 pub use reflection::Reflection;
 pub use rules::Rules;
+pub use taught::Taught;
 
 use crate::RecipeError;
 use elenchus_learn::pretrain::ModelShape;
@@ -121,10 +127,15 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
         Box::new(Facts::first_view()),
         Box::new(Facts::second_view()),
         Box::new(Reflection::default()),
+        Box::new(Chains::honest()),
+        Box::new(Chains::biased()),
+        Box::new(EvidenceReader::default()),
+        Box::new(Rules::large()),
+        Box::new(Rules::small()),
     ];
-    all.extend([Rules::large(), Rules::small()].map(|model| Box::new(model) as Box<dyn LabModel>));
-    all.extend([Chains::honest(), Chains::biased()].map(|model| Box::new(model) as Box<dyn LabModel>));
+    all.extend(Taught::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
+    all.extend(JudgedAgent::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }
 

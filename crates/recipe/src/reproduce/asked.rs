@@ -27,11 +27,16 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// The model of this name, spoken to in the compact voice, without bounds: what is spent is reported.
     pub(super) fn new(input: &Reproduce<'a>, model: &str) -> Result<Self, RecipeError> {
+        Asked::with_seed(input, model, input.seed)
+    }
+
+    /// The same with another seed of everything that is drawn.
+    pub(super) fn with_seed(input: &Reproduce<'a>, model: &str, seed: u64) -> Result<Self, RecipeError> {
         let model = NativeModel::load(models::folder(model)?, NativeOptions::default())?;
         let context = Context::builder()
             .role(ACTOR, std::sync::Arc::new(model))
             .voice(Voice::Compact)
-            .seed(input.seed)
+            .seed(seed)
             .build()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| input.refuse(&format!("no runtime: {error}")))?;
@@ -69,23 +74,23 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// Does something for every problem, many at once; its results are kept in the order of the problems.
-    pub(super) fn each<'s, T: Serialize + DeserializeOwned, F>(
+    /// Does something for every item, many at once; its results are kept in the order of the items.
+    pub(super) fn each<'s, I, T: Serialize + DeserializeOwned, F>(
         &'s self,
         label: &str,
-        problems: &'s [Problem],
-        work: impl Fn(&'s Context, &'s Problem) -> F,
+        items: &'s [I],
+        work: impl Fn(&'s Context, &'s I) -> F,
     ) -> Result<Vec<T>, RecipeError>
     where
         F: Future<Output = Result<T, RecipeError>>,
     {
-        self.session.observer.phase(0, label, problems.len());
-        let mut all = Vec::with_capacity(problems.len());
-        for (unit, chunk) in problems.chunks(PROBLEMS_PER_UNIT).enumerate() {
+        self.session.observer.phase(0, label, items.len());
+        let mut all = Vec::with_capacity(items.len());
+        for (unit, chunk) in items.chunks(PROBLEMS_PER_UNIT).enumerate() {
             let (taken, replayed) = self.once(&format!("{label}/{unit}"), || {
                 self.runtime.block_on(async {
-                    let mut running = stream::iter(chunk.iter().map(|problem| work(&self.context, problem)))
-                        .buffered(AT_ONCE);
+                    let mut running =
+                        stream::iter(chunk.iter().map(|item| work(&self.context, item))).buffered(AT_ONCE);
                     let mut taken = Vec::with_capacity(chunk.len());
                     while let Some(found) = running.next().await {
                         taken.push(found?);
@@ -95,39 +100,6 @@ impl<'a> Asked<'a> {
             })?;
             self.session.observer.advance(chunk.len(), 0, replayed);
             all.extend(taken);
-        }
-        Ok(all)
-    }
-
-    /// What `ask` finds out about each item.
-    pub(super) fn each<I, T, F>(
-        &self,
-        label: &str,
-        items: &[I],
-        ask: impl Fn(Context, I) -> F,
-    ) -> Result<Vec<T>, RecipeError>
-    where
-        I: Clone,
-        T: Serialize + DeserializeOwned,
-        F: Future<Output = Result<T, RecipeError>>,
-    {
-        self.session.observer.phase(0, label, items.len());
-        let mut all = Vec::with_capacity(items.len());
-        for (unit, chunk) in items.chunks(PROBLEMS_PER_UNIT).enumerate() {
-            let (found, replayed) = self.once(&format!("{label}/{unit}"), || {
-                self.runtime.block_on(async {
-                    let mut running =
-                        stream::iter(chunk.iter().map(|item| ask(self.context.clone(), item.clone())))
-                            .buffered(AT_ONCE);
-                    let mut found = Vec::with_capacity(chunk.len());
-                    while let Some(one) = running.next().await {
-                        found.push(one?);
-                    }
-                    Ok::<Vec<T>, RecipeError>(found)
-                })
-            })?;
-            self.session.observer.advance(chunk.len(), 0, replayed);
-            all.extend(found);
         }
         Ok(all)
     }

@@ -145,7 +145,7 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
                 first.iter().filter_map(|&s| pool.samples[s].answer.as_deref()).collect();
             if answers.len() > 1 {
                 let asked: Vec<Vec<Backward>> =
-                    answers.iter().map(|answer| backward_questions(problem, answer)).collect();
+                    answers.iter().map(|answer| backward_questions(task, problem, answer)).collect();
                 for mask in usable_masks(&asked, &answers, usize::MAX) {
                     for (candidate, backward) in asked.iter().enumerate() {
                         let problem = &backward[mask].problem;

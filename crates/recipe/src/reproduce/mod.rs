@@ -4,6 +4,7 @@ mod asked;
 mod b_star;
 mod confidence_vs_critique;
 mod critic_bench;
+mod deceptive_judge;
 mod feedback_friction;
 mod fobar;
 mod gsa;
@@ -17,6 +18,7 @@ mod rain;
 mod real_critic;
 mod rpc;
 mod self_certainty;
+mod taxonomy_grid;
 
 use crate::lab::{Built, Lab, checkpoint};
 use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};
@@ -103,6 +105,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "b-star" => b_star::run(input)?,
         "confidence-vs-critique" => confidence_vs_critique::run(input)?,
         "critic-bench" => critic_bench::run(input)?,
+        "deceptive-judge" => deceptive_judge::run(input)?,
         "feedback-friction" => feedback_friction::run(input)?,
         "real-critic" => real_critic::run(input)?,
         "fobar" => fobar::run(input)?,
@@ -114,6 +117,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "rain" => rain::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
+        "taxonomy-grid" => taxonomy_grid::run(input)?,
         _ => return Err(input.refuse("has no experiment")),
     };
     if let Some(table) = checkpoints_used(&input.lab.used()) {

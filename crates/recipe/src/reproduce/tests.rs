@@ -77,3 +77,11 @@ fn iad_from_end_to_end() {
     });
     answers_every_claim("iad", settings);
 }
+
+#[test]
+fn the_taxonomy_grid_from_end_to_end() {
+    let settings = json!({
+        "tasks": ["arithmetic", "countdown"], "questions": 8, "pilot": 2, "seeds": 2, "times": 3.0, "temperature": 0.8,
+    });
+    answers_every_claim("taxonomy-grid", settings);
+}

@@ -20,6 +20,7 @@ mod preference;
 mod prompt_completion;
 mod turns;
 mod unpaired_preference;
+mod verdict;
 
 pub use from_traces::{Keep, TraceRows};
 pub use jsonl::{BadLine, JsonlOptions, JsonlReader, JsonlRows, JsonlWriter, read_jsonl, write_jsonl};
@@ -28,6 +29,7 @@ pub use preference::PreferenceRow;
 pub use prompt_completion::PromptCompletionRow;
 pub use turns::{Form, Turns};
 pub use unpaired_preference::UnpairedPreferenceRow;
+pub use verdict::VerdictRow;
 
 use crate::error::{RememberError, Result};
 use crate::fs;

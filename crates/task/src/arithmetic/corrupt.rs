@@ -187,7 +187,7 @@ fn propagate(gold: &[PlannedStep], at: usize, value: i64, largest: i64) -> Optio
 }
 
 /// A slip in a result: off by a little, a lost or extra carry, two digits exchanged, one digit wrong.
-fn wrong_result(value: i64, random: &mut ChaCha8Rng) -> i64 {
+pub(super) fn wrong_result(value: i64, random: &mut ChaCha8Rng) -> i64 {
     let sign = if random.random_bool(0.5) { 1 } else { -1 };
     match random.random_range(0..10) {
         0..4 => value + sign * random.random_range(1..=2),

@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod corrupt;
+pub mod dispute;
 pub mod forms;
 pub mod generate;
 pub mod parse;
@@ -159,6 +160,10 @@ impl Task for Arithmetic {
     fn steps(&self, _problem: &Problem, response: &str) -> Vec<Step> {
         let voice = parse::Voice::of(response);
         parse::equations(response, voice).into_iter().map(|equation| equation.step).collect()
+    }
+
+    fn backward(&self, problem: &Problem, candidate: &str) -> Option<Vec<Problem>> {
+        Some(skills::backward_problems(problem, candidate).unwrap_or_default())
     }
 }
 

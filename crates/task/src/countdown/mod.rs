@@ -9,7 +9,7 @@ pub use habits::{HabitCounts, Habits, SearchTrace, count_habits, search_trace};
 pub use solver::{solutions, solve};
 
 use crate::arithmetic::chain::Operator;
-use crate::{Split, Task, TaskError};
+use crate::{Recheck, Split, Task, TaskError};
 use elenchus_trace::{Outcome, Problem, Step, StepVerdict, Verdict};
 use habits::Event;
 use rand::{RngExt, SeedableRng};
@@ -403,6 +403,17 @@ impl Task for Countdown {
         };
         let steps = judge_steps(&numbers, target, self.steps(problem, response), response);
         Ok(Verdict { outcome, answer, steps, reason })
+    }
+
+    /// Numbers and target stand in the problem, so that the exact check is a tool here and no oracle.
+    fn recheck(&self, problem: &Problem, response: &str) -> Result<Recheck, TaskError> {
+        let verdict = self.verify(problem, response)?;
+        let answer = verdict.answer.is_some().then(|| verdict.outcome == Outcome::Correct);
+        Ok(Recheck {
+            steps: verdict.steps,
+            answer,
+            reason: verdict.reason.filter(|_| verdict.answer.is_some()),
+        })
     }
 
     fn reference(&self, problem: &Problem) -> Option<String> {

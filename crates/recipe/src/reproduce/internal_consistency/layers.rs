@@ -125,7 +125,7 @@ pub(super) fn run(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Reci
         let layers = built.load()?.model.config().layers;
         let asked = Asked::new(bench.input, &built.folder.display().to_string())?;
         all.push(asked.each(&format!("{label} layers"), &problems, |context, problem| {
-            read(context, Arc::clone(&task), problem, layers)
+            read(context.clone(), Arc::clone(&task), problem.clone(), layers)
         })?);
     }
     let layers = all.iter().flatten().map(|read| read.heads.len()).min().unwrap_or(0);

@@ -5,6 +5,7 @@
 //! `--method best-of-n` the longer one. A tie has no reference and no labels.
 
 use super::{Format, Imported, Importer, Rows, Source, refused};
+use crate::data::VerdictRow;
 use crate::error::Result;
 use elenchus_trace::{Sample, SampleRow};
 use serde::Deserialize;
@@ -18,6 +19,17 @@ pub(super) const SAMPLES: Importer = Importer {
     fields: &[],
     companion: None,
     run: samples,
+};
+
+/// People are the judge here: what they prefer, by place and by length, is what a judge's own bias is held against.
+pub(super) const VERDICTS: Importer = Importer {
+    name: "autoj-verdicts",
+    reads: "Auto-J pairs with human preference",
+    writes: Format::Verdicts,
+    summary: "people as the judge: 1 where they prefer the first response, 0 the second, 0.5 a tie",
+    fields: &[],
+    companion: None,
+    run: verdicts,
 };
 
 #[derive(Deserialize)]
@@ -58,4 +70,25 @@ fn samples(source: &Source<'_>) -> Result<Imported> {
         imported.notes.push(format!("{ties} ties have no reference"));
     }
     Ok(imported)
+}
+
+fn verdicts(source: &Source<'_>) -> Result<Imported> {
+    let made = source.each(|line, row: Row| {
+        let first = match row.label {
+            0 => 1.0,
+            1 => 0.0,
+            2 => 0.5,
+            other => return refused("label", format!("{other} is not 0 (first), 1 (second) or 2 (tie)")),
+        };
+        let characters = |text: &str| text.chars().count() as f64;
+        Ok(VerdictRow {
+            id: line.to_string(),
+            swapped: false,
+            first: Some(first),
+            lengths: Some([characters(&row.response_1), characters(&row.response_2)]),
+            reference: None,
+            extra: Map::from_iter([("scenario".to_owned(), json!(row.scenario))]),
+        })
+    })?;
+    Ok(made.imported(Rows::Verdicts))
 }

@@ -20,7 +20,7 @@ mod realmistake;
 mod verify_cot;
 
 use super::jsonl::{BadLine, JsonlOptions, JsonlReader, MOST_DETAILS};
-use super::write_rows;
+use super::{VerdictRow, write_rows};
 use crate::error::{RememberError, Result};
 use elenchus_trace::{JudgementRow, PairRow, SampleRow, nearest};
 use serde::de::DeserializeOwned;
@@ -37,6 +37,8 @@ pub enum Format {
     Judgements,
     /// `pairs.jsonl`, for `verify`.
     Pairs,
+    /// `verdicts.jsonl`, for `measure --judge`.
+    Verdicts,
 }
 
 impl Format {
@@ -46,6 +48,7 @@ impl Format {
             Format::Samples => "samples.jsonl",
             Format::Judgements => "judgements.jsonl",
             Format::Pairs => "pairs.jsonl",
+            Format::Verdicts => "verdicts.jsonl",
         }
     }
 }
@@ -78,7 +81,9 @@ pub const IMPORTERS: &[Importer] = &[
     codet::SAMPLES,
     realmistake::SAMPLES,
     alpaca_eval::SAMPLES,
+    alpaca_eval::VERDICTS,
     autoj::SAMPLES,
+    autoj::VERDICTS,
     processbench::JUDGEMENTS,
     mr_gsm8k::STEPS,
     mr_gsm8k::REASONS,
@@ -125,6 +130,8 @@ pub enum Rows {
     Judgements(Vec<JudgementRow>),
     /// For `verify`.
     Pairs(Vec<PairRow>),
+    /// For `measure --judge`.
+    Verdicts(Vec<VerdictRow>),
 }
 
 impl Rows {
@@ -134,6 +141,7 @@ impl Rows {
             Rows::Samples(rows) => rows.len(),
             Rows::Judgements(rows) => rows.len(),
             Rows::Pairs(rows) => rows.len(),
+            Rows::Verdicts(rows) => rows.len(),
         }
     }
 
@@ -151,6 +159,7 @@ impl Rows {
             Rows::Samples(rows) => write_rows(path, rows),
             Rows::Judgements(rows) => write_rows(path, rows),
             Rows::Pairs(rows) => write_rows(path, rows),
+            Rows::Verdicts(rows) => write_rows(path, rows),
         }
     }
 
@@ -180,6 +189,7 @@ impl Rows {
             Rows::Samples(rows) => lines(rows, &mut take),
             Rows::Judgements(rows) => lines(rows, &mut take),
             Rows::Pairs(rows) => lines(rows, &mut take),
+            Rows::Verdicts(rows) => lines(rows, &mut take),
         }
     }
 }

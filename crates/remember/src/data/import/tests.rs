@@ -183,6 +183,31 @@ fn only_the_constant_system_is_known_to_be_wrong() {
 }
 
 #[test]
+fn the_place_of_a_response_follows_from_the_letters() {
+    let row = |preference: f64, m: f64, other: f64| {
+        json!({"instruction": "Sing", "dataset": "d", "baseline": "b", "judged": {"phi": {"preference": preference,
+            "len_model": 7, "len_baseline": 9, "judge_top_logprobs": {"m": m.ln(), "M": other.ln(), "The": -9.0}}}})
+    };
+    // P(m) = 0.8: a preference of 0.8 says that `m` is the system, one of 0.2 that it is the baseline; 0.5 says nothing.
+    let found =
+        imported("alpaca-eval-verdicts", &[row(1.8, 0.8, 0.2), row(1.2, 0.8, 0.2), row(1.5, 0.5, 0.5)]);
+    let Rows::Verdicts(rows) = &found.rows else { panic!("verdicts") };
+    let told: Vec<_> = rows.iter().map(|r| (r.id.as_str(), r.lengths, r.reference)).collect();
+    assert_eq!(told, [("1/phi", Some([7.0, 9.0]), None), ("2/phi", Some([9.0, 7.0]), None)]);
+    assert!(rows.iter().all(|row| (row.first.unwrap() - 0.8).abs() < 1e-9), "the first is `m` in both");
+    assert_eq!((&rows[0].extra["model_first"], &rows[1].extra["model_first"]), (&json!(true), &json!(false)));
+    assert_eq!(found.notes, ["1 comparisons do not tell which response the judge saw first"]);
+    // A preference that is neither is not forced into one.
+    assert!(message("alpaca-eval-verdicts", &[row(2.5, 0.8, 0.2)]).contains("`judged.phi.preference`: 2.5"));
+    let people = |label: u8| json!({"scenario": "s", "label": label, "prompt": "p", "response_1": "ab", "response_2": "äöü"});
+    let found = imported("autoj-verdicts", &[people(0), people(1), people(2)]);
+    let Rows::Verdicts(rows) = &found.rows else { panic!("verdicts") };
+    let told: Vec<_> = rows.iter().map(|r| (r.first, r.lengths)).collect();
+    let lengths = Some([2.0, 3.0]);
+    assert_eq!(told, [(Some(1.0), lengths), (Some(0.0), lengths), (Some(0.5), lengths)]);
+}
+
+#[test]
 fn ties_of_people_have_no_reference() {
     let row = |label: u8| json!({"scenario": "s", "label": label, "prompt": "p", "response_1": "ab", "response_2": "äöü"});
     let found = imported("autoj-pairs", &[row(1), row(2)]);
@@ -383,7 +408,9 @@ fn real_files_are_imported_whole() {
         ),
         ("realmistake", "rec_realmistake_votes/self_consistency5.jsonl.gz", None, 174),
         ("alpaca-eval", "rec_alpaca_eval_judge/weighted_gpt4_turbo.jsonl.gz", None, 402),
+        ("alpaca-eval-verdicts", "rec_alpaca_eval_judge/weighted_gpt4_turbo.jsonl.gz", None, 6797),
         ("autoj-pairs", "rec_autoj_pairwise_human/pairs.jsonl.gz", None, 642),
+        ("autoj-verdicts", "rec_autoj_pairwise_human/pairs.jsonl.gz", None, 642),
         ("processbench", "processbench/gsm8k.jsonl", None, 185),
         ("processbench", "processbench/olympiadbench.jsonl.gz", None, 487),
         ("mr-gsm8k-steps", "rec_mr_gsm8k_critics/gpt3_5.jsonl", None, 72),
@@ -412,6 +439,7 @@ fn real_files_are_imported_whole() {
             Rows::Samples(_) => Rows::Samples(crate::data::read_jsonl(&out, &options).unwrap().rows),
             Rows::Judgements(_) => Rows::Judgements(crate::data::read_jsonl(&out, &options).unwrap().rows),
             Rows::Pairs(_) => Rows::Pairs(crate::data::read_jsonl(&out, &options).unwrap().rows),
+            Rows::Verdicts(_) => Rows::Verdicts(crate::data::read_jsonl(&out, &options).unwrap().rows),
         };
         assert_eq!(again.len(), rows, "{name} {file}: our reader takes every row");
         read += 1;

@@ -1,0 +1,179 @@
+//! `elenchus serve`
+
+use crate::arguments::Global;
+use crate::failure::{Code, Failure};
+use clap::Args;
+use elenchus_recipe::{Configuration, LogLevel, ServiceSettings, UpstreamSettings};
+use elenchus_remember::service::{ServiceStore, SqliteStore};
+use elenchus_serve::{Gateway, Handle, Options, Reloaded};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Serve the OpenAI API and a web page: any client gets a recipe's answers, and can say what it thinks of them
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  elenchus serve                                        the embedded model, on http://127.0.0.1:8080
+  elenchus serve --upstream http://localhost:11434/v1   in front of any compatible server
+  curl http://127.0.0.1:8080/v1/chat/completions -d \\
+      '{\"model\": \"elenchus/self-consistency@5/embedded\", \"messages\": [{\"role\": \"user\", \"content\": \"g=50;e=g-1;e?\"}]}'")]
+pub struct Serve {
+    /// Port; 0 takes a free one [default: the configuration's, else 8080]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Address to listen on; beyond loopback, keys are needed [default: the configuration's, else 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Base URL of a server to stand in front of; several divide the requests [default: the configuration's]
+    #[arg(long = "upstream", value_name = "URL")]
+    upstreams: Vec<String>,
+    /// Environment variable that holds the key of `--upstream` [default: the caller's key is passed on]
+    #[arg(long, value_name = "NAME", requires = "upstreams")]
+    api_key_variable: Option<String>,
+    /// The model of requests that name none [default: the configuration's]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Do not serve the embedded model
+    #[arg(long)]
+    no_embedded: bool,
+    /// File of traces, feedback and keys [default: the configuration's, else gateway.sqlite in the data folder]
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Log lines on standard error: `off`, `problems` or `requests` [default: the configuration's, else `problems`]
+    #[arg(long, value_parser = ["off", "problems", "requests"])]
+    log: Option<String>,
+    /// File with settings and prices, read again on SIGHUP [default: elenchus.toml in this folder, where there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    /// What the configuration says, and what the command line changes.
+    fn read(&self) -> Result<Reloaded, Failure> {
+        let configuration = Configuration::read(self.config.as_deref())?;
+        let mut settings: ServiceSettings = configuration.serve.clone();
+        if let Some(port) = self.port {
+            settings.port = port;
+        }
+        if let Some(host) = &self.host {
+            settings.host.clone_from(host);
+        }
+        if !self.upstreams.is_empty() {
+            let upstream = |url: &String| UpstreamSettings {
+                api_key_variable: self.api_key_variable.clone(),
+                ..UpstreamSettings::new(url)
+            };
+            settings.upstreams = self.upstreams.iter().map(upstream).collect();
+        } else if let (true, Some(url)) = (settings.upstreams.is_empty(), &configuration.endpoint.base_url) {
+            // The endpoint of the folder is what every other command asks.
+            let endpoint = &configuration.endpoint;
+            let variable = endpoint.api_key_variable.clone().unwrap_or_else(|| "OPENAI_API_KEY".into());
+            settings.upstreams =
+                vec![UpstreamSettings { api_key_variable: Some(variable), ..UpstreamSettings::new(url) }];
+            settings.model = settings.model.or_else(|| endpoint.model.clone());
+        }
+        if let Some(model) = &self.model {
+            settings.model = Some(model.clone());
+        }
+        settings.embedded &= !self.no_embedded;
+        if let Some(store) = &self.store {
+            settings.store = Some(store.clone());
+        }
+        settings.log = match self.log.as_deref() {
+            Some("off") => LogLevel::Off,
+            Some("requests") => LogLevel::Requests,
+            Some(_) => LogLevel::Problems,
+            None => settings.log,
+        };
+        if !settings.embedded && settings.upstreams.is_empty() {
+            return Err(Failure::new(
+                Code::Usage,
+                "there is no model to serve",
+                "give `--upstream URL`, or leave `--no-embedded` out",
+            ));
+        }
+        let prices: HashMap<_, _> = configuration
+            .prices
+            .keys()
+            .filter_map(|name| Some((name.clone(), configuration.price(name)?)))
+            .collect();
+        Ok((settings, prices))
+    }
+}
+
+/// Runs the command.
+pub fn run(command: &Serve, global: &Global) -> Result<(), Failure> {
+    let (settings, prices) = command.read()?;
+    let store_file = settings.store_file();
+    let store: Arc<dyn ServiceStore> = Arc::new(SqliteStore::open(&store_file)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let models = describe(&settings);
+        let gateway = Gateway::bind(Options { settings, prices, store }).await?;
+        let address = gateway.address();
+        if global.json {
+            let started = serde_json::json!({"url": format!("http://{address}"), "store": store_file});
+            crate::output::line(&started.to_string())?;
+        } else {
+            crate::output::line(&format!("http://{address}"))?;
+        }
+        if !global.quiet {
+            anstream::eprintln!("page http://{address}/  API http://{address}/v1  {models}");
+            anstream::eprintln!("traces and feedback in {}; Ctrl-C stops", store_file.display());
+        }
+        reload_on_hangup(command.clone(), gateway.handle());
+        gateway.run(stop()).await;
+        if !global.quiet {
+            anstream::eprintln!("stopped; everything is stored");
+        }
+        Ok(())
+    })
+}
+
+fn describe(settings: &ServiceSettings) -> String {
+    let mut parts: Vec<String> =
+        settings.upstreams.iter().map(|upstream| format!("upstream {}", upstream.base_url)).collect();
+    if settings.embedded {
+        parts.push("the embedded model".into());
+    }
+    parts.join(", ")
+}
+
+/// Ready on Ctrl-C, and on SIGTERM where there is such a thing.
+async fn stop() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without a handler the system's own ends the process.
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                () = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    interrupt.await;
+}
+
+/// Reads the configuration again on SIGHUP. One that cannot be read changes nothing.
+fn reload_on_hangup(command: Serve, handle: Handle) {
+    #[cfg(unix)]
+    tokio::spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+        while hangups.recv().await.is_some() {
+            let outcome = command.read().and_then(|read| handle.reload(read).map_err(Failure::from));
+            if let Err(failure) = outcome {
+                anstream::eprintln!("not reloaded: {failure}");
+            }
+        }
+    });
+    #[cfg(not(unix))]
+    drop((command, handle));
+}

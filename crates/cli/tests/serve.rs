@@ -1,0 +1,149 @@
+//! `elenchus serve` and `elenchus keys` as processes: start, ask, kill, start again.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use support::{Server, code, command, run, scratch, stderr};
+
+/// A running gateway.
+struct Gateway {
+    child: Child,
+    place: String,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Gateway {
+    fn start(folder: &Path, arguments: &[&str]) -> Gateway {
+        let all = [&["serve", "--port", "0", "--store", "store.sqlite"], arguments].concat();
+        let mut child =
+            command(folder, &all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let place = line.trim().trim_start_matches("http://").to_string();
+        assert!(!place.is_empty(), "the first line is the address");
+        Gateway { child, place }
+    }
+
+    /// Status and body of an answer.
+    fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = TcpStream::connect(&self.place).expect("it listens");
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.place,
+            body.len()
+        )
+        .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, serde_json::from_str(body).unwrap_or(Value::String(body.into())))
+    }
+}
+
+fn question(model: &str, text: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": text}]})
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let folder = scratch();
+    let mut gateway = Gateway::start(folder.path(), &[]);
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let (status, answer) =
+            gateway.send("POST", "/v1/chat/completions", &question("embedded", "g=50;e=g-1;d=e+81;d?"));
+        assert_eq!(status, 200, "{answer}");
+        let id = answer["elenchus"]["trace_id"].as_str().expect("a trace").to_string();
+        let said = json!({"trace_id": id, "reaction": "up"});
+        assert_eq!(gateway.send("POST", "/v1/feedback", &said).0, 200);
+        ids.push(id);
+    }
+    // No time to write anything more.
+    gateway.child.kill().expect("it runs");
+    gateway.child.wait().expect("it ends");
+    let again = Gateway::start(folder.path(), &[]);
+    for id in ids {
+        let (status, trace) = again.send("GET", &format!("/v1/traces/{id}"), &Value::Null);
+        assert_eq!((status, &trace["feedback"][0]["reaction"]), (200, &json!("up")));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_it_and_another_reads_the_configuration_again() {
+    let folder = scratch();
+    let (first, second) = (Server::start(), Server::start());
+    let configuration = |server: &Server| {
+        let text = format!("[[serve.upstreams]]\nbase_url = \"{}\"\n", server.url);
+        std::fs::write(folder.path().join("elenchus.toml"), text).expect("it can be written");
+    };
+    configuration(&first);
+    let mut gateway = Gateway::start(folder.path(), &["--no-embedded"]);
+    let signal = |gateway: &Gateway, name: &str| {
+        let id = gateway.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().expect("kill").success());
+    };
+    assert_eq!(gateway.send("POST", "/v1/chat/completions", &question("m", "x")).0, 200);
+    assert_eq!((first.count(), second.count()), (1, 0));
+    configuration(&second);
+    signal(&gateway, "-HUP");
+    let begun = Instant::now();
+    while second.count() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the new upstream is never asked");
+        gateway.send("POST", "/v1/chat/completions", &question("m", "x"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(&gateway, "-TERM");
+    assert!(gateway.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn keys_are_made_listed_and_ended() {
+    let folder = scratch();
+    let keys =
+        |arguments: &[&str]| run(folder.path(), &[&["keys", "--store", "k.sqlite"], arguments].concat());
+    let made = keys(&["add", "app", "--tokens", "1000"]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let secret = String::from_utf8(made.stdout).expect("text");
+    assert!(secret.trim().starts_with("elk-") && secret.trim().len() == 68, "{secret}");
+    let twice = keys(&["add", "app"]);
+    assert_eq!(code(&twice), 2);
+    assert!(stderr(&twice).contains("hint:"));
+    let list = String::from_utf8(keys(&["list"]).stdout).expect("text");
+    assert!(
+        list.contains("app") && list.contains("ask, feedback") && !list.contains(secret.trim()),
+        "{list}"
+    );
+    assert_eq!(code(&keys(&["revoke", "app"])), 0);
+    assert_eq!(code(&keys(&["revoke", "app"])), 2);
+}
+
+#[test]
+fn what_cannot_be_served_is_said_at_the_start() {
+    let folder = scratch();
+    let none = run(folder.path(), &["serve", "--no-embedded", "--port", "0"]);
+    assert_eq!(code(&none), 2, "{}", stderr(&none));
+    assert!(stderr(&none).contains("--upstream"), "{}", stderr(&none));
+    let open = run(folder.path(), &["serve", "--host", "0.0.0.0", "--port", "0", "--store", "s.sqlite"]);
+    assert_eq!(code(&open), 2);
+    assert!(stderr(&open).contains("elenchus keys add"), "{}", stderr(&open));
+    let taken = Gateway::start(folder.path(), &[]);
+    let port = taken.place.rsplit(':').next().expect("a port").to_string();
+    let twice = run(folder.path(), &["serve", "--port", &port, "--store", "s.sqlite"]);
+    assert_eq!(code(&twice), 1);
+    assert!(stderr(&twice).contains("--port"), "{}", stderr(&twice));
+}

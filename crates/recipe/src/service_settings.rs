@@ -1,0 +1,149 @@
+//! The `[serve]` table of `elenchus.toml`: what `elenchus serve` runs with.
+
+use elenchus_trace::Budget;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What the gateway writes to standard error, as lines of JSON.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Nothing but its start and its end.
+    Off,
+    /// What went wrong on our side or upstream.
+    #[default]
+    Problems,
+    /// Every request.
+    Requests,
+}
+
+/// The `[serve]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceSettings {
+    /// Address to listen on. Beyond loopback, keys are needed (`elenchus keys add`).
+    pub host: String,
+    /// Port; 0 takes a free one.
+    pub port: u16,
+    /// File of the store; absent, `gateway.sqlite` in the user's data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
+    /// The model of requests that name none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Whether the embedded model is served, too.
+    pub embedded: bool,
+    /// Servers that are asked.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// Bounds on what one request may spend; a request may ask for less.
+    pub budget: Budget,
+    /// Largest request body, bytes.
+    pub most_body_bytes: usize,
+    /// Deepest nesting of a request's JSON.
+    pub most_depth: usize,
+    /// Most connections at once.
+    pub most_connections: usize,
+    /// Most recipes that run at once; further requests get 503 with the time to wait.
+    pub most_recipes: usize,
+    /// Longest wait for the head of a request, also on an idle connection, seconds.
+    pub header_seconds: f64,
+    /// Longest wait for a whole request body, seconds.
+    pub body_seconds: f64,
+    /// Longest time of one recipe, seconds.
+    pub request_seconds: f64,
+    /// How long requests in flight may finish when the gateway is stopped, seconds.
+    pub grace_seconds: f64,
+    /// Log lines.
+    pub log: LogLevel,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        ServiceSettings {
+            host: "127.0.0.1".into(),
+            port: 8080,
+            store: None,
+            model: None,
+            embedded: true,
+            upstreams: Vec::new(),
+            budget: Budget::default(),
+            most_body_bytes: 32 << 20,
+            most_depth: 64,
+            most_connections: 10_000,
+            most_recipes: 256,
+            header_seconds: 60.0,
+            body_seconds: 60.0,
+            request_seconds: 600.0,
+            grace_seconds: 20.0,
+            log: LogLevel::Problems,
+        }
+    }
+}
+
+/// Where what a person wants to keep lies: `$ELENCHUS_DATA`, else `$XDG_DATA_HOME/elenchus`, else
+/// `~/.local/share/elenchus`, else the cache folder.
+pub fn data_folder() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("ELENCHUS_DATA")
+        .or_else(|| variable("XDG_DATA_HOME").map(|folder| folder.join("elenchus")))
+        .or_else(|| variable("HOME").map(|folder| folder.join(".local/share/elenchus")))
+        .unwrap_or_else(crate::models::cache_folder)
+}
+
+impl ServiceSettings {
+    /// The file of the store.
+    pub fn store_file(&self) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| data_folder().join("gateway.sqlite"))
+    }
+}
+
+/// One `[[serve.upstreams]]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// Name in metrics and messages; host and port when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Address of an OpenAI-compatible API, usually ending in `/v1`.
+    pub base_url: String,
+    /// Environment variable that holds its key; absent, the key of the caller is passed on where the gateway itself
+    /// asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_variable: Option<String>,
+    /// Share of the requests, relative to the others'.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// The models it is asked for; empty, all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Longest wait for the head of an answer, seconds.
+    #[serde(default = "two_minutes")]
+    pub first_byte_seconds: f64,
+    /// Longest pause in the middle of an answer, seconds.
+    #[serde(default = "two_minutes")]
+    pub idle_seconds: f64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn two_minutes() -> f64 {
+    120.0
+}
+
+impl UpstreamSettings {
+    /// An upstream with default settings.
+    pub fn new(base_url: impl Into<String>) -> Self {
+        UpstreamSettings {
+            name: None,
+            base_url: base_url.into(),
+            api_key_variable: None,
+            weight: one(),
+            models: Vec::new(),
+            first_byte_seconds: two_minutes(),
+            idle_seconds: two_minutes(),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Running a recipe for a request: context, trace, report.
+
+use crate::ApiError;
+use crate::carry::Carrying;
+use crate::chat::{BudgetReport, ChatRequest, Confidence, ConfidenceKind, Report, finish_word};
+use crate::keys::Caller;
+use crate::stage::{StageView, slim, views};
+use crate::state::{Live, State, Target};
+use bytes::Bytes;
+use elenchus_generate::{ACTOR, Context, LanguageModel, TraceObserver, Voice};
+use elenchus_recipe::{LogLevel, Serving};
+use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
+use elenchus_trace::{Answer, Budget, Node, NodeId, NodeKind, Problem, ToolCall, Trace, Usage};
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Characters of a stage's text in the answer itself.
+const STAGE_CHARACTERS: usize = 240;
+/// What a recipe may overrun its time by before it is cut off: its budget ends it earlier, with what it has.
+const OVERRUN: Duration = Duration::from_secs(5);
+
+/// A request that a recipe answers.
+pub(crate) struct Job {
+    pub id: String,
+    pub caller: Caller,
+    pub live: Arc<Live>,
+    pub target: Target,
+    pub serving: Serving,
+    pub request: ChatRequest,
+    pub budget: Budget,
+    pub bytes: Bytes,
+    pub created_ms: u64,
+    pub started: Instant,
+}
+
+/// Keeps what a strategy does while it does it, so that nothing is lost when it is cut off, and tells who listens.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    nodes: Mutex<Vec<Node>>,
+    listener: Option<UnboundedSender<StageView>>,
+}
+
+impl Watch {
+    pub fn telling(listener: UnboundedSender<StageView>) -> Self {
+        Watch { nodes: Mutex::default(), listener: Some(listener) }
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl TraceObserver for Watch {
+    fn node(&self, id: NodeId, node: &Node) {
+        if let Some(listener) = &self.listener {
+            // The client may be gone; the request is then being dropped.
+            let _ = listener.send(StageView::new(id, node));
+        }
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(slim(node.clone()));
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Finished {
+    pub text: String,
+    pub tool_calls: Vec<ToolCall>,
+    pub finish: &'static str,
+    pub usage: Usage,
+    pub report: Report,
+}
+
+/// Writes the trace down however the request ends: a record that is dropped unfinished was cancelled.
+pub(crate) struct Record {
+    state: Arc<State>,
+    summary: TraceSummary,
+    request: Bytes,
+    problem: Problem,
+    context: Context,
+    watch: Arc<Watch>,
+    started: Instant,
+    finished: bool,
+}
+
+impl Record {
+    pub fn new(
+        state: &Arc<State>,
+        job: &Job,
+        problem: &Problem,
+        context: &Context,
+        watch: &Arc<Watch>,
+    ) -> Self {
+        Record {
+            state: Arc::clone(state),
+            summary: TraceSummary {
+                id: job.id.clone(),
+                created_ms: job.created_ms,
+                recipe: job.serving.offer().name.clone(),
+                model: job.target.model().into(),
+                key: job.caller.name().into(),
+                question: problem.question.clone(),
+                answer: String::new(),
+                confidence: None,
+                status: TraceStatus::Cancelled,
+                elapsed_ms: 0.0,
+                usage: Usage::default(),
+            },
+            request: job.bytes.clone(),
+            problem: problem.clone(),
+            context: context.clone(),
+            watch: Arc::clone(watch),
+            started: job.started,
+            finished: false,
+        }
+    }
+
+    /// The entry as things stand.
+    fn entry(&mut self, status: TraceStatus, answer: &str, nodes: Vec<Node>) -> TraceEntry {
+        let mut trace = Trace::new(&self.summary.id, &self.summary.recipe, self.problem.clone());
+        trace.started_unix_ms = self.summary.created_ms;
+        trace.budget = self.context.budget();
+        trace.nodes = nodes;
+        self.summary.status = status;
+        self.summary.answer = answer.into();
+        self.summary.usage = self.context.usage();
+        self.summary.elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        self.finished = true;
+        self.state.metrics.spent(&self.summary.recipe, &self.summary.usage);
+        TraceEntry {
+            summary: self.summary.clone(),
+            request: self.request.to_vec(),
+            response: None,
+            // A trace is text and numbers and always serializes.
+            trace: serde_json::to_string(&trace).ok(),
+        }
+    }
+
+    /// Stores an answer; says whether that worked.
+    async fn answered(&mut self, answer: &Answer) -> bool {
+        self.summary.confidence = answer.confidence;
+        let status = match answer.abstained {
+            Some(_) => TraceStatus::Abstained,
+            None => TraceStatus::Answered,
+        };
+        let nodes = answer.trace.nodes.iter().cloned().map(slim).collect();
+        let entry = self.entry(status, &answer.text, nodes);
+        self.keep(entry).await
+    }
+
+    /// Stores a failure.
+    async fn failed(&mut self, error: &ApiError) {
+        let nodes = self.watch.nodes();
+        let entry = self.entry(TraceStatus::Failed, &error.message, nodes);
+        self.keep(entry).await;
+    }
+
+    async fn keep(&self, entry: TraceEntry) -> bool {
+        let id = entry.summary.id.clone();
+        match self.state.archive.keep(entry).await {
+            Ok(()) => true,
+            Err(error) => {
+                let fields = json!({"trace_id": id, "error": error.message});
+                self.state.log(LogLevel::Problems, "trace_not_stored", fields);
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.finished {
+            let nodes = self.watch.nodes();
+            let entry = self.entry(TraceStatus::Cancelled, "", nodes);
+            self.state.archive.write_later(Write::Trace(Box::new(entry)));
+        }
+    }
+}
+
+/// The problem of a request.
+fn problem(job: &Job) -> Problem {
+    let question = job.request.question();
+    // The id is part of every seed: the same request with the same seed draws the same samples.
+    let mut problem = Problem::new("request", job.serving.task(), &question);
+    match job.target {
+        Target::Embedded => problem.compact = Some(question),
+        Target::Upstream(_) => problem.history = job.request.messages.clone(),
+    }
+    problem
+}
+
+/// A context over the model of a request.
+pub(crate) async fn context(
+    state: &State,
+    live: &Live,
+    target: &Target,
+    caller: &Caller,
+    request: &ChatRequest,
+    budget: Budget,
+    watch: Option<Arc<Watch>>,
+    roles: &[String],
+) -> Result<Context, ApiError> {
+    let (model, voice): (Arc<dyn LanguageModel>, Voice) = match target {
+        Target::Embedded => (state.embedded().await?, Voice::Compact),
+        Target::Upstream(name) => (live.pool.model(name, caller.foreign.as_deref())?, Voice::Chat),
+    };
+    let mut builder = Context::builder();
+    if let Some(price) = live.prices.get(target.model()) {
+        builder = builder.price(model.name(), *price);
+    }
+    let carried = match target {
+        Target::Embedded => Default::default(),
+        Target::Upstream(_) => request.rest.clone(),
+    };
+    // What the caller said about the answer goes to the actor; judges and critics write for us.
+    for role in roles.iter().filter(|role| role.as_str() != ACTOR) {
+        builder = builder.role(role, Arc::clone(&model));
+    }
+    builder = builder
+        .role(ACTOR, Carrying::around(model, carried))
+        .budget(budget)
+        .voice(voice)
+        .seed(request.seed.unwrap_or_else(|| rand::RngExt::random(&mut rand::rng())))
+        .cancel(state.cancel.child());
+    if let Some(watch) = watch {
+        builder = builder.observer(watch);
+    }
+    Ok(builder.build()?)
+}
+
+/// Runs the recipe of a request to its end and stores the trace. Dropping the future cancels it.
+pub(crate) async fn run(state: &Arc<State>, job: Job, watch: Arc<Watch>) -> Result<Finished, ApiError> {
+    let _place = Arc::clone(&state.recipes).try_acquire_owned().map_err(|_| ApiError {
+        retry_after_seconds: Some(1),
+        ..ApiError::unavailable("busy", "as many recipes run as are allowed at once")
+    })?;
+    let roles = &job.serving.offer().roles;
+    let context = context(
+        state,
+        &job.live,
+        &job.target,
+        &job.caller,
+        &job.request,
+        job.budget,
+        Some(Arc::clone(&watch)),
+        roles,
+    )
+    .await?;
+    let problem = problem(&job);
+    let mut record = Record::new(state, &job, &problem, &context, &watch);
+    let within = Duration::from_secs_f64(job.live.settings.request_seconds.clamp(0.0, 1e6)) + OVERRUN;
+    let answer = match tokio::time::timeout(within, job.serving.answer(&context, &problem)).await {
+        Ok(Ok(answer)) => answer,
+        outcome => {
+            let error = match outcome {
+                Ok(Err(error)) => ApiError::from(error),
+                _ => ApiError::new(
+                    hyper::StatusCode::GATEWAY_TIMEOUT,
+                    "request_timeout",
+                    format!("the recipe did not end within {within:?}"),
+                ),
+            };
+            record.failed(&error).await;
+            return Err(error);
+        }
+    };
+    let stored = record.answered(&answer).await;
+    Ok(finished(&job, answer, &context, stored))
+}
+
+/// The node that the last decision chose.
+fn chosen(trace: &Trace) -> Option<NodeId> {
+    trace.nodes.iter().rev().find_map(|node| match &node.kind {
+        NodeKind::Decided { chosen, .. } => *chosen,
+        _ => None,
+    })
+}
+
+fn finished(job: &Job, answer: Answer, context: &Context, stored: bool) -> Finished {
+    let spent = context.usage();
+    let completion = chosen(&answer.trace).and_then(|node| answer.trace.completion(node));
+    let own = completion.map(|completion| completion.usage).unwrap_or_default();
+    let votes: usize = answer.votes.iter().map(|votes| votes.count).sum();
+    let agreement = answer.votes.first().map(|first| first.count as f64 / votes.max(1) as f64);
+    let report = Report {
+        trace_id: stored.then(|| job.id.clone()),
+        recipe: job.serving.offer().name.clone(),
+        answer: answer.answer,
+        confidence: answer.confidence.map(|value| Confidence { value, kind: ConfidenceKind::Raw }),
+        agreement,
+        abstained: answer.abstained,
+        budget: BudgetReport {
+            limit: context.budget(),
+            spent,
+            answer: own,
+            recipe: Usage {
+                prompt_tokens: spent.prompt_tokens.saturating_sub(own.prompt_tokens),
+                completion_tokens: spent.completion_tokens.saturating_sub(own.completion_tokens),
+                calls: spent.calls.saturating_sub(own.calls),
+                seconds: (spent.seconds - own.seconds).max(0.0),
+                money: (spent.money - own.money).max(0.0),
+            },
+        },
+        stages: views(&answer.trace).into_iter().map(|view| view.cut(STAGE_CHARACTERS)).collect(),
+    };
+    Finished {
+        finish: completion.map_or("stop", |completion| finish_word(&completion.finish)),
+        tool_calls: completion
+            .and_then(|completion| completion.message.as_ref())
+            .map(|message| message.tool_calls.clone())
+            .unwrap_or_default(),
+        text: answer.text,
+        usage: spent,
+        report,
+    }
+}

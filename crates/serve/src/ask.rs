@@ -1,0 +1,278 @@
+//! `/v1/chat/completions`: which way a request takes, and the answer of a recipe, whole or streamed.
+
+use crate::ApiError;
+use crate::answering::{Finished, Job, Watch, run};
+use crate::body::{BoxError, Reply, json as reply_json};
+use crate::chat::{ChatRequest, ChoiceBody, Peek, chunk_body, completion_body, usage_chunk};
+use crate::choose::{PLAIN, Wish, choose};
+use crate::keys::Caller;
+use crate::pass::{PassRecord, Passed, pass};
+use crate::plain::Plain;
+use crate::sse;
+use crate::stage::StageView;
+use crate::state::{State, Target, new_id, now_ms};
+use bytes::Bytes;
+use elenchus_recipe::Serving;
+use elenchus_remember::service::{TraceStatus, TraceSummary};
+use elenchus_trace::Usage;
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+
+/// After this long without a piece the client is told that we are still there.
+const PING_AFTER: Duration = Duration::from_secs(10);
+/// How long the head of a stream waits for the first stage: what fails at once gets a status of its own.
+const HEAD_WAITS: Duration = Duration::from_millis(50);
+
+/// Answers a chat request. `path` is the recipe in the path, where there is one.
+pub(crate) async fn chat(
+    state: &Arc<State>,
+    caller: Caller,
+    headers: HeaderMap,
+    bytes: Bytes,
+    path: Option<&str>,
+) -> Result<Reply, ApiError> {
+    let (started, created_ms, live) = (Instant::now(), now_ms(), state.live());
+    let peek = Peek::read(&bytes)?;
+    let wish = peek.elenchus.as_ref().map(Wish::read).transpose()?.unwrap_or_default();
+    let named = peek.model.as_deref().unwrap_or_default();
+    let choice = choose(named, path, peek.optillm_approach.as_deref(), &wish)?;
+    let target = state.target(&live, &choice.model)?;
+    let stream = peek.stream.unwrap_or(false);
+    let budget = state.budget(&live, &caller, wish.budget).await?;
+    let id = new_id("tr_");
+    let label = if named.is_empty() { target.model().to_string() } else { named.to_string() };
+    let Some(recipe) = choice.recipe else {
+        return match target {
+            Target::Embedded => {
+                let request = ChatRequest::read(&bytes)?;
+                let plain =
+                    Plain { id, label, caller, live, request, budget, bytes, created_ms, started, stream };
+                crate::plain::answer(state, plain).await
+            }
+            Target::Upstream(model) => {
+                if peek.messages.is_none() {
+                    return Err(ApiError::bad("messages", "`messages` is missing"));
+                }
+                let summary = TraceSummary {
+                    id,
+                    created_ms,
+                    recipe: PLAIN.into(),
+                    model: model.clone(),
+                    key: String::new(),
+                    question: peek.question(),
+                    answer: String::new(),
+                    confidence: None,
+                    status: TraceStatus::Cancelled,
+                    elapsed_ms: 0.0,
+                    usage: Usage::default(),
+                };
+                let as_it_is = named == model && peek.elenchus.is_none() && peek.optillm_approach.is_none();
+                let body = if as_it_is { bytes.clone() } else { without_our_fields(&bytes, &model)? };
+                let record = PassRecord::new(state, &live, &caller, summary, bytes, started);
+                let path = "chat/completions";
+                let passed = Passed {
+                    method: Method::POST,
+                    path,
+                    headers,
+                    body,
+                    model,
+                    caller,
+                    live,
+                    record: Some(record),
+                };
+                pass(passed).await
+            }
+        };
+    };
+    let mut request = ChatRequest::read(&bytes)?;
+    request.for_recipe(&recipe)?;
+    if target == Target::Embedded {
+        request.for_embedded()?;
+    }
+    let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
+    let job = Job { id, caller, live, target, serving, request, budget, bytes, created_ms, started };
+    if stream { streamed(state, job, label).await } else { whole(state, job, &label).await }
+}
+
+/// The request as the upstream shall see it: with its own name of the model, and without what only we understand.
+fn without_our_fields(bytes: &Bytes, model: &str) -> Result<Bytes, ApiError> {
+    let mut fields: Map<String, Value> =
+        serde_json::from_slice(bytes).map_err(|error| ApiError::bad("", error.to_string()))?;
+    fields.remove("elenchus");
+    fields.remove("optillm_approach");
+    fields.insert("model".into(), model.into());
+    Ok(Bytes::from(Value::Object(fields).to_string()))
+}
+
+/// The recipe with the settings of the request: its sampling, its number of samples, its own settings, which win.
+pub(crate) fn serving(
+    recipe: &str,
+    samples: Option<u64>,
+    wish: &Wish,
+    request: &ChatRequest,
+    target: &Target,
+) -> Result<Serving, ApiError> {
+    let task = wish.task.as_deref().unwrap_or(target.task());
+    let offer = Serving::new(recipe, &Map::new(), task)?.offer();
+    let mut settings = request.sampling.clone();
+    if let Some(field) = settings.keys().find(|name| !offer.has_setting(name)) {
+        let message = format!("the recipe `{recipe}` cannot keep `{field}`");
+        return Err(ApiError::bad(field, message));
+    }
+    if let Some(samples) = samples {
+        if !offer.has_setting("samples") {
+            let message = format!("the recipe `{recipe}` has no number of samples");
+            let hint = format!("leave `@{samples}` out; `GET /v1/recipes` lists the settings");
+            return Err(ApiError::bad("model", format!("{message}\nhint: {hint}")));
+        }
+        settings.insert("samples".into(), samples.into());
+    }
+    settings.extend(wish.settings.clone());
+    Ok(Serving::new(recipe, &settings, task)?)
+}
+
+async fn whole(state: &Arc<State>, job: Job, label: &str) -> Result<Reply, ApiError> {
+    let (id, created) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000);
+    let finished = run(state, job, Arc::default()).await?;
+    let choice = ChoiceBody {
+        text: finished.text,
+        tool_calls: finished.tool_calls,
+        finish: finished.finish,
+        logprobs: Value::Null,
+    };
+    let body = completion_body(&id, created, label, &[choice], &finished.usage, Some(&finished.report));
+    Ok(reply_json(StatusCode::OK, &body))
+}
+
+/// Ends a task with whoever waits for it: a client that goes away drops the stream, and that cancels every call.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+enum Event {
+    Stage(Box<StageView>),
+    End(Box<Result<Finished, ApiError>>),
+}
+
+async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, ApiError> {
+    let (id, created, trace_id) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000, job.id.clone());
+    let include_usage = job.request.include_usage;
+    let recipe = job.serving.offer().name.clone();
+    let (stages, mut listening) = unbounded_channel::<StageView>();
+    let (sender, mut events) = unbounded_channel::<Event>();
+    let shared = Arc::clone(state);
+    let task = AbortOnDrop(tokio::spawn(async move {
+        let running = run(&shared, job, Arc::new(Watch::telling(stages)));
+        tokio::pin!(running);
+        // Who listens may be gone; then this task is being aborted.
+        loop {
+            tokio::select! {
+                biased;
+                stage = listening.recv() => match stage {
+                    Some(stage) => { let _ = sender.send(Event::Stage(Box::new(stage))); }
+                    None => break,
+                },
+                result = &mut running => {
+                    while let Ok(stage) = listening.try_recv() {
+                        let _ = sender.send(Event::Stage(Box::new(stage)));
+                    }
+                    let _ = sender.send(Event::End(Box::new(result)));
+                    return;
+                }
+            }
+        }
+        let result = running.await;
+        let _ = sender.send(Event::End(Box::new(result)));
+    }));
+    let mut queue = VecDeque::new();
+    queue.push_back(sse::comment(&json!({"type": "begin", "trace_id": trace_id, "recipe": recipe})));
+    let mut pieces = Pieces { events: None, _task: task, queue, id, created, label, include_usage };
+    match tokio::time::timeout(HEAD_WAITS, events.recv()).await {
+        Ok(Some(Event::End(result))) if result.is_err() => return Err(result.err().unwrap_or_else(lost)),
+        Ok(Some(event)) => pieces.take(event),
+        Ok(None) => return Err(lost()),
+        Err(_) => {}
+    }
+    pieces.events = Some(events);
+    Ok(sse::reply(futures::stream::unfold(pieces, |mut pieces| async move {
+        let piece = pieces.next().await?;
+        Some((Ok::<Bytes, BoxError>(piece), pieces))
+    })))
+}
+
+fn lost() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the recipe ended without a result")
+}
+
+struct Pieces {
+    events: Option<UnboundedReceiver<Event>>,
+    _task: AbortOnDrop,
+    queue: VecDeque<Bytes>,
+    id: String,
+    created: u64,
+    label: String,
+    include_usage: bool,
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(piece) = self.queue.pop_front() {
+            return Some(piece);
+        }
+        let event = match tokio::time::timeout(PING_AFTER, self.events.as_mut()?.recv()).await {
+            Err(_) => return Some(Bytes::from_static(sse::PING)),
+            Ok(Some(event)) => event,
+            Ok(None) => Event::End(Box::new(Err(lost()))),
+        };
+        self.take(event);
+        self.queue.pop_front()
+    }
+
+    fn take(&mut self, event: Event) {
+        let result = match event {
+            Event::Stage(stage) => {
+                self.queue.push_back(sse::comment(&json!({"type": "stage", "stage": stage})));
+                return;
+            }
+            Event::End(result) => *result,
+        };
+        self.events = None;
+        let finished = match result {
+            Ok(finished) => finished,
+            Err(error) => {
+                self.queue.push_back(sse::data(&error.body()));
+                return;
+            }
+        };
+        let mut delta = json!({"role": "assistant", "content": finished.text});
+        if !finished.tool_calls.is_empty() {
+            let calls = finished.tool_calls.iter().enumerate().map(|(index, call)| {
+                let mut call = json!(call);
+                call["index"] = index.into();
+                call
+            });
+            delta["tool_calls"] = calls.collect();
+        }
+        let chunk = |delta, finish| chunk_body(&self.id, self.created, &self.label, 0, delta, finish);
+        let first = chunk(delta, None);
+        let mut last = chunk(json!({}), Some(finished.finish));
+        last["elenchus"] = json!(finished.report);
+        self.queue.push_back(sse::data(&first));
+        self.queue.push_back(sse::data(&last));
+        if self.include_usage {
+            let usage = usage_chunk(&self.id, self.created, &self.label, &finished.usage);
+            self.queue.push_back(sse::data(&usage));
+        }
+        self.queue.push_back(Bytes::from_static(sse::DONE));
+    }
+}

@@ -1,0 +1,39 @@
+//! The gateway: a server that any OpenAI client can ask, that answers with a recipe, shows how the answer came about,
+//! and keeps what people say of it.
+//!
+//! Knows: HTTP, server-sent events, keys, upstreams, the store of traces and feedback, the web page. Does not know: how
+//! any recipe works; it reaches strategies only through the crate `recipe`.
+
+mod answering;
+mod archive;
+mod ask;
+mod body;
+mod carry;
+mod catalogue;
+mod chat;
+mod choose;
+mod error;
+mod exchange;
+mod keys;
+mod metrics;
+pub mod openapi;
+mod page;
+mod pass;
+mod plain;
+mod records;
+mod routes;
+mod server;
+mod sse;
+mod stage;
+mod state;
+mod upstream;
+
+pub use catalogue::EstimateReply;
+pub use chat::{BudgetReport, Confidence, ConfidenceKind, Report};
+pub use choose::Wish;
+pub use error::{ApiError, ServeError};
+pub use keys::{SCOPES, SECRET_PREFIX, Scope, hash_secret, new_secret};
+pub use records::{FeedbackReply, FeedbackRequest, TotalsRow, TraceList, TraceReply};
+pub use routes::{ROUTES, Route};
+pub use server::{Gateway, Handle, Options, Reloaded};
+pub use stage::StageView;

@@ -1,0 +1,190 @@
+//! The description of the API, made from the table of routes and the types.
+
+use crate::{
+    EstimateReply, FeedbackReply, FeedbackRequest, ROUTES, Report, Route, TotalsRow, TraceList, TraceReply,
+    Wish,
+};
+use elenchus_recipe::Offer;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+/// The description, OpenAPI 3.1.
+pub fn description() -> Value {
+    let mut generator = SchemaSettings::draft2020_12()
+        .with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        })
+        .into_generator();
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let operations = paths.entry(route.path).or_insert_with(|| json!({}));
+        operations[route.method.to_lowercase()] = operation(route, &mut generator);
+    }
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("Error".into(), error_schema());
+    schemas.insert("ChatRequest".into(), chat_request_schema());
+    schemas.insert("ChatCompletion".into(), chat_completion_schema());
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "elenchus gateway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "An OpenAI-compatible API that answers with recipes, shows their stages and keeps feedback.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    })
+}
+
+fn reference<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    generator.subschema_for::<T>().to_value()
+}
+
+fn named(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn list_of(item: Value) -> Value {
+    json!({"type": "object", "required": ["data"], "properties": {"data": {"type": "array", "items": item}}})
+}
+
+fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
+    let content = |kind: &str, schema: Value| json!({kind: {"schema": schema}});
+    let as_json = |schema| content("application/json", schema);
+    let object = || json!({"type": "object"});
+    let success = match route.name {
+        "page" => content("text/html", json!({"type": "string"})),
+        "page_css" => content("text/css", json!({"type": "string"})),
+        "page_js" => content("text/javascript", json!({"type": "string"})),
+        "metrics" => content("text/plain", json!({"type": "string"})),
+        "recipes" => as_json(list_of(reference::<Offer>(generator))),
+        "estimate" => as_json(reference::<EstimateReply>(generator)),
+        "feedback" => as_json(reference::<FeedbackReply>(generator)),
+        "traces" => as_json(reference::<TraceList>(generator)),
+        "trace" => as_json(reference::<TraceReply>(generator)),
+        "totals" => as_json(list_of(reference::<TotalsRow>(generator))),
+        "chat" | "chat_recipe" => {
+            // Named in the schema of the answer, which is written by hand.
+            let _ = (reference::<Report>(generator), reference::<Wish>(generator));
+            let mut both = as_json(named("ChatCompletion"));
+            both["text/event-stream"] = json!({"schema": {"type": "string"}});
+            both
+        }
+        "export" => {
+            let mut both = content("application/x-ndjson", json!({"type": "string"}));
+            both["application/vnd.apache.parquet"] =
+                json!({"schema": {"type": "string", "format": "binary"}});
+            both
+        }
+        _ => as_json(object()),
+    };
+    let mut responses = Map::new();
+    match route.name {
+        "icon" => responses.insert("204".into(), json!({"description": "Nothing."})),
+        _ => responses.insert("200".into(), json!({"description": "Done.", "content": success})),
+    };
+    if route.name == "readyz" {
+        responses.insert("503".into(), json!({"description": "Not ready.", "content": as_json(object())}));
+    } else {
+        responses.insert(
+            "default".into(),
+            json!({"description": "Refused or failed.", "content": as_json(named("Error"))}),
+        );
+    }
+    let mut operation = json!({"operationId": route.name, "summary": route.summary, "responses": responses});
+    let request = match route.name {
+        "chat" | "chat_recipe" | "estimate" => Some(named("ChatRequest")),
+        "feedback" => Some(reference::<FeedbackRequest>(generator)),
+        "completions" | "embeddings" => Some(object()),
+        _ => None,
+    };
+    if let Some(schema) = request {
+        operation["requestBody"] = json!({"required": true, "content": as_json(schema)});
+    }
+    let parameters = parameters(route);
+    if !parameters.is_empty() {
+        operation["parameters"] = Value::Array(parameters);
+    }
+    if let Some(scope) = route.scope {
+        // Needed beyond loopback only.
+        operation["security"] = json!([{}, {"key": []}]);
+        operation["x-scope"] = json!(scope.name());
+    }
+    operation
+}
+
+fn parameters(route: &Route) -> Vec<Value> {
+    let text = json!({"type": "string"});
+    let one_of = |words: &[&str]| json!({"type": "string", "enum": words});
+    let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
+    let mut parameters: Vec<Value> = match route.name {
+        "traces" => vec![
+            query("recipe", text.clone()),
+            query("model", text.clone()),
+            query("key", text.clone()),
+            query("text", text.clone()),
+            query("before", text),
+            query("reaction", one_of(&["love", "up", "down", "any", "none"])),
+            query("status", one_of(&["answered", "abstained", "failed", "cancelled"])),
+            query("limit", json!({"type": "integer", "minimum": 1, "maximum": 500})),
+        ],
+        "export" => vec![
+            query("format", one_of(&["sft", "preference", "unpaired_preference", "reward"])),
+            query("file", one_of(&["jsonl", "parquet"])),
+        ],
+        _ => Vec::new(),
+    };
+    if let Some((_, rest)) = route.path.split_once('{')
+        && let Some((name, _)) = rest.split_once('}')
+    {
+        parameters.push(json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
+    }
+    parameters
+}
+
+fn error_schema() -> Value {
+    json!({
+        "type": "object", "required": ["error"],
+        "properties": {"error": {
+            "type": "object", "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"}, "type": {"type": "string"},
+                "param": {"type": ["string", "null"]}, "code": {"type": ["string", "null"]},
+            },
+        }},
+    })
+}
+
+fn chat_request_schema() -> Value {
+    json!({
+        "type": "object", "required": ["messages"],
+        "description": "OpenAI's chat completion request. Fields that are not known are passed on.",
+        "properties": {
+            "model": {"type": "string", "description": "A model, or `elenchus/<recipe>[@n]/<model>`."},
+            "messages": {"type": "array", "minItems": 1, "items": {
+                "type": "object", "required": ["role"],
+                "properties": {"role": {"enum": ["system", "developer", "user", "assistant", "tool"]}},
+            }},
+            "stream": {"type": ["boolean", "null"]},
+            "elenchus": {"anyOf": [{"type": "string"}, named("Wish")]},
+            "optillm_approach": {"type": "string"},
+        },
+    })
+}
+
+fn chat_completion_schema() -> Value {
+    json!({
+        "type": "object", "required": ["id", "object", "created", "model", "choices"],
+        "description": "OpenAI's chat completion, with a report where a recipe or the embedded model answered.",
+        "properties": {
+            "id": {"type": "string"}, "object": {"const": "chat.completion"}, "created": {"type": "integer"},
+            "model": {"type": "string"}, "choices": {"type": "array", "items": {"type": "object"}},
+            "usage": {"type": "object"}, "elenchus": named("Report"),
+        },
+    })
+}

@@ -1,0 +1,382 @@
+//! Requests that are passed on as they are, and what went through them kept as a trace.
+
+use crate::ApiError;
+use crate::body::{Body, BoxError, Reply};
+use crate::exchange::Said;
+use crate::keys::Caller;
+use crate::sse;
+use crate::state::{Live, State};
+use crate::upstream::Upstream;
+use bytes::Bytes;
+use elenchus_recipe::LogLevel;
+use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
+use elenchus_trace::Usage;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use hyper::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use hyper::{Method, Response, StatusCode};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longest response that is kept with its trace; what goes through is not cut.
+const MOST_KEPT_BYTES: usize = 8 << 20;
+/// Longest response that is held as a whole.
+const MOST_WHOLE_BYTES: usize = 64 << 20;
+
+/// Header that names the trace of a response.
+pub(crate) const TRACE_HEADER: &str = "x-elenchus-trace-id";
+
+/// Headers that belong to one connection, to a browser, or that we write ourselves.
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host"
+            | "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content-length"
+            | "expect"
+            | "authorization"
+            | "cookie"
+            | "set-cookie"
+            | "origin"
+            | "referer"
+            // The bytes are read on their way.
+            | "accept-encoding"
+            | "content-encoding"
+    ) || name.as_str().starts_with("sec-")
+}
+
+/// A request on its way to an upstream.
+pub(crate) struct Passed {
+    pub method: Method,
+    /// Behind the base URL, for example `chat/completions`.
+    pub path: &'static str,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub model: String,
+    pub caller: Caller,
+    pub live: Arc<Live>,
+    /// Trace, where one is kept.
+    pub record: Option<PassRecord>,
+}
+
+/// What becomes the trace.
+pub(crate) struct PassRecord {
+    state: Arc<State>,
+    summary: TraceSummary,
+    request: Bytes,
+    response: Vec<u8>,
+    cut: bool,
+    price: Option<elenchus_trace::Price>,
+    started: Instant,
+    finished: bool,
+}
+
+impl PassRecord {
+    pub fn new(
+        state: &Arc<State>,
+        live: &Live,
+        caller: &Caller,
+        summary: TraceSummary,
+        request: Bytes,
+        started: Instant,
+    ) -> Self {
+        PassRecord {
+            state: Arc::clone(state),
+            price: live.prices.get(&summary.model).copied(),
+            summary: TraceSummary { key: caller.name().into(), ..summary },
+            request,
+            response: Vec::new(),
+            cut: false,
+            started,
+            finished: false,
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.summary.id
+    }
+
+    fn saw(&mut self, chunk: &[u8]) {
+        if self.response.len() + chunk.len() <= MOST_KEPT_BYTES {
+            self.response.extend_from_slice(chunk);
+        } else {
+            self.cut = true;
+        }
+    }
+
+    fn entry(&mut self, status: TraceStatus, problem: Option<&str>) -> TraceEntry {
+        let said = Said::of(&self.response);
+        self.finished = true;
+        let mut usage = match (status, &said.usage) {
+            // A refusal without a count costs nothing.
+            (TraceStatus::Failed, None) if said.text.is_empty() => Usage { calls: 1, ..Usage::default() },
+            _ => said.usage(self.request.len()),
+        };
+        usage.seconds = self.started.elapsed().as_secs_f64();
+        usage.money = self.price.map_or(0.0, |price| price.of(&usage));
+        self.state.metrics.spent(&self.summary.recipe, &usage);
+        let answer = match (problem, &said.error) {
+            (Some(problem), _) => problem.to_string(),
+            (None, Some(error)) => error.clone(),
+            (None, None) => said.text,
+        };
+        TraceEntry {
+            summary: TraceSummary {
+                answer,
+                status,
+                usage,
+                elapsed_ms: self.started.elapsed().as_secs_f64() * 1e3,
+                ..self.summary.clone()
+            },
+            request: self.request.to_vec(),
+            response: (!self.cut).then(|| std::mem::take(&mut self.response)),
+            trace: None,
+        }
+    }
+
+    /// Stores it; says whether that worked.
+    pub async fn keep(&mut self, status: TraceStatus, problem: Option<&str>) -> bool {
+        let entry = self.entry(status, problem);
+        match self.state.archive.keep(entry).await {
+            Ok(()) => true,
+            Err(error) => {
+                let fields = json!({"trace_id": self.summary.id, "error": error.message});
+                self.state.log(LogLevel::Problems, "trace_not_stored", fields);
+                false
+            }
+        }
+    }
+}
+
+impl Drop for PassRecord {
+    fn drop(&mut self) {
+        if !self.finished {
+            let entry = self.entry(TraceStatus::Cancelled, None);
+            self.state.archive.write_later(Write::Trace(Box::new(entry)));
+        }
+    }
+}
+
+/// Sends a request to the upstreams of its model, in their order, until one answers; retries only before anything of
+/// the answer was passed on.
+pub(crate) async fn pass(mut passed: Passed) -> Result<Reply, ApiError> {
+    let order = match passed.live.pool.order(&passed.model) {
+        Ok(order) => order,
+        Err(error) => return Err(give_up(&mut passed, error).await),
+    };
+    let mut last = None;
+    for (index, upstream) in order.iter().enumerate() {
+        let is_last = index + 1 == order.len();
+        match send(&passed, upstream).await {
+            Ok(response) => {
+                let status = response.status();
+                let theirs = status.is_server_error();
+                if theirs {
+                    upstream.failed();
+                } else {
+                    upstream.succeeded();
+                }
+                if (theirs || status == StatusCode::TOO_MANY_REQUESTS) && !is_last {
+                    continue;
+                }
+                return Ok(answer(passed, upstream, response).await);
+            }
+            Err(error) => {
+                upstream.failed();
+                last = Some(error);
+            }
+        }
+    }
+    let error = last.unwrap_or_else(|| ApiError::unavailable("upstream_failed", "no upstream answers"));
+    Err(give_up(&mut passed, error).await)
+}
+
+async fn give_up(passed: &mut Passed, error: ApiError) -> ApiError {
+    if let Some(mut record) = passed.record.take() {
+        record.keep(TraceStatus::Failed, Some(&error.message)).await;
+    }
+    error
+}
+
+async fn send(passed: &Passed, upstream: &Upstream) -> Result<reqwest::Response, ApiError> {
+    let url = format!("{}/{}", upstream.base_url, passed.path);
+    let mut headers = HeaderMap::with_capacity(passed.headers.len() + 1);
+    for (name, value) in &passed.headers {
+        if !is_ours(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if let Some(key) = &upstream.key {
+        headers.insert(AUTHORIZATION, key.clone());
+    } else if let Some(Ok(mut value)) =
+        passed.caller.foreign.as_ref().map(|token| HeaderValue::try_from(format!("Bearer {token}")))
+    {
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    let request =
+        upstream.client.request(passed.method.clone(), url).headers(headers).body(passed.body.clone());
+    let seconds = upstream.settings.first_byte_seconds;
+    let name = &upstream.name;
+    match tokio::time::timeout(seconds_of(seconds), request.send()).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => {
+            let message = format!("the upstream {name} cannot be asked: {}", chain(&error));
+            Err(ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", message))
+        }
+        Err(_) => {
+            let message = format!("the upstream {name} did not answer within {seconds} s");
+            Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message))
+        }
+    }
+}
+
+fn seconds_of(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(120))
+}
+
+/// An error with its causes; the outermost one of reqwest only repeats the address.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    causes.dedup();
+    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+}
+
+/// Passes the answer of an upstream on: events as they come, everything else as a whole.
+async fn answer(mut passed: Passed, upstream: &Upstream, response: reqwest::Response) -> Reply {
+    let status = response.status();
+    let mut headers = HeaderMap::with_capacity(response.headers().len() + 1);
+    for (name, value) in response.headers() {
+        if !is_ours(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    let record = passed.record.take();
+    let id = record.as_ref().and_then(|record| HeaderValue::try_from(record.id()).ok());
+    let is_stream = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let idle = seconds_of(upstream.settings.idle_seconds);
+    if is_stream {
+        if let Some(id) = id {
+            headers.insert(TRACE_HEADER, id);
+        }
+        let stream = response.bytes_stream().map(|chunk| chunk.map_err(|error| chain(&error))).boxed();
+        let events = Events { stream: Some(stream), record, name: upstream.name.clone(), idle, status };
+        let body = futures::stream::unfold(events, |mut events| async move {
+            let chunk = events.next().await?;
+            Some((Ok::<Bytes, BoxError>(chunk), events))
+        });
+        return with_head(status, headers, Body::Stream(Box::pin(body)));
+    }
+    let outcome = tokio::time::timeout(idle, whole(response)).await;
+    let problem = match outcome {
+        Ok(Ok(bytes)) => {
+            if let Some(mut record) = record {
+                record.saw(&bytes);
+                let status = if status.is_success() { TraceStatus::Answered } else { TraceStatus::Failed };
+                if record.keep(status, None).await
+                    && let Some(id) = id
+                {
+                    headers.insert(TRACE_HEADER, id);
+                }
+            }
+            return with_head(status, headers, Body::Full(Some(bytes).filter(|bytes| !bytes.is_empty())));
+        }
+        Ok(Err(problem)) => format!("the answer of the upstream {} broke off: {problem}", upstream.name),
+        Err(_) => format!("the upstream {} stopped in the middle of its answer", upstream.name),
+    };
+    upstream.failed();
+    if let Some(mut record) = record {
+        record.keep(TraceStatus::Failed, Some(&problem)).await;
+    }
+    crate::body::refuse(&ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", problem))
+}
+
+async fn whole(mut response: reqwest::Response) -> Result<Bytes, String> {
+    let mut bytes: Option<Bytes> = None;
+    let mut more: Vec<u8> = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+        match &bytes {
+            None => bytes = Some(chunk),
+            Some(first) => {
+                if more.is_empty() {
+                    more.extend_from_slice(first);
+                }
+                more.extend_from_slice(&chunk);
+                if more.len() > MOST_WHOLE_BYTES {
+                    return Err(format!("it is longer than {MOST_WHOLE_BYTES} bytes"));
+                }
+            }
+        }
+    }
+    Ok(if more.is_empty() { bytes.unwrap_or_default() } else { more.into() })
+}
+
+fn with_head(status: StatusCode, mut headers: HeaderMap, body: Body) -> Reply {
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    *reply.headers_mut() = headers;
+    reply
+}
+
+/// Events on their way through.
+struct Events {
+    stream: Option<BoxStream<'static, Result<Bytes, String>>>,
+    record: Option<PassRecord>,
+    name: String,
+    idle: Duration,
+    status: StatusCode,
+}
+
+impl Events {
+    async fn next(&mut self) -> Option<Bytes> {
+        let stream = self.stream.as_mut()?;
+        let problem = match tokio::time::timeout(self.idle, stream.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                if let Some(record) = &mut self.record {
+                    record.saw(&chunk);
+                }
+                return Some(chunk);
+            }
+            Ok(None) => None,
+            Ok(Some(Err(problem))) => {
+                Some(format!("the upstream {} broke off in the middle of its answer: {problem}", self.name))
+            }
+            Err(_) => Some(format!("the upstream {} sent nothing for {:?}", self.name, self.idle)),
+        };
+        self.stream = None;
+        if let Some(mut record) = self.record.take() {
+            // The stream ends for the client when its trace is kept.
+            let status = match (&problem, self.status.is_success()) {
+                (None, true) => TraceStatus::Answered,
+                _ => TraceStatus::Failed,
+            };
+            record.keep(status, problem.as_deref()).await;
+        }
+        let problem = problem?;
+        // What came before may have ended in the middle of a line.
+        let error = ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", problem);
+        let mut end = b"\n\n".to_vec();
+        end.extend_from_slice(&sse::data(&error.body()));
+        Some(end.into())
+    }
+}

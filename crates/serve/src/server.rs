@@ -1,0 +1,448 @@
+//! Connections, requests, and the end.
+
+use crate::archive::Archive;
+use crate::body::{Body, Reply, check_depth, full, json as reply_json, read, refuse};
+use crate::keys::{Caller, KeyRing};
+use crate::metrics::Gauges;
+use crate::pass::{Passed, pass};
+use crate::routes::{Found, Route, find};
+use crate::state::{Live, State};
+use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records};
+use bytes::Bytes;
+use elenchus_recipe::{LogLevel, ServiceSettings};
+use elenchus_remember::service::ServiceStore;
+use elenchus_trace::Price;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+/// What a reload gives: settings and prices.
+pub type Reloaded = (ServiceSettings, HashMap<String, Price>);
+
+/// What the gateway runs with.
+pub struct Options {
+    /// The `[serve]` table.
+    pub settings: ServiceSettings,
+    /// What tokens cost, by the name of the model.
+    pub prices: HashMap<String, Price>,
+    /// Where traces, feedback and keys are kept.
+    pub store: Arc<dyn ServiceStore>,
+}
+
+/// A gateway that listens.
+pub struct Gateway {
+    listener: TcpListener,
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+/// The way to a running gateway from outside.
+#[derive(Clone)]
+pub struct Handle {
+    state: Arc<State>,
+}
+
+impl Handle {
+    /// Takes new settings and prices for the requests from now on; address, limits on connections and on recipes stay.
+    ///
+    /// # Errors
+    /// An upstream cannot be; the old settings stay.
+    pub fn reload(&self, (settings, prices): Reloaded) -> Result<(), ServeError> {
+        self.state.replace(Live::new(settings, prices)?);
+        self.state.log(LogLevel::Off, "reloaded", json!({}));
+        Ok(())
+    }
+}
+
+impl Gateway {
+    /// Opens the listener.
+    ///
+    /// # Errors
+    /// The address is taken or no address; an upstream cannot be; the listener can be reached by others and no key was
+    /// made.
+    pub async fn bind(options: Options) -> Result<Self, ServeError> {
+        let Options { settings, prices, store } = options;
+        let wanted = format!("{}:{}", settings.host, settings.port);
+        let listen = |source| ServeError::Listen {
+            address: wanted.clone(),
+            source,
+            hint: "`--port` takes another port (0 a free one), `--host` another address",
+        };
+        let listener = TcpListener::bind(&wanted).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let open = !address.ip().is_loopback();
+        let keys = KeyRing::new(open);
+        keys.refresh(store.as_ref())?;
+        if open && store.keys()?.is_empty() {
+            return Err(ServeError::setting(
+                format!("{address} can be reached by others, and there is no key"),
+                "make one with `elenchus keys add NAME`, or listen on 127.0.0.1",
+            ));
+        }
+        let archive = Archive::new(store).map_err(listen)?;
+        let state = Arc::new(State::new(Live::new(settings, prices)?, archive, keys));
+        Ok(Gateway { listener, address, state })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The way to it while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle { state: Arc::clone(&self.state) }
+    }
+
+    /// Serves until `stop` is ready; then takes no more requests, lets those in flight end for as long as the settings
+    /// say, cancels the rest, and returns when everything is written.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Gateway { listener, state, .. } = self;
+        let settings = state.live().settings.clone();
+        if settings.embedded {
+            // Read while nobody waits for it.
+            let early = Arc::clone(&state);
+            tokio::spawn(async move {
+                if let Err(error) = early.embedded().await {
+                    early.log(LogLevel::Problems, "embedded_not_loaded", json!({"error": error.message}));
+                }
+            });
+        }
+        let places = Arc::new(Semaphore::new(settings.most_connections));
+        let (stopping, stopped) = watch::channel(false);
+        // Every connection holds a sender; when the last is dropped, all have ended.
+        let (alive, mut ended) = mpsc::channel::<Infallible>(1);
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of file handles, most likely: a pause lets some be closed.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                // Closing at once tells the client more than a wait without end.
+                drop(stream);
+                continue;
+            };
+            let (state, stopped, alive) = (Arc::clone(&state), stopped.clone(), alive.clone());
+            tokio::spawn(async move {
+                state.metrics.connections.fetch_add(1, Ordering::Relaxed);
+                connection(stream, &state, stopped).await;
+                state.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+                drop((place, alive));
+            });
+        }
+        drop(listener);
+        drop(alive);
+        state.stop();
+        // Without connections nobody listens.
+        let _ = stopping.send(true);
+        let grace = Duration::from_secs_f64(settings.grace_seconds.clamp(0.0, 1e6));
+        if tokio::time::timeout(grace, ended.recv()).await.is_err() {
+            state.cancel.cancel();
+            let _ = tokio::time::timeout(Duration::from_secs(2), ended.recv()).await;
+        }
+        state.archive.flush().await;
+    }
+}
+
+async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::Receiver<bool>) {
+    // Small pieces of a stream go out at once; where this cannot be set, they only come later.
+    let _ = stream.set_nodelay(true);
+    let header_seconds = state.live().settings.header_seconds.clamp(0.1, 1e6);
+    let service = service_fn(|request| {
+        let state = Arc::clone(state);
+        async move { Ok::<_, Infallible>(handle(state, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs_f64(header_seconds))
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // How a connection breaks concerns nobody but its client.
+    let is_stopped = async {
+        // The sender lives as long as the listener; that it is gone means the same.
+        let _ = stopped.wait_for(|stopped| *stopped).await.map(|_| ());
+    };
+    let ended = tokio::select! {
+        _ = connection.as_mut() => true,
+        () = is_stopped => false,
+    };
+    if !ended {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+/// Counts a request as in flight.
+struct InFlight(Arc<State>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
+    let started = Instant::now();
+    state.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
+    let _in_flight = InFlight(Arc::clone(&state));
+    let (method, path) = (request.method().clone(), request.uri().path().to_string());
+    let is_head = method == Method::HEAD;
+    let (name, mut reply) = match find(&method, &path) {
+        Found::Nothing => {
+            ("none", refuse(&ApiError::not_found(format!("there is nothing at `{}`", shown(&path)))))
+        }
+        Found::Method(others) => {
+            let allowed = others.join(", ");
+            let message = format!("`{}` takes {allowed}", shown(&path));
+            let mut reply =
+                refuse(&ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
+            if let Ok(value) = HeaderValue::try_from(allowed) {
+                reply.headers_mut().insert(ALLOW, value);
+            }
+            ("none", reply)
+        }
+        Found::Route(route, inner) => {
+            let reply = match answer(&state, route, inner, request).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    if error.status.is_server_error() {
+                        let fields = json!({"route": route.name, "code": error.code, "error": error.message});
+                        state.log(LogLevel::Problems, "failed", fields);
+                    }
+                    refuse(&error)
+                }
+            };
+            (route.name, reply)
+        }
+    };
+    if is_head {
+        *reply.body_mut() = Body::Full(None);
+    }
+    let headers = reply.headers_mut();
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    let took = started.elapsed();
+    state.metrics.request(name, reply.status().as_u16(), took);
+    if state.live().settings.log == LogLevel::Requests {
+        let trace = reply.headers().get(crate::pass::TRACE_HEADER).and_then(|id| id.to_str().ok());
+        let fields = json!({
+            "route": name, "method": method.as_str(), "path": shown(&path), "status": reply.status().as_u16(),
+            "milliseconds": took.as_secs_f64() * 1e3, "trace_id": trace,
+        });
+        state.log(LogLevel::Requests, "request", fields);
+    }
+    reply
+}
+
+/// A path for a message: not longer than a line.
+fn shown(path: &str) -> String {
+    path.chars().take(120).collect()
+}
+
+/// Refuses what a page of another site makes a browser send: on loopback no key stands before the store.
+fn check_origin(headers: &HeaderMap, keys: &KeyRing) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let host = text(HOST).unwrap_or_default();
+    let forbidden = |code, message| Err(ApiError::new(StatusCode::FORBIDDEN, code, message));
+    if let Some(origin) = text(ORIGIN) {
+        let place = origin.split_once("://").map_or(origin, |(_, place)| place);
+        if !place.eq_ignore_ascii_case(host) {
+            let message = "requests of other sites' pages are refused";
+            return forbidden("foreign_origin", message);
+        }
+    }
+    if keys.is_required() {
+        return Ok(());
+    }
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let loopback = name.is_empty()
+        || name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if loopback {
+        return Ok(());
+    }
+    // A name that another's DNS points at this machine (rebinding).
+    forbidden("foreign_host", "this gateway listens on loopback and answers to `localhost` only")
+}
+
+async fn answer(
+    state: &Arc<State>,
+    route: &'static Route,
+    inner: Option<&str>,
+    request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
+    check_origin(request.headers(), &state.keys)?;
+    let caller = match route.scope {
+        Some(scope) => state.caller(request.headers(), scope).await?,
+        None => Caller::default(),
+    };
+    if state.is_stopping() && route.scope.is_some() {
+        let message = "the gateway is being stopped";
+        return Err(ApiError { retry_after_seconds: Some(2), ..ApiError::unavailable("stopping", message) });
+    }
+    let query: HashMap<String, String> = match request.uri().query() {
+        None => HashMap::new(),
+        Some(query) => form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+    };
+    if route.method == "GET" {
+        return match route.name {
+            "page" => Ok(page::html()),
+            "page_css" => Ok(page::css()),
+            "page_js" => Ok(page::js()),
+            "icon" => Ok(full(StatusCode::NO_CONTENT, "image/x-icon", Bytes::new())),
+            "healthz" => Ok(reply_json(StatusCode::OK, &json!({"status": "ok"}))),
+            "readyz" => Ok(ready(state).await),
+            "metrics" => Ok(metrics(state)),
+            "openapi" => Ok(reply_json(StatusCode::OK, &openapi::description())),
+            "models" => Ok(catalogue::list_models(state, &caller).await),
+            "model" => catalogue::one_model(state, &caller, inner.unwrap_or_default()).await,
+            "recipes" => Ok(catalogue::list_recipes()),
+            "traces" => records::list(state, &query).await,
+            "trace" => records::trace(state, inner.unwrap_or_default()).await,
+            "totals" => records::totals(state).await,
+            "export" => records::export(state, &query).await,
+            _ => Err(ApiError::not_found("there is nothing here")),
+        };
+    }
+    let live = state.live();
+    let headers = request.headers().clone();
+    let within = Duration::from_secs_f64(live.settings.body_seconds.clamp(0.1, 1e6));
+    let bytes = read(request, live.settings.most_body_bytes, within).await?;
+    check_depth(&bytes, live.settings.most_depth)?;
+    match route.name {
+        "chat" | "chat_recipe" => ask::chat(state, caller, headers, bytes, inner).await,
+        "completions" => passed(state, live, caller, headers, bytes, "completions").await,
+        "embeddings" => passed(state, live, caller, headers, bytes, "embeddings").await,
+        "estimate" => catalogue::estimate(state, &bytes),
+        "feedback" => records::feedback(state, caller, &bytes).await,
+        _ => Err(ApiError::not_found("there is nothing here")),
+    }
+}
+
+/// Passes a request on without a recipe.
+async fn passed(
+    state: &Arc<State>,
+    live: Arc<Live>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+    path: &'static str,
+) -> Result<Reply, ApiError> {
+    let peek = crate::chat::Peek::read(&body)?;
+    let model = match state.target(&live, peek.model.as_deref().unwrap_or_default())? {
+        crate::state::Target::Upstream(model) => model,
+        crate::state::Target::Embedded => {
+            let message = format!("the embedded model does not answer `/v1/{path}`");
+            let hint = "ask it by `/v1/chat/completions`, or give the gateway an upstream";
+            return Err(ApiError::bad("model", format!("{message}\nhint: {hint}")));
+        }
+    };
+    state.budget(&live, &caller, None).await?;
+    let summary = elenchus_remember::service::TraceSummary {
+        id: crate::state::new_id("tr_"),
+        created_ms: crate::state::now_ms(),
+        recipe: path.into(),
+        model: model.clone(),
+        key: String::new(),
+        question: String::new(),
+        answer: String::new(),
+        confidence: None,
+        status: elenchus_remember::service::TraceStatus::Cancelled,
+        elapsed_ms: 0.0,
+        usage: Default::default(),
+    };
+    let record = crate::pass::PassRecord::new(state, &live, &caller, summary, body.clone(), Instant::now());
+    let method = Method::POST;
+    pass(Passed { method, path, headers, body, model, caller, live, record: Some(record) }).await
+}
+
+async fn ready(state: &Arc<State>) -> Reply {
+    let live = state.live();
+    let store = state.refresh_keys().await.is_ok();
+    let upstreams: Vec<_> = live
+        .pool
+        .upstreams
+        .iter()
+        .map(|upstream| json!({"name": upstream.name, "healthy": upstream.is_healthy()}))
+        .collect();
+    let embedded = state.embedded_is_loaded();
+    let answers = live.pool.upstreams.iter().any(|upstream| upstream.is_healthy())
+        || (live.settings.embedded && embedded);
+    let is_ready = store && answers && !state.is_stopping();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "ready": is_ready, "store": store, "embedded": embedded, "upstreams": upstreams,
+        "stopping": state.is_stopping(),
+    });
+    reply_json(status, &body)
+}
+
+fn metrics(state: &Arc<State>) -> Reply {
+    let live = state.live();
+    let upstreams = live
+        .pool
+        .upstreams
+        .iter()
+        .map(|upstream| {
+            let requests = upstream.requests.load(Ordering::Relaxed);
+            let failures = upstream.failures.load(Ordering::Relaxed);
+            (upstream.name.as_str(), upstream.is_healthy(), requests, failures)
+        })
+        .collect();
+    let gauges = Gauges { upstreams, store_failures: state.archive.failures() };
+    let mut reply = Response::new(Body::Full(Some(state.metrics.page(&gauges).into())));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    reply.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn pages_of_other_sites_and_rebound_names_are_refused() {
+        let code = |keys: bool, host: &str, origin: Option<&str>| {
+            check_origin(&headers(host, origin), &KeyRing::new(keys)).err().map(|error| error.code)
+        };
+        assert_eq!(code(false, "localhost:8080", None), None);
+        assert_eq!(code(false, "127.0.0.1:8080", Some("http://127.0.0.1:8080")), None);
+        assert_eq!(code(false, "[::1]:8080", None), None);
+        assert_eq!(code(false, "127.0.0.1:8080", Some("https://evil.example")), Some("foreign_origin"));
+        assert_eq!(code(false, "127.0.0.1:8080", Some("null")), Some("foreign_origin"));
+        assert_eq!(code(false, "evil.example:8080", None), Some("foreign_host"));
+        assert_eq!(code(false, "127.0.0.1.evil.example", None), Some("foreign_host"));
+        assert_eq!(code(true, "gateway.example", None), None, "keys stand before it");
+        assert_eq!(code(true, "gateway.example", Some("https://evil.example")), Some("foreign_origin"));
+    }
+}

@@ -1,0 +1,128 @@
+//! What people and programs see of a trace's nodes.
+
+use elenchus_trace::{Node, NodeId, NodeKind, Trace};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One node, shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageView {
+    /// Number of the node in its trace.
+    pub id: u32,
+    /// The node it grew from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u32>,
+    /// `generated`, `evaluated`, `decided`, `stage` or `failed`.
+    pub kind: String,
+    /// Role of the model, name of the evaluator or of the stage.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub title: String,
+    /// What was written, said or decided.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub text: String,
+    /// The model that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The node that is judged, or was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<u32>,
+    /// Score of an evaluator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Tokens read.
+    pub prompt_tokens: u64,
+    /// Tokens written.
+    pub completion_tokens: u64,
+    /// Start, milliseconds after the start of the trace.
+    pub started_ms: f64,
+    /// Duration in milliseconds.
+    pub elapsed_ms: f64,
+}
+
+impl StageView {
+    /// Shows a node.
+    pub fn new(id: NodeId, node: &Node) -> Self {
+        let mut view = StageView {
+            id: id.0,
+            parent: node.parent.map(|parent| parent.0),
+            kind: String::new(),
+            title: String::new(),
+            text: String::new(),
+            model: None,
+            of: None,
+            score: None,
+            prompt_tokens: node.usage.prompt_tokens,
+            completion_tokens: node.usage.completion_tokens,
+            started_ms: node.started_ms,
+            elapsed_ms: node.elapsed_ms,
+        };
+        let kind = match &node.kind {
+            NodeKind::Generated { role, model, completion, .. } => {
+                view.title = role.clone();
+                view.model = Some(model.clone());
+                view.text = completion.text.clone();
+                "generated"
+            }
+            NodeKind::Evaluated { of, feedback } => {
+                view.title = feedback.evaluator.clone();
+                view.of = Some(of.0);
+                view.score = feedback.score.or(feedback.probability);
+                view.text = match (&feedback.abstained, &feedback.text) {
+                    (Some(reason), _) => format!("abstains: {reason}"),
+                    (None, Some(text)) => text.clone(),
+                    (None, None) => String::new(),
+                };
+                "evaluated"
+            }
+            NodeKind::Decided { decision, chosen, .. } => {
+                view.text = decision.clone();
+                view.of = chosen.map(|chosen| chosen.0);
+                "decided"
+            }
+            NodeKind::Stage { name } => {
+                view.title = name.clone();
+                "stage"
+            }
+            NodeKind::Failed { error } => {
+                view.text = error.clone();
+                "failed"
+            }
+        };
+        view.kind = kind.into();
+        view
+    }
+
+    /// With its text cut.
+    pub fn cut(mut self, characters: usize) -> Self {
+        if let Some((at, _)) = self.text.char_indices().nth(characters) {
+            self.text.truncate(at);
+            self.text.push('…');
+        }
+        self
+    }
+}
+
+/// All nodes of a trace, shown.
+pub(crate) fn views(trace: &Trace) -> Vec<StageView> {
+    trace.nodes.iter().enumerate().map(|(index, node)| StageView::new(NodeId(index as u32), node)).collect()
+}
+
+/// What is kept of a node: everything but the statistics of single tokens, which nobody reads back and which are many
+/// times the text.
+pub(crate) fn slim(mut node: Node) -> Node {
+    if let NodeKind::Generated { completion, .. } = &mut node.kind {
+        completion.token_ids = Vec::new();
+        completion.token_texts = Vec::new();
+        completion.logprobs = Vec::new();
+        completion.top = Vec::new();
+        completion.distributions = Vec::new();
+        completion.vocabulary = None;
+    }
+    if let NodeKind::Decided { data, .. } = &mut node.kind
+        && data.to_string().len() > 64 << 10
+    {
+        *data = Value::Null;
+    }
+    node
+}

@@ -1,0 +1,208 @@
+//! What all requests share.
+
+use crate::archive::Archive;
+use crate::keys::{Caller, KeyRing, Scope, allowance, tighter};
+use crate::metrics::Metrics;
+use crate::upstream::{Pool, unknown_model};
+use crate::{ApiError, ServeError};
+use elenchus_generate::{CancelToken, LanguageModel, NativeModel, NativeOptions};
+use elenchus_recipe::{LogLevel, ServiceSettings, models};
+use elenchus_trace::{Budget, Price};
+use hyper::header::HeaderMap;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{OnceCell, Semaphore};
+
+/// What a reload replaces.
+pub(crate) struct Live {
+    pub settings: ServiceSettings,
+    pub prices: HashMap<String, Price>,
+    pub pool: Pool,
+}
+
+impl Live {
+    pub fn new(settings: ServiceSettings, prices: HashMap<String, Price>) -> Result<Self, ServeError> {
+        let pool = Pool::new(&settings.upstreams)?;
+        Ok(Live { settings, prices, pool })
+    }
+}
+
+/// Which model is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The embedded one.
+    Embedded,
+    /// One of the upstreams', by name.
+    Upstream(String),
+}
+
+impl Target {
+    pub fn model(&self) -> &str {
+        match self {
+            Target::Embedded => models::EMBEDDED,
+            Target::Upstream(name) => name,
+        }
+    }
+
+    /// The task whose rules hold when the request names none.
+    pub fn task(&self) -> &'static str {
+        match self {
+            Target::Embedded => "arithmetic",
+            Target::Upstream(_) => "math",
+        }
+    }
+}
+
+pub(crate) struct State {
+    live: RwLock<Arc<Live>>,
+    pub archive: Archive,
+    pub keys: KeyRing,
+    pub metrics: Metrics,
+    pub recipes: Arc<Semaphore>,
+    /// Cancels everything when the time to finish is over.
+    pub cancel: CancelToken,
+    stopping: AtomicBool,
+    embedded: OnceCell<Arc<dyn LanguageModel>>,
+}
+
+impl State {
+    pub fn new(live: Live, archive: Archive, keys: KeyRing) -> Self {
+        let recipes = Arc::new(Semaphore::new(live.settings.most_recipes));
+        State {
+            live: RwLock::new(Arc::new(live)),
+            archive,
+            keys,
+            metrics: Metrics::default(),
+            recipes,
+            cancel: CancelToken::new(),
+            stopping: AtomicBool::new(false),
+            embedded: OnceCell::new(),
+        }
+    }
+
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes new settings; requests in flight keep the old ones.
+    pub fn replace(&self, live: Live) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
+
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The embedded model, read when it is first needed.
+    pub async fn embedded(&self) -> Result<Arc<dyn LanguageModel>, ApiError> {
+        let load = || async {
+            let loaded = tokio::task::spawn_blocking(|| -> Result<NativeModel, ServeError> {
+                let folder = models::folder(models::EMBEDDED)?;
+                Ok(NativeModel::load(folder, NativeOptions::default())?)
+            });
+            match loaded.await {
+                Ok(Ok(model)) => Ok(Arc::new(model) as Arc<dyn LanguageModel>),
+                Ok(Err(error)) => Err(ApiError::unavailable("model_unavailable", error.to_string())),
+                Err(error) => Err(ApiError::unavailable("model_unavailable", error.to_string())),
+            }
+        };
+        self.embedded.get_or_try_init(load).await.cloned()
+    }
+
+    pub fn embedded_is_loaded(&self) -> bool {
+        self.embedded.initialized()
+    }
+
+    /// Which model a name means.
+    pub fn target(&self, live: &Live, name: &str) -> Result<Target, ApiError> {
+        let settings = &live.settings;
+        let name = match (name, &settings.model) {
+            ("", Some(model)) => model.as_str(),
+            ("", None) if settings.embedded && settings.upstreams.is_empty() => models::EMBEDDED,
+            ("", None) => {
+                let message = "no model is named\nhint: `GET /v1/models` lists the models that there are";
+                return Err(ApiError::bad("model", message));
+            }
+            (name, _) => name,
+        };
+        if name == models::EMBEDDED && settings.embedded {
+            return Ok(Target::Embedded);
+        }
+        if settings.upstreams.is_empty() {
+            return Err(unknown_model(name));
+        }
+        Ok(Target::Upstream(name.into()))
+    }
+
+    /// Who asks, with keys as fresh as they have to be.
+    pub async fn caller(self: &Arc<Self>, headers: &HeaderMap, scope: Scope) -> Result<Caller, ApiError> {
+        match self.keys.caller(headers, scope) {
+            // A key that is not known may have been made a moment ago; one that is may have been ended.
+            Err(error) if error.code == "missing_scope" => Err(error),
+            outcome if self.keys.is_fresh() || (outcome.is_ok() && !self.keys.is_required()) => outcome,
+            _ => {
+                self.refresh_keys().await?;
+                self.keys.caller(headers, scope)
+            }
+        }
+    }
+
+    pub async fn refresh_keys(self: &Arc<Self>) -> Result<(), ApiError> {
+        let state = Arc::clone(self);
+        self.archive.read(move |store| state.keys.refresh(store)).await
+    }
+
+    /// What a request of this caller may spend: its own wish, the key's window and the gateway's bound.
+    pub async fn budget(
+        &self,
+        live: &Live,
+        caller: &Caller,
+        wish: Option<Budget>,
+    ) -> Result<Budget, ApiError> {
+        let mut budget = tighter(live.settings.budget, wish.unwrap_or_default());
+        if let Some(key) = caller.key.clone().filter(|key| key.tokens.is_some() || key.money.is_some()) {
+            let since = now_ms().saturating_sub(key.window_seconds.saturating_mul(1000));
+            let name = key.name.clone();
+            let spent = self.archive.read(move |store| store.spent(&name, since)).await?;
+            budget = tighter(budget, allowance(&key, &spent)?);
+        }
+        let seconds = Budget { seconds: Some(live.settings.request_seconds), ..Budget::default() };
+        Ok(tighter(budget, seconds))
+    }
+
+    /// A line of the log: time, level, event and fields, as JSON on standard error.
+    pub fn log(&self, level: LogLevel, event: &str, fields: Value) {
+        let wanted = self.live.read().unwrap_or_else(PoisonError::into_inner).settings.log;
+        let shown = match wanted {
+            LogLevel::Off => level == LogLevel::Off,
+            LogLevel::Problems => level != LogLevel::Requests,
+            LogLevel::Requests => true,
+        };
+        if shown {
+            let mut line = json!({"time_ms": now_ms(), "event": event});
+            if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), fields) {
+                line.extend(fields);
+            }
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// Milliseconds after 1970-01-01 UTC.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// An identifier that nobody guesses: 128 random bits behind a prefix.
+pub(crate) fn new_id(prefix: &str) -> String {
+    use rand::RngExt;
+    let bits: u128 = rand::rng().random();
+    format!("{prefix}{bits:032x}")
+}

@@ -1,0 +1,285 @@
+//! What goes wrong upstream, in requests, in the store.
+
+use crate::support::{Act, Running, Stub, completion, events, pieces, question, until};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn streamed(model: &str) -> Value {
+    let mut body = question(model, "2+2?");
+    body["stream"] = true.into();
+    body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_dies_in_mid_stream_is_said_in_the_stream() {
+    let stub = Stub::start(|_| {
+        let mut events = events("one two");
+        events.truncate(1);
+        events.push("data: {\"choi".into());
+        Act::Stream { events, pause: Duration::ZERO, broken: true }
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let response = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
+    let text = response.text().await.unwrap();
+    let last = text.lines().rfind(|line| line.starts_with("data: ")).unwrap();
+    let error: Value = serde_json::from_str(&last[6..]).unwrap();
+    assert_eq!(error["error"]["code"], "upstream_failed", "{text}");
+    let trace = &gateway.traces(1).await[0];
+    assert_eq!(trace["status"], "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_hangs_is_given_up() {
+    let stub = Stub::start(|asked| match asked.body["stream"] == true {
+        true => Act::Stream {
+            events: vec!["data: {}\n\n".into(), "data: {}\n\n".into()],
+            pause: Duration::from_secs(2),
+            broken: false,
+        },
+        false => Act::Hang,
+    })
+    .await;
+    let gateway = Running::with(&[&stub], |settings| {
+        settings.upstreams[0].first_byte_seconds = 0.3;
+        settings.upstreams[0].idle_seconds = 0.3;
+    })
+    .await;
+    let begun = Instant::now();
+    let (status, error) = gateway.ask(question("little", "x")).await;
+    assert_eq!((status, &error["error"]["code"]), (504, &json!("upstream_timeout")));
+    let response = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
+    let (_, data) = pieces(&response.text().await.unwrap());
+    assert!(data.last().unwrap()["error"]["message"].as_str().unwrap().contains("sent nothing"), "{data:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    until("the upstream notices", || stub.gone() >= 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_of_an_upstream_is_an_error_of_ours_only_for_recipes() {
+    let html = "<html>\u{fffd}busy</html>";
+    let stub = Stub::start(move |_| {
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n", html.len());
+        Act::Raw((head + html).into_bytes())
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let (status, text) = gateway.ask(question("little", "x")).await;
+    assert_eq!((status, text.as_str()), (200, Some(html)), "what is passed on is not judged");
+    let (status, error) = gateway.ask(question("elenchus/self-consistency@2/little", "x")).await;
+    assert_eq!((status, &error["error"]["code"]), (502, &json!("upstream_failed")), "{error}");
+    let no_http = Stub::start(|_| Act::Raw(b"\xff\xfe\x00garbage\r\n\r\n".to_vec())).await;
+    let gateway = Running::before(&[&no_http]).await;
+    assert_eq!(gateway.ask(question("little", "x")).await.0, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_that_fail_are_asked_again() {
+    let calls = AtomicUsize::new(0);
+    let stub = Stub::start(move |asked| {
+        // One sample in one request; every other connection is closed.
+        if asked.body["n"].as_u64().unwrap_or(1) > 1 {
+            return Act::Json(400, json!({"error": {"message": "n must be 1"}}));
+        }
+        match calls.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => Act::Close,
+            _ => Act::Json(200, completion(&["Answer: 4".into()])),
+        }
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let mut body = question("elenchus/self-consistency@4/little", "2+2?");
+    body["elenchus"] = json!({"settings": {"early_stop": false}});
+    let (status, answer) = gateway.ask(body).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["elenchus"]["agreement"], 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_one_upstream_fails_another_answers_and_the_broken_one_rests() {
+    let broken = Stub::start(|_| Act::Json(500, json!({"error": {"message": "out of memory"}}))).await;
+    let whole = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&broken, &whole]).await;
+    for _ in 0..40 {
+        assert_eq!(gateway.ask(question("little", "x")).await.0, 200);
+    }
+    let asked = broken.asked().len();
+    assert_eq!(asked, 5, "after five failures it rests");
+    let (_, metrics) = gateway.get("/metrics").await;
+    let metrics = metrics.as_str().unwrap();
+    assert!(
+        metrics.lines().any(|line| line.starts_with("elenchus_upstream_healthy") && line.ends_with(" 0"))
+    );
+    assert!(metrics.contains("elenchus_requests_total{route=\"chat\",status=\"200\"} 40"), "{metrics}");
+    let gateway = Running::before(&[&broken]).await;
+    let (status, error) = gateway.ask(question("little", "x")).await;
+    assert_eq!(status, 500, "the words of an only upstream are passed on: {error}");
+    assert_eq!(error["error"]["message"], "out of memory");
+    let nobody =
+        Running::with(&[&whole], |settings| settings.upstreams[0].base_url = "http://127.0.0.1:1/v1".into());
+    let nobody = nobody.await;
+    assert_eq!(nobody.ask(question("little", "x")).await.0, 502);
+    assert_eq!(nobody.traces(1).await[0]["status"], "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_requests_are_refused_and_never_an_error_of_ours() {
+    let stub = Stub::answering(&["x"]).await;
+    let gateway = Running::with(&[&stub], |settings| settings.most_body_bytes = 100_000).await;
+    let deep = format!("{{\"model\":\"little\",\"messages\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
+    let bodies: Vec<(Vec<u8>, u16)> = vec![
+        (b"".to_vec(), 400),
+        (b"{".to_vec(), 400),
+        (b"[]".to_vec(), 400),
+        (b"null".to_vec(), 400),
+        (b"\"text\"".to_vec(), 400),
+        (b"{\"model\": 3, \"messages\": []}".to_vec(), 400),
+        (b"{\"model\": \"little\"}".to_vec(), 400),
+        (b"{\"model\": \"little\", \"stream\": \"yes\", \"messages\": []}".to_vec(), 400),
+        (b"{\"model\": \"elenchus/gsa/little\", \"messages\": \"x\"}".to_vec(), 400),
+        (b"{\"model\": \"elenchus//little\", \"messages\": []}".to_vec(), 404),
+        (b"{\"model\": \"elenchus/gsa@-1/little\", \"messages\": []}".to_vec(), 400),
+        (b"{\"model\": \"\xff\xfe\", \"messages\": []}".to_vec(), 400),
+        (deep.into_bytes(), 400),
+        (vec![b' '; 100_001], 413),
+    ];
+    for (body, wanted) in bodies {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        for path in ["/v1/chat/completions", "/v1/gsa/chat/completions", "/v1/estimate", "/v1/feedback"] {
+            let response = gateway.post(path).body(body.clone()).send().await.unwrap();
+            let status = response.status().as_u16();
+            let error: Value = response.json().await.unwrap_or(Value::Null);
+            assert!((400..500).contains(&status), "{path} {shown}: {status} {error}");
+            assert!(error["error"]["message"].is_string(), "{path} {shown}: {error}");
+            if path == "/v1/chat/completions" {
+                assert_eq!(status, wanted, "{shown}: {error}");
+            }
+        }
+    }
+    assert!(stub.asked().is_empty(), "none of them was passed on");
+    assert_eq!(gateway.get("/v1/chat/completions").await.0, 405);
+    assert_eq!(gateway.get("/v1/nothing").await.0, 404);
+    for path in
+        ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/page.js/../../x", "/v1/traces/..%2f..%2fx"]
+    {
+        assert_eq!(
+            raw(&gateway, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+                .await,
+            404,
+            "{path}"
+        );
+    }
+    assert_eq!(raw(&gateway, "GARBAGE\r\n\r\n").await, 400);
+}
+
+/// Sends bytes and gives the status of the answer; 0 without one.
+async fn raw(gateway: &Running, text: &str) -> u16 {
+    let mut stream = TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_and_idle_clients_are_let_go_and_hinder_nobody() {
+    let stub = Stub::answering(&["x"]).await;
+    let gateway = Running::with(&[&stub], |settings| {
+        settings.header_seconds = 0.5;
+        settings.body_seconds = 0.5;
+        settings.most_connections = 400;
+    })
+    .await;
+    let place = gateway.url.trim_start_matches("http://").to_string();
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(TcpStream::connect(&place).await.unwrap());
+    }
+    let mut slow = TcpStream::connect(&place).await.unwrap();
+    slow.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await.unwrap();
+    assert_eq!(gateway.ask(question("little", "x")).await.0, 200, "beside 300 idle connections");
+    let mut end = Vec::new();
+    tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut end))
+        .await
+        .expect("it is closed")
+        .unwrap();
+    let body = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{";
+    assert_eq!(raw(&gateway, body).await, 408, "a body that does not come");
+    for stream in &mut idle {
+        let mut byte = [0; 1];
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut byte)).await;
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "closed after the time for a head");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_locked_costs_the_trace_and_not_the_answer() {
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let id = {
+        let (_, answer) = gateway.ask(question("elenchus/single/little", "x")).await;
+        answer["elenchus"]["trace_id"].clone()
+    };
+    // Another process in the middle of a long write.
+    let other = rusqlite::Connection::open(gateway.folder.path().join("store.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let response = gateway.post("/v1/chat/completions").json(&question("little", "x")).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(!response.headers().contains_key("x-elenchus-trace-id"), "what is not stored is not promised");
+    let (status, answer) = gateway.ask(question("elenchus/single/little", "x")).await;
+    assert_eq!((status, &answer["elenchus"]["trace_id"]), (200, &Value::Null));
+    let (status, error) = gateway.send("/v1/feedback", json!({"trace_id": id, "reaction": "up"})).await;
+    assert_eq!((status, &error["error"]["code"]), (503, &json!("store_unavailable")), "{error}");
+    let (_, metrics) = gateway.get("/metrics").await;
+    assert!(metrics.as_str().unwrap().contains("elenchus_store_failures_total 3"), "{metrics}");
+    other.execute_batch("ROLLBACK").unwrap();
+    let (status, _) = gateway.send("/v1/feedback", json!({"trace_id": id, "reaction": "up"})).await;
+    assert_eq!(status, 200, "it works again by itself");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_lets_requests_in_flight_end_and_cuts_what_takes_too_long() {
+    let slow = Stub::start(|_| Act::Stream {
+        events: events("one two three four"),
+        pause: Duration::from_millis(200),
+        broken: false,
+    })
+    .await;
+    let mut gateway = Running::before(&[&slow]).await;
+    let url = gateway.url.clone();
+    let request = gateway.post("/v1/chat/completions").json(&streamed("little"));
+    let client = tokio::spawn(async move { request.send().await.unwrap().text().await.unwrap() });
+    until("it is under way", || !slow.asked().is_empty()).await;
+    gateway.stop().await;
+    assert!(client.await.unwrap().ends_with("data: [DONE]\n\n"), "the answer came whole");
+    assert!(reqwest::get(format!("{url}/healthz")).await.is_err(), "nobody listens any more");
+
+    let hanging = Arc::new(Stub::start(|_| Act::Hang).await);
+    let mut gateway = Running::with(&[&hanging], |settings| settings.grace_seconds = 0.3).await;
+    let request = gateway.post("/v1/chat/completions").json(&question("elenchus/single/little", "x"));
+    let client = tokio::spawn(async move { request.send().await.map(|response| response.status().as_u16()) });
+    until("it is under way", || !hanging.asked().is_empty()).await;
+    let begun = Instant::now();
+    gateway.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(matches!(client.await.unwrap(), Ok(503) | Err(_)), "handed back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_recipes_at_once_are_told_to_come_back() {
+    let stub = Stub::start(|_| Act::Hang).await;
+    let gateway = Running::with(&[&stub], |settings| settings.most_recipes = 1).await;
+    let request = gateway.post("/v1/chat/completions").json(&question("elenchus/single/little", "x"));
+    let first = tokio::spawn(async move { request.send().await });
+    until("the first runs", || !stub.asked().is_empty()).await;
+    let request = gateway.post("/v1/chat/completions").json(&question("elenchus/single/little", "x"));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+    first.abort();
+}

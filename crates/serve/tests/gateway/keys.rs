@@ -1,0 +1,89 @@
+//! Keys over HTTP: beyond loopback they are needed, and their limits hold.
+
+use crate::support::{Running, Stub, question};
+use elenchus_recipe::ServiceSettings;
+use elenchus_remember::service::{KeyEntry, ServiceStore, SqliteStore, Write};
+use elenchus_serve::{Gateway, Options, hash_secret, new_secret};
+use serde_json::json;
+use std::sync::Arc;
+
+fn key(name: &str, secret: &str, scopes: &[&str], tokens: Option<u64>) -> Write {
+    Write::Key(KeyEntry {
+        name: name.into(),
+        hash: hash_secret(secret),
+        scopes: scopes.iter().map(|scope| scope.to_string()).collect(),
+        tokens,
+        money: None,
+        window_seconds: 3600,
+        created_ms: 0,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_loopback_a_key_is_needed_to_start_and_to_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(folder.path().join("store.sqlite")).unwrap());
+    let settings = ServiceSettings { host: "0.0.0.0".into(), port: 0, ..ServiceSettings::default() };
+    let options = Options { settings, prices: Default::default(), store };
+    let error = Gateway::bind(options).await.err().unwrap().to_string();
+    assert!(error.contains("elenchus keys add"), "{error}");
+
+    let (asker, reader) = (new_secret(), new_secret());
+    let store = SqliteStore::open(folder.path().join("store.sqlite")).unwrap();
+    store
+        .write(&[
+            key("asker", &asker, &["ask", "feedback"], Some(40)),
+            key("reader", &reader, &["read"], None),
+        ])
+        .unwrap();
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let open = |settings: &mut ServiceSettings| settings.host = "0.0.0.0".into();
+    let gateway = Running::over(folder, &[&stub], Default::default(), open).await;
+    let body = question("little", "2+2?");
+    let status = async |secret: Option<&str>, path: &str, body: Option<&serde_json::Value>| {
+        let mut request = match body {
+            Some(body) => gateway.post(path).json(body),
+            None => gateway.client.get(format!("{}{path}", gateway.url)),
+        };
+        if let Some(secret) = secret {
+            request = request.bearer_auth(secret);
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    let chat = "/v1/chat/completions";
+    assert_eq!(status(None, chat, Some(&body)).await, 401);
+    assert_eq!(status(Some("elk-0"), chat, Some(&body)).await, 401);
+    assert_eq!(status(Some("sk-other"), chat, Some(&body)).await, 401);
+    assert_eq!(status(Some(&reader), chat, Some(&body)).await, 403, "no right to ask");
+    assert_eq!(status(Some(&asker), "/v1/traces", None).await, 403, "no right to read");
+    assert_eq!(status(Some(&reader), "/v1/export", None).await, 403);
+    assert!(stub.asked().is_empty(), "nobody was asked for those");
+    for open in ["/", "/page.js", "/healthz", "/openapi.json"] {
+        assert_eq!(status(None, open, None).await, 200, "{open}");
+    }
+    for _ in 0..3 {
+        assert_eq!(status(Some(&asker), chat, Some(&body)).await, 200);
+    }
+    assert_eq!(status(Some(&asker), chat, Some(&body)).await, 429, "15 tokens each, 40 are allowed");
+    assert!(stub.asked().iter().all(|asked| asked.authorization.is_none()), "our keys are not sent on");
+    assert_eq!(status(Some(&reader), "/v1/traces", None).await, 200);
+    let traces = gateway.client.get(format!("{}/v1/traces", gateway.url)).bearer_auth(&reader);
+    let traces: serde_json::Value = traces.send().await.unwrap().json().await.unwrap();
+    assert_eq!(traces["data"][0]["key"], "asker");
+
+    store.write(&[Write::RevokeKey("reader".into())]).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    assert_eq!(status(Some(&reader), "/v1/traces", None).await, 401, "two seconds after its end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sites_pages_cannot_ask() {
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let body = json!({"model": "little", "messages": [{"role": "user", "content": "x"}]});
+    let request = gateway.post("/v1/chat/completions").header("origin", "https://evil.example").json(&body);
+    assert_eq!(request.send().await.unwrap().status(), 403);
+    let request = gateway.post("/v1/chat/completions").header("host", "evil.example").json(&body);
+    assert_eq!(request.send().await.unwrap().status(), 403);
+    assert!(stub.asked().is_empty());
+}

@@ -1,0 +1,13 @@
+//! The gateway as its clients see it: over HTTP, in front of a stub upstream or the embedded model.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test helper that fails should stop the test")]
+
+mod api;
+mod clients;
+mod description;
+mod faults;
+mod feedback;
+mod keys;
+mod page;
+mod support;
+mod wire;

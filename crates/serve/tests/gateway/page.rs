@@ -1,0 +1,232 @@
+//! The web page in headless Chromium, driven over WebDriver; skipped, with the reason, where ChromeDriver is missing.
+
+use crate::support::{Act, Running, Stub, completion};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A browser with one tab.
+struct Browser {
+    driver: Child,
+    session: String,
+    client: reqwest::Client,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver ends its browser with itself.
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+fn found(names: &[&str]) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders)
+        .find_map(|folder| names.iter().map(|name| folder.join(name)).find(|path| path.is_file()))
+}
+
+impl Browser {
+    /// `None`, said on standard error, where there is no browser.
+    async fn open(width: u32) -> Option<Browser> {
+        let (Some(driver), Some(chromium)) =
+            (found(&["chromedriver"]), found(&["chromium", "chromium-browser", "google-chrome"]))
+        else {
+            eprintln!(
+                "skipped: no chromedriver and chromium on the path (Debian: chromium, chromium-driver)"
+            );
+            return None;
+        };
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let driver = Command::new(driver)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let mut browser = Browser { driver, session: String::new(), client };
+        let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
+        let mut arguments: Vec<String> = arguments.map(String::from).to_vec();
+        arguments.push(format!("--window-size={width},1000"));
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": {"binary": chromium, "args": arguments},
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }}});
+        let base = format!("http://127.0.0.1:{port}");
+        for _ in 0..300 {
+            let answer = browser.client.post(format!("{base}/session")).json(&wanted).send().await;
+            if let Ok(answer) = answer {
+                let answer: Value = answer.json().await.unwrap();
+                let id =
+                    answer["value"]["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {answer}"));
+                browser.session = format!("{base}/session/{id}");
+                return Some(browser);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("chromedriver does not answer");
+    }
+
+    async fn command(&self, path: &str, body: Value) -> Value {
+        let answer = self.client.post(format!("{}/{path}", self.session)).json(&body).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        assert!(answer["value"].get("error").is_none(), "{path} {body}: {answer}");
+        answer["value"].clone()
+    }
+
+    async fn go(&self, url: &str) {
+        self.command("url", json!({"url": url})).await;
+    }
+
+    /// The value of an expression in the page.
+    async fn value(&self, expression: &str) -> Value {
+        self.command("execute/sync", json!({"script": format!("return {expression};"), "args": []})).await
+    }
+
+    /// Waits until an expression is true.
+    async fn wait(&self, expression: &str) {
+        for _ in 0..400 {
+            if self.value(expression).await == true {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let page = self.value("document.body.innerText").await;
+        panic!("never true: {expression}\n{}", page.as_str().unwrap_or_default());
+    }
+
+    async fn element(&self, selector: &str) -> String {
+        let found = self.command("element", json!({"using": "css selector", "value": selector})).await;
+        found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_string()
+    }
+
+    async fn click(&self, selector: &str) {
+        let element = self.element(selector).await;
+        self.command(&format!("element/{element}/click"), json!({})).await;
+    }
+
+    async fn keys(&self, selector: &str, text: &str) {
+        let element = self.element(selector).await;
+        self.command(&format!("element/{element}/value"), json!({"text": text})).await;
+    }
+
+    /// Writes a picture where `ELENCHUS_SCREENSHOTS` names a folder.
+    async fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("ELENCHUS_SCREENSHOTS") else { return };
+        let answer = self.client.get(format!("{}/screenshot", self.session)).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        let text = answer["value"].as_str().unwrap();
+        std::fs::write(PathBuf::from(folder).join(format!("{name}.b64")), text).unwrap();
+    }
+
+    /// What the page wrote to the console as an error.
+    async fn errors(&self) -> Vec<String> {
+        let log = self.command("se/log", json!({"type": "browser"})).await;
+        log.as_array()
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry["level"] == "SEVERE")
+            .map(|entry| entry["message"].to_string())
+            .collect()
+    }
+}
+
+const EVIL: &str = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ask_watch_open_edit_react_and_find_it_again() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let stub = Stub::start(|asked| {
+        if asked.path.ends_with("/models") {
+            return Act::Json(200, json!({"data": [{"id": "little", "created": 1, "owned_by": "stub"}]}));
+        }
+        let count = asked.body["n"].as_u64().unwrap_or(1) as usize;
+        let texts: Vec<String> = (0..count).map(|i| format!("{EVIL}\nAnswer: {}", 4 + i % 2)).collect();
+        Act::Json(200, completion(&texts))
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    browser.go(&format!("{}/", gateway.url)).await;
+    browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    assert_eq!(browser.value("document.getElementById('model').value").await, "little");
+    assert_eq!(browser.value("document.getElementById('recipe').value").await, "self-consistency");
+    browser.keys("#question", "What is 2+2?").await;
+    browser.wait("document.getElementById('estimate').textContent.includes('tokens')").await;
+    // By keyboard: Ctrl+Enter sends.
+    browser.keys("#question", "\u{e009}\u{e007}").await;
+    browser.wait("document.querySelectorAll('[data-stage]').length >= 4").await;
+    browser.wait("document.querySelector('[data-reaction=love]') !== null").await;
+    browser.picture("answer").await;
+    assert_eq!(browser.value("document.title").await, "elenchus", "what a model writes is text");
+    assert_eq!(browser.value("document.querySelectorAll('main img, main script').length").await, 0);
+    let shown = browser.value("document.querySelector('.answer').textContent").await;
+    assert!(shown.as_str().unwrap().contains("<script>"), "{shown}");
+
+    browser.click("[data-stage='0'] summary").await;
+    browser.wait("document.querySelector('[data-stage=\"0\"] pre') !== null").await;
+    browser.keys("[data-stage='0'] textarea", " Corrected.").await;
+    let buttons = "[...document.querySelectorAll('[data-stage=\"0\"] button')]";
+    browser.value(&format!("{buttons}.find((b) => b.textContent === 'Store edit').click()")).await;
+    browser.wait("document.getElementById('status').textContent.startsWith('Edit stored')").await;
+    browser.picture("stage").await;
+    browser.click("[data-reaction=love]").await;
+    browser
+        .wait("document.querySelector('[data-reaction=love]').getAttribute('aria-pressed') === 'true'")
+        .await;
+    browser.value("document.querySelector('[data-field=comment]').closest('details').open = true").await;
+    browser.keys("[data-field=comment]", EVIL).await;
+    browser.click("[data-send=comment]").await;
+    browser.wait("document.getElementById('status').textContent.startsWith('Comment stored')").await;
+
+    let traces = gateway.traces(1).await;
+    let id = traces[0]["id"].as_str().unwrap().to_string();
+    let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
+    let said = trace["feedback"].as_array().unwrap();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[0]["edit"]["text"].as_str().unwrap().ends_with(" Corrected."));
+    assert_eq!(said[1]["reaction"], "love");
+
+    browser.click("[data-view=browse]").await;
+    browser.wait("document.querySelectorAll('#traces a').length === 1").await;
+    browser.picture("browse").await;
+    browser.click("#traces a").await;
+    browser.wait("document.querySelectorAll('#trace [data-stage]').length >= 4").await;
+    browser.wait("document.querySelector('#trace').textContent.includes('love')").await;
+    browser.go(&format!("{}/#trace={id}", gateway.url)).await;
+    browser.command("refresh", json!({})).await;
+    browser.wait("document.querySelectorAll('#trace [data-stage]').length >= 4").await;
+    browser.picture("trace").await;
+    assert_eq!(browser.value("document.title").await, "elenchus");
+    browser.click("[data-view=totals]").await;
+    browser.wait("document.querySelectorAll('#totals tbody tr').length === 1").await;
+    browser.picture("totals").await;
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_has_no_sideways_scroll_and_every_control_has_a_name() {
+    let Some(browser) = Browser::open(500).await else { return };
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let size = json!({"cmd": "Emulation.setDeviceMetricsOverride",
+        "params": {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true}});
+    browser.command("goog/cdp/execute", size).await;
+    browser.go(&format!("{}/", gateway.url)).await;
+    browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    browser.keys("#question", &"a long question without end ".repeat(10)).await;
+    browser.click("#send").await;
+    browser.wait("document.querySelector('[data-reaction=love]') !== null").await;
+    browser.picture("phone").await;
+    assert_eq!(browser.value("document.documentElement.scrollWidth <= innerWidth").await, true);
+    let nameless = "[...document.querySelectorAll('input, select, textarea, button, a')].filter((e) => \
+        !e.labels?.length && !e.getAttribute('aria-label') && !e.textContent.trim()).map((e) => e.outerHTML)";
+    assert_eq!(browser.value(nameless).await, json!([]), "a screen reader has a name for each");
+    let dark = json!({"cmd": "Emulation.setEmulatedMedia",
+        "params": {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}});
+    browser.command("goog/cdp/execute", dark).await;
+    let paper = browser.value("getComputedStyle(document.body).backgroundColor").await;
+    assert_eq!(paper, "rgb(21, 23, 27)");
+    browser.picture("dark").await;
+}

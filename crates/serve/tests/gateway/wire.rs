@@ -1,0 +1,65 @@
+//! Our answers against OpenAI's own description of them, where the reference data lies beside the checkout.
+
+use crate::support::{Running, Stub, pieces, question};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// OpenAI's description; `None`, said on standard error, where it is not there.
+fn contract() -> Option<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/data/openai_wire/openapi_chat_responses.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(serde_json::from_str(&text).unwrap()),
+        Err(error) => {
+            eprintln!("skipped: {}: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn check(contract: &Value, name: &str, value: &Value) {
+    let schema =
+        json!({"$ref": format!("#/components/schemas/{name}"), "components": contract["components"]});
+    let validator = jsonschema::options().build(&schema).unwrap();
+    let problems: Vec<String> =
+        validator.iter_errors(value).map(|error| format!("{error} at {}", error.instance_path)).collect();
+    assert!(problems.is_empty(), "{name}: {problems:?}\n{value}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_keep_openais_contract() {
+    let Some(contract) = contract() else { return };
+    let stub = Stub::answering(&["Answer: 4", "Answer: 5"]).await;
+    let behind = Running::before(&[&stub]).await;
+    let alone = Running::with(&[], |_| {}).await;
+    let example = alone.get("/v1/models").await.1["data"][0]["elenchus"]["examples"][0].clone();
+    let embedded = |model: &str| question(model, example.as_str().unwrap());
+    for (gateway, body) in [
+        (&behind, question("elenchus/self-consistency@3/little", "2+2?")),
+        (&behind, question("elenchus/gsa/little", "2+2?")),
+        (&alone, embedded("embedded")),
+        (&alone, embedded("elenchus/self-consistency@3/embedded")),
+    ] {
+        let (status, answer) = gateway.ask(body.clone()).await;
+        assert_eq!(status, 200, "{answer}");
+        check(&contract, "CreateChatCompletionResponse", &answer);
+        let mut streamed = body.clone();
+        streamed["stream"] = true.into();
+        streamed["stream_options"] = json!({"include_usage": true});
+        let response = gateway.post("/v1/chat/completions").json(&streamed).send().await.unwrap();
+        let (_, data) = pieces(&response.text().await.unwrap());
+        assert!(data.len() >= 3, "{data:?}");
+        for piece in &data {
+            check(&contract, "CreateChatCompletionStreamResponse", piece);
+        }
+    }
+    check(&contract, "ListModelsResponse", &behind.get("/v1/models").await.1);
+    check(&contract, "Model", &behind.get("/v1/models/little").await.1);
+    for (status, error) in [
+        behind.ask(json!({"model": "little"})).await,
+        behind.ask(question("elenchus/nothing/little", "x")).await,
+    ] {
+        assert!((400..500).contains(&status));
+        check(&contract, "ErrorResponse", &error);
+    }
+}
