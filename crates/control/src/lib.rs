@@ -15,7 +15,7 @@ mod draw;
 mod fobar;
 mod gsa;
 mod iad;
-mod judged;
+mod judged_dialogue;
 mod loose_answer;
 mod masks;
 mod path;
@@ -49,7 +49,7 @@ pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
-pub use judged::{
+pub use judged_dialogue::{
     AuditDialogue, AuditSettings, DialogueRound, Gate, JudgeReport, JudgedDialogue, JudgedDialogueSettings,
     JudgedResponse, RoundTable, RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, judge_item,
     round_table_vote,

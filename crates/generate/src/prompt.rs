@@ -466,7 +466,7 @@ mod tests {
     fn every_skill_has_a_template_in_both_voices() {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
         // Made of other skills in the compact voice.
-        names.push("contrast".to_string());
+        names.extend(["answer_objection", "contrast"].map(String::from));
         names.sort();
         let skills = |voice| Prompts::embedded().unwrap().skills(voice);
         assert_eq!(skills(Voice::Compact), names);
@@ -476,14 +476,19 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 8] = [
+    const CHAT_ONLY: [&str; 13] = [
+        "audit_objection",
         "choose",
         "count",
         "critique_correct",
         "gold_feedback",
         "judgment",
+        "moderate",
+        "recompute",
         "reconsider",
         "retry",
+        "review",
+        "round_table",
         "why_unsolved",
     ];
 
