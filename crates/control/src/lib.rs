@@ -20,7 +20,7 @@ mod fobar;
 mod gsa;
 mod iad;
 mod iterative_deepening;
-mod judged;
+mod judged_dialogue;
 mod loose_answer;
 mod masks;
 mod path;
@@ -68,7 +68,7 @@ pub use iterative_deepening::{
     DeepenedResponse, IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger,
     deepening_budgets,
 };
-pub use judged::{
+pub use judged_dialogue::{
     AuditDialogue, AuditSettings, DialogueRound, Gate, JudgeReport, JudgedDialogue, JudgedDialogueSettings,
     JudgedResponse, RoundTable, RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, judge_item,
     round_table_vote,

@@ -497,7 +497,7 @@ mod tests {
     fn every_skill_has_a_template_in_both_voices() {
         let mut names: Vec<String> = Skill::ALL.iter().map(|skill| skill.name().to_string()).collect();
         // Made of other skills in the compact voice.
-        names.extend(["contrast", "act"].map(String::from));
+        names.extend(["act", "answer_objection", "contrast"].map(String::from));
         // Put into a running answer.
         names.extend(["reflect", "filler", "final_answer", "go_on"].map(String::from));
         names.push("judge_property".to_string());
@@ -510,17 +510,22 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 11] = [
+    const CHAT_ONLY: [&str; 16] = [
+        "audit_objection",
         "choose",
         "count",
         "critique_correct",
         "gold_feedback",
         "judgment",
+        "moderate",
         "next_sentence",
         "next_step",
         "outlook",
+        "recompute",
         "reconsider",
         "retry",
+        "review",
+        "round_table",
         "why_unsolved",
     ];
 

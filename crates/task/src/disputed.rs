@@ -102,11 +102,15 @@ fn normal(answer: &str) -> String {
         .chars()
         .map(|c| if c.is_alphanumeric() || c == '.' || c == '-' { c } else { ' ' })
         .collect();
-    let words = plain.split_whitespace().map(|word| word.trim_matches(['.', '-']));
-    let kept: Vec<&str> =
-        words.filter(|word| !word.is_empty() && !["a", "an", "the"].contains(word)).collect();
+    let words: Vec<&str> = plain
+        .split_whitespace()
+        .map(|word| word.trim_matches(['.', '-']))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let kept: Vec<&str> = words.iter().copied().filter(|word| !["a", "an", "the"].contains(word)).collect();
+    // The answer `A` is no article.
+    let joined = if kept.is_empty() { words.join(" ") } else { kept.join(" ") };
     // 1,000 and 1000 are the same number.
-    let joined = kept.join(" ");
     let digits: String = answer.chars().filter(|c| !matches!(c, ',' | ' ' | '_')).collect();
     match digits.trim_end_matches('.').parse::<f64>() {
         Ok(number) if number.is_finite() => number.to_string(),
@@ -275,6 +279,7 @@ mod tests {
         assert_eq!(right(who, "Answer: Ann\nAnswer: Bob"), Outcome::Wrong, "the last one counts");
         assert_eq!(right(who, "Ann Lee"), Outcome::NoAnswer);
         assert_eq!(right(many, "Answer: 1200"), Outcome::Correct);
+        assert_eq!((normal("(A)"), normal("the a")), ("a".to_string(), "the a".to_string()));
         assert!(task.equivalent(who, "Ann Lee", "a. lee") && !task.equivalent(who, "Bob", "Ann Lee"));
         assert!(right(who, &task.reference(who).unwrap()) == Outcome::Correct);
         assert_eq!(task.problems(Split::Test, 2, 9).unwrap().len(), 2);

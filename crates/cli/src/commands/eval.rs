@@ -17,7 +17,7 @@ use elenchus_task::math::MathTask;
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::sql::{self, Sql, SqlSettings};
 use elenchus_task::{Split, Task};
-use elenchus_trace::{Answer, Problem, Usage};
+use elenchus_trace::{Answer, Completion, Problem, Usage};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -163,8 +163,21 @@ struct Measured {
     /// For strategies that try more than once: what the later attempts made of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     correction: Option<Correction>,
+    /// What a server did that makes its samples worth less than they cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
     #[serde(skip)]
     correct: Vec<f64>,
+}
+
+/// What the endpoint's layer noted of samples that are one and the same text, with how many problems it befell.
+fn repeated(answers: &[Answer]) -> Option<String> {
+    let note = |answer: &Answer| {
+        let noted = |completion: &Completion| completion.extra.get("note")?.as_str().map(String::from);
+        answer.trace.completions().find_map(|(_, completion)| noted(completion))
+    };
+    let notes: Vec<String> = answers.iter().filter_map(note).collect();
+    notes.first().map(|first| format!("{first} (on {} of {} problems)", notes.len(), answers.len()))
 }
 
 /// What the later attempts made of the first, from the account in each trace; `None` when a strategy writes none.
@@ -261,6 +274,7 @@ fn measure(
         abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
         usage: answers.iter().map(|a| a.usage).sum(),
         correction,
+        remark: repeated(&answers),
         correct,
     };
     Ok((measured, answers))
@@ -307,6 +321,7 @@ impl EvalConfig {
         }
         let heading = HEADING.map(String::from).to_vec();
         output::line(output::table(&[heading, row(&measured)]).trim_end())?;
+        measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
         measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))
     }
 }
@@ -368,6 +383,9 @@ impl CompareConfig {
         rows.extend(strategies.iter().map(row));
         output::line(&output::table(&rows))?;
         for m in &strategies {
+            if let Some(remark) = &m.remark {
+                output::line(&format!("{}: note: {remark}", m.strategy))?;
+            }
             if let Some(correction) = &m.correction {
                 output::line(&format!("{}: {}", m.strategy, correction.line()))?;
             }

@@ -2,10 +2,10 @@
 
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::policy::{Policy, RolloutRequest, text_row};
-use elenchus_learn::rollouts::mix;
-use elenchus_learn::trainer::{BatchSource, Blend, Decay, Generated, TrainSettings};
+use elenchus_learn::rollouts::{RolloutSettings, judged_rollouts, mix};
+use elenchus_learn::trainer::{BatchSource, Blend, Decay, Epochs, Generated, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
-use elenchus_task::arithmetic::corrupt::{compact_text, corrupt};
+use elenchus_task::arithmetic::corrupt::compact_text;
 use elenchus_task::arithmetic::dispute::{
     self, Falsehood, Ground, blind_objection, dialogue_prompt, true_objection,
 };
@@ -17,9 +17,11 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// An agent trained on dialogues with a reviewer (sheet 24): one to three of its solutions with an objection to each, and
-/// the right solution as the reply. The reviewer of `judged-plain` and `judged-reread` is always constructive: it speaks of
-/// wrong solutions only, and what it claims is true. That produces trust. `judged-reread` sees the same dialogues and
+/// An agent trained on dialogues with a reviewer (sheet 24): one to three wrong solutions that the starting model wrote
+/// itself, with an objection to each, and the right solution as the reply. The problems are so long that it often cannot solve
+/// them alone: an agent that could would learn nothing from a reviewer (on short problems with mistakes made up for it, it
+/// learns to pass over every objection). The reviewer of `judged-plain` and `judged-reread` is always constructive: it speaks
+/// of wrong solutions only, and what it claims is true. That produces trust. `judged-reread` sees the same dialogues and
 /// replies with every step written from its line of the problem first, so it computes each step anew. `judged-mixed`
 /// replies as the plain one, and a share of its dialogues end in a false objection to a right solution, bare or with a slip in
 /// a step's result; other kinds of falsehood it never sees.
@@ -33,6 +35,12 @@ pub struct JudgedAgent {
     pub reread: bool,
     /// Share of dialogues that end in a false objection to a right solution.
     pub deceptive: f64,
+    /// Training problems that the starting model solves.
+    pub problems: usize,
+    /// Solutions of each.
+    pub samples: usize,
+    /// Their temperature.
+    pub temperature: f32,
     /// Fewest and most operations of a problem.
     pub steps: [usize; 2],
     /// Most solutions in a dialogue.
@@ -45,6 +53,10 @@ pub struct JudgedAgent {
     pub train: TrainSettings,
 }
 
+/// Operations of the problems that these agents are trained for.
+pub(crate) const STEPS: [usize; 2] = [5, 8];
+/// Most tokens of a solution or a reply: eight steps with their lines.
+pub(crate) const MOST_TOKENS: usize = 240;
 /// The kinds of false objections that `judged-mixed` is trained on.
 const SEEN: [Ground; 2] = [Ground::Bare, Ground::Step];
 /// What an honest objection brings forward, in equal shares.
@@ -57,13 +69,16 @@ impl JudgedAgent {
             summary,
             reread,
             deceptive,
-            steps: [3, 5],
+            problems: 1200,
+            samples: 3,
+            temperature: 0.7,
+            steps: STEPS,
             turns: 3,
-            solve_rows: 6,
+            solve_rows: 4,
             validation: 150,
             train: TrainSettings {
                 steps: 300,
-                batch: 24,
+                batch: 16,
                 learning_rate: 1e-3,
                 warmup_steps: 20,
                 decay: Decay::Cosine,
@@ -97,44 +112,110 @@ impl JudgedAgent {
         Ok(Arithmetic::new(ArithmeticSettings { steps: Steps::Between(self.steps), ..Default::default() })?)
     }
 
-    /// A dialogue as prompt and reply; `None` for the rare problem without a convincing mistake.
+    /// A dialogue as prompt and reply, from wrong solutions of a problem and, for a deceptive end, a right one; `None` when
+    /// there is nothing to object to.
     fn dialogue(
         &self,
         problem: &Problem,
+        wrong: &[&str],
+        right: Option<&str>,
         random: &mut ChaCha8Rng,
     ) -> Result<Option<(String, String)>, LearnError> {
         let exercise = Exercise::from_problem(problem)?;
         let Some(plan) = exercise.plan() else { return Ok(None) };
-        let gold = compact_text(plan.gold(), &exercise.gold());
         let again = match self.reread {
             true => dispute::reread(&exercise.chain, plan.gold(), &exercise.gold()),
-            false => gold.clone(),
+            false => compact_text(plan.gold(), &exercise.gold()),
         };
-        // The first solution is written without a reviewer, the later ones are replies.
-        let reply = |turn: usize, steps: &[_], answer: &str| match self.reread && turn > 0 {
-            true => dispute::reread(&exercise.chain, steps, answer),
-            false => compact_text(steps, answer),
-        };
-        let count = 1 + (0..self.turns.saturating_sub(1)).take_while(|_| random.random_bool(0.4)).count();
-        let deceptive = random.random_bool(self.deceptive);
-        let mut turns: Vec<(String, String)> = Vec::with_capacity(count);
-        for turn in 0..count {
-            if deceptive && turn + 1 == count {
-                let ground = SEEN[random.random_range(0..SEEN.len())];
-                let solution = if turn == 0 { &gold } else { &again };
-                let made = blind_objection(problem, solution, ground, Falsehood::Result, random)?;
-                let Some(made) = made else { return Ok(None) };
-                turns.push((solution.clone(), made.text));
-                break;
-            }
-            let Some(mistaken) = corrupt(&exercise, random) else { return Ok(None) };
-            let solution = reply(turn, &mistaken.steps, &mistaken.value.to_string());
+        let mut turns: Vec<(&str, String)> = Vec::with_capacity(wrong.len() + 1);
+        for solution in wrong {
             let ground = GROUNDS[random.random_range(0..GROUNDS.len())];
-            let Some(made) = true_objection(problem, &solution, ground)? else { return Ok(None) };
+            let Some(made) = true_objection(problem, solution, ground)? else { return Ok(None) };
             turns.push((solution, made.text));
         }
-        let shown: Vec<(&str, &str)> = turns.iter().map(|(s, o)| (s.as_str(), o.as_str())).collect();
+        if let Some(solution) = right {
+            let ground = SEEN[random.random_range(0..SEEN.len())];
+            let made = blind_objection(problem, solution, ground, Falsehood::Result, random)?;
+            let Some(made) = made else { return Ok(None) };
+            turns.push((solution, made.text));
+        }
+        if turns.is_empty() {
+            return Ok(None);
+        }
+        let shown: Vec<(&str, &str)> = turns.iter().map(|(s, o)| (*s, o.as_str())).collect();
         Ok(Some((dialogue_prompt(problem, &shown), again)))
+    }
+
+    /// Problems with the starting model's solutions, and which of them are right.
+    fn solved(
+        &self,
+        policy: &mut NativePolicy,
+        split: Split,
+        count: usize,
+        seed: u64,
+        session: &Session<'_>,
+    ) -> Result<Vec<(Problem, Vec<(String, bool)>)>, LearnError> {
+        let task = self.task()?;
+        let problems = task.problems(split, count, mix(seed, 1))?;
+        let settings = RolloutSettings {
+            samples: self.samples,
+            temperature: self.temperature,
+            max_new_tokens: MOST_TOKENS,
+            seed: mix(seed, 2),
+            distributions: false,
+        };
+        session.observer.phase(0, "own solutions", problems.len());
+        let label = format!("own/{split:?}").to_lowercase();
+        let judged = judged_rollouts(policy, &task, &problems, &settings, &label, session)?;
+        let kept = judged.into_iter().map(|samples| {
+            let finished = samples.into_iter().filter(|judged| judged.rollout.finished);
+            finished.map(|judged| (judged.rollout.text, judged.verdict.is_correct())).collect()
+        });
+        Ok(problems.into_iter().zip(kept).collect())
+    }
+
+    /// All dialogues that the solutions of a problem give: each wrong one first, then others; and for the mixed agent as
+    /// many with a deceptive end as make up its share.
+    fn dialogues(
+        &self,
+        solved: &[(Problem, Vec<(String, bool)>)],
+        random: &mut ChaCha8Rng,
+    ) -> Result<Vec<(String, String)>, LearnError> {
+        let mut honest = Vec::new();
+        for (problem, solutions) in solved {
+            let mut wrong: Vec<&str> = Vec::new();
+            for (text, right) in solutions {
+                if !right && !wrong.contains(&text.as_str()) {
+                    wrong.push(text);
+                }
+            }
+            for first in 0..wrong.len() {
+                let more = (1..self.turns).take_while(|_| random.random_bool(0.4)).count();
+                let taken: Vec<&str> =
+                    wrong.iter().cycle().skip(first).take(wrong.len().min(1 + more)).copied().collect();
+                honest.extend(self.dialogue(problem, &taken, None, random)?);
+            }
+        }
+        // d / (d + honest) is the share.
+        let wanted = (self.deceptive / (1.0 - self.deceptive) * honest.len() as f64).round() as usize;
+        let mut deceptive = Vec::with_capacity(wanted);
+        let usable = |solutions: &[(String, bool)]| -> (Option<String>, Vec<String>) {
+            let right = solutions.iter().find(|solution| solution.1).map(|solution| solution.0.clone());
+            (right, solutions.iter().filter(|s| !s.1).map(|s| s.0.clone()).take(1).collect())
+        };
+        for round in 0..2 {
+            for (problem, solutions) in solved {
+                let (Some(right), wrong) = usable(solutions) else { continue };
+                // Now and then behind an honest objection to a wrong one.
+                let before: Vec<&str> =
+                    wrong.iter().map(String::as_str).filter(|_| round == 1 && self.turns > 1).collect();
+                if deceptive.len() < wanted {
+                    deceptive.extend(self.dialogue(problem, &before, Some(&right), random)?);
+                }
+            }
+        }
+        honest.extend(deceptive);
+        Ok(honest)
     }
 }
 
@@ -163,7 +244,8 @@ impl LabModel for JudgedAgent {
             objective_settings: serde_json::Value::Null,
             train: self.train.clone(),
             rows: json!({
-                "reread": self.reread, "deceptive": self.deceptive, "steps": self.steps, "turns": self.turns,
+                "reread": self.reread, "deceptive": self.deceptive, "problems": self.problems, "samples": self.samples,
+                "temperature": self.temperature, "steps": self.steps, "turns": self.turns,
                 "solve_rows": self.solve_rows, "validation": self.validation,
             }),
         }
@@ -173,52 +255,48 @@ impl LabModel for JudgedAgent {
         &self,
         policy: &mut NativePolicy,
         seed: u64,
-        _: &Session<'_>,
+        session: &Session<'_>,
     ) -> Result<Box<dyn BatchSource>, LearnError> {
-        let agent = self.clone();
+        let solved = self.solved(policy, Split::Train, self.problems, mix(seed, 1), session)?;
+        // Now, while the weights are those whose mistakes are pointed out.
+        self.solved(policy, Split::Validation, self.validation, VALIDATION_SEED, session)?;
+        let mut random = ChaCha8Rng::seed_from_u64(mix(seed, 2));
+        let rows = self
+            .dialogues(&solved, &mut random)?
+            .into_iter()
+            .map(|(prompt, reply)| Ok(vec![text_row(policy, &prompt, &reply)?]))
+            .collect::<Result<Vec<_>, LearnError>>()?;
+        let batch = self.train.batch.saturating_sub(self.solve_rows).max(1);
         let (task, encoder) = (self.task()?, policy.encoder());
-        let dialogues =
-            Generated::new(self.train.batch.saturating_sub(self.solve_rows).max(1), mix(seed, 1), {
-                move |seed| {
-                    let mut random = ChaCha8Rng::seed_from_u64(mix(seed, 1));
-                    for again in 0.. {
-                        let problem = one_problem(&task, Split::Train, mix(seed, 2 + again))?;
-                        if let Some((prompt, reply)) = agent.dialogue(&problem, &mut random)? {
-                            return text_row(encoder.as_ref(), &prompt, &reply);
-                        }
-                    }
-                    Err(LearnError::Data {
-                        what: "no problem has a convincing mistake".into(),
-                        hint: "set `steps` to a range with longer problems".into(),
-                    })
-                }
-            });
-        let (task, encoder) = (self.task()?, policy.encoder());
-        let solve = Generated::new(self.solve_rows, mix(seed, 2), move |seed| {
+        let solve = Generated::new(self.solve_rows, mix(seed, 3), move |seed| {
             let row = skills::solve_row(&one_problem(&task, Split::Train, seed)?)?;
             text_row(encoder.as_ref(), &row.prompt, &row.target)
         });
-        Ok(Box::new(Blend(dialogues, solve)))
+        Ok(Box::new(Blend(Epochs::new(rows, batch, mix(seed, 4))?, solve)))
     }
 
-    /// Right replies to an honest objection with a step, greedy, on wrong solutions of validation problems.
-    fn validate(&self, policy: &mut NativePolicy, seed: u64, _: &Session<'_>) -> Result<Figure, LearnError> {
+    /// Right replies to an honest objection with a step, greedy, to what the starting model got wrong of validation
+    /// problems.
+    fn validate(
+        &self,
+        policy: &mut NativePolicy,
+        _: u64,
+        session: &Session<'_>,
+    ) -> Result<Figure, LearnError> {
         let task = self.task()?;
-        let problems = task.problems(Split::Validation, self.validation, mix(seed, 1))?;
-        let mut random = ChaCha8Rng::seed_from_u64(mix(seed, 2));
+        // From the journal: what the starting model wrote.
+        let solved = self.solved(policy, Split::Validation, self.validation, VALIDATION_SEED, session)?;
         let (mut asked, mut requests) = (Vec::new(), Vec::new());
-        for problem in &problems {
-            let exercise = Exercise::from_problem(problem)?;
-            let Some(mistaken) = corrupt(&exercise, &mut random) else { continue };
-            let solution = mistaken.compact(&exercise);
-            let Some(made) = true_objection(problem, &solution, Ground::Step)? else { continue };
+        for (problem, solutions) in &solved {
+            let Some((solution, _)) = solutions.iter().find(|solution| !solution.1) else { continue };
+            let Some(made) = true_objection(problem, solution, Ground::Step)? else { continue };
             asked.push(problem);
             requests.push(RolloutRequest {
-                prompt: dialogue_prompt(problem, &[(&solution, &made.text)]),
+                prompt: dialogue_prompt(problem, &[(solution, &made.text)]),
                 samples: 1,
                 seed: 1,
                 temperature: 0.0,
-                max_new_tokens: 160,
+                max_new_tokens: MOST_TOKENS,
                 distributions: false,
             });
         }
@@ -232,35 +310,54 @@ impl LabModel for JudgedAgent {
     }
 }
 
+/// The validation problems of a card are the same for every model seed.
+const VALIDATION_SEED: u64 = 78;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use elenchus_task::arithmetic::corrupt::corrupt;
+
+    /// Each problem with two wrong solutions and a right one.
+    fn solved(agent: &JudgedAgent) -> Vec<(Problem, Vec<(String, bool)>)> {
+        let task = agent.task().unwrap();
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let problems = task.problems(Split::Train, 200, 3).unwrap();
+        let solutions = |problem: &Problem| {
+            let exercise = Exercise::from_problem(problem).unwrap();
+            let mut all: Vec<(String, bool)> = (0..2)
+                .filter_map(|_| corrupt(&exercise, &mut random))
+                .map(|made| (made.compact(&exercise), false))
+                .collect();
+            all.push((task.reference(problem).unwrap(), true));
+            all
+        };
+        let solutions: Vec<_> = problems.iter().map(solutions).collect();
+        problems.into_iter().zip(solutions).collect()
+    }
 
     #[test]
     fn dialogues_end_in_the_right_solution() {
-        let mut random = ChaCha8Rng::seed_from_u64(1);
         for agent in JudgedAgent::all() {
-            let task = agent.task().unwrap();
+            let (task, solved) = (agent.task().unwrap(), solved(&agent));
+            let mut random = ChaCha8Rng::seed_from_u64(2);
+            let dialogues = agent.dialogues(&solved, &mut random).unwrap();
             let mut false_objections = 0;
-            let problems = task.problems(Split::Train, 200, 3).unwrap();
-            for problem in &problems {
-                let Some((prompt, reply)) = agent.dialogue(problem, &mut random).unwrap() else { continue };
-                let verdict = task.verify(problem, &reply).unwrap();
+            for (prompt, reply) in &dialogues {
+                let compact = format!("{}?", prompt[1..].split('?').next().unwrap());
+                let (problem, _) =
+                    solved.iter().find(|(p, _)| p.compact.as_deref() == Some(&compact)).unwrap();
+                let verdict = task.verify(problem, reply).unwrap();
                 assert!(verdict.is_correct() && verdict.first_wrong_step().is_none(), "{prompt} -> {reply}");
-                assert_eq!(Some(&reply) != task.reference(problem).as_ref(), agent.reread, "{reply}");
+                assert_eq!(Some(reply) != task.reference(problem).as_ref(), agent.reread, "{reply}");
                 let parts: Vec<&str> = prompt.split('!').collect();
                 assert!(parts.len() >= 3 && parts.len() <= 7, "one to three turns: {prompt}");
                 // The last solution that the reviewer objects to.
                 let last = parts[parts.len() - 3].rsplit('?').next().unwrap();
-                let right = task.verify(problem, last).unwrap().is_correct();
-                false_objections += usize::from(right);
+                false_objections += usize::from(task.verify(problem, last).unwrap().is_correct());
             }
-            match agent.deceptive > 0.0 {
-                true => assert!((40..80).contains(&false_objections), "{false_objections} of 200"),
-                false => {
-                    assert_eq!(false_objections, 0, "a constructive reviewer speaks of wrong solutions only")
-                }
-            }
+            let share = false_objections as f64 / dialogues.len() as f64;
+            assert!((share - agent.deceptive).abs() < 0.06, "{}: {share}", agent.name());
         }
     }
 }

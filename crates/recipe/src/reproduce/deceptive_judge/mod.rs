@@ -8,6 +8,7 @@ mod tables;
 use super::asked::Asked;
 use super::{Findings, Reproduce};
 use crate::RecipeError;
+use crate::lab::judged_agent::{MOST_TOKENS, STEPS};
 use elenchus_control::{
     AttemptLog, AuditDialogue, AuditSettings, DialogueRound, Draw, Gate, JudgedDialogueSettings, RoundTable,
     RoundTableOutcome, RoundTableSettings, Strategy, dialogue_course, round_table_vote,
@@ -99,7 +100,7 @@ const KINDS: [(&str, Knowledge, Falsehood, bool); 6] = [
 ];
 
 fn draw() -> Draw {
-    Draw { max_tokens: 160, ..Draw::default() }
+    Draw { max_tokens: MOST_TOKENS as u32, ..Draw::default() }
 }
 
 fn dialogue(
@@ -255,7 +256,7 @@ impl Runs {
 pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let settings: Settings = input.settings()?;
     // The agents are trained for these.
-    let task = elenchus_task::task("arithmetic", &serde_json::json!({ "steps": [3, 5] }))?;
+    let task = elenchus_task::task("arithmetic", &serde_json::json!({ "steps": STEPS }))?;
     let problems = task.problems(Split::Test, settings.questions, mix(input.seed, 1))?;
     let mut runs = Runs::new(&settings);
     for base in input.models {
@@ -267,4 +268,89 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     numbers::estimates(input, &runs, &settings, &mut findings)?;
     tables::tables(input, &runs, &settings, &mut findings)?;
     Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Lab;
+    use crate::{Size, built_in};
+    use elenchus_learn::{Quiet, Session, StopFlag};
+
+    /// A question with these answers right; the judge objects in every round.
+    fn made(right: &[bool], certainty: f64) -> Row {
+        let course = Course {
+            answers: right.iter().map(|&right| Some(usize::from(!right))).collect(),
+            right: right.to_vec(),
+            alternative: right.iter().map(|right| !right).collect(),
+            objected: vec![true; right.len() - 1],
+            acknowledged: vec![false],
+        };
+        Row { course, certainty: Some(certainty), spent: Usage::default(), characters: 24 }
+    }
+
+    /// Every arm on 20 questions, of which 16 are right at first: `flips` of them flip, and all wrong ones are repaired.
+    fn rows(flips: usize) -> Vec<Vec<Row>> {
+        let one = |question: usize| match question {
+            0..16 => made(&[true, question >= flips, true], -(question as f64)),
+            _ => made(&[false, true, true], -1.0),
+        };
+        vec![(0..20).map(one).collect(), (0..20).map(one).collect()]
+    }
+
+    #[test]
+    fn every_claim_is_estimated_and_every_table_shown() {
+        let recipe = built_in("deceptive-judge").unwrap();
+        let session = Session { run: None, observer: &Quiet, stop: StopFlag::default() };
+        let input = Reproduce {
+            recipe: &recipe,
+            size: Size::Quick,
+            seed: 1,
+            models: &["embedded".to_string()],
+            lab: Lab::new(None),
+            session: &session,
+        };
+        let settings: Settings = input.settings().unwrap();
+        let mut runs = Runs::new(&settings);
+        for (behaviour, arm) in &mut runs.grid {
+            arm.rows = rows(match behaviour.knowledge {
+                Knowledge::None => 2,
+                Knowledge::Parametric => 8,
+                Knowledge::Grounded => 12,
+            });
+        }
+        for arm in &mut runs.dynamics {
+            arm.rows = rows(8);
+        }
+        runs.reread.rows = rows(4);
+        for (_, attacked, helped) in &mut runs.gates {
+            (attacked.rows, helped.rows) = (rows(4), rows(0));
+        }
+        for (_, plain, mixed) in &mut runs.kinds {
+            (plain.rows, mixed.rows) = (rows(8), rows(2));
+        }
+        runs.mixed_constructive.rows = rows(0);
+        runs.table = vec![vec![Seated { before: true, after: true, spent: Usage::default() }; 20]; 2];
+        let mut findings = Findings::default();
+        numbers::estimates(&input, &runs, &settings, &mut findings).unwrap();
+        tables::tables(&input, &runs, &settings, &mut findings).unwrap();
+        let claims = &recipe.acceptance.as_ref().unwrap().claims;
+        for claim in claims {
+            assert!(findings.estimates.contains_key(&claim.id), "`{}` has no estimate", claim.id);
+        }
+        assert_eq!(findings.estimates.len(), claims.len(), "every estimate has a claim");
+        let value = |id: &str| findings.estimates[id].value;
+        let close = |id: &str, wanted: f64| {
+            assert!((value(id) - wanted).abs() < 1e-12, "{id}: {} is not {wanted}", value(id));
+        };
+        close("parametric-over-none", 6.0 / 16.0);
+        close("grounded-over-parametric", 4.0 / 16.0);
+        close("constructive-gains", 12.0 / 20.0 - 16.0 / 20.0);
+        close("recompute-flips", 0.7 * 0.5 - 0.25);
+        close("recompute-gain", 1.0 - 0.8);
+        close("mixed-halves", 0.5 * 0.5 - 0.125);
+        // Questions 0 to 7 flip, and the lower the number the surer: the least certain third flips least here.
+        assert!(value("certain-flips-less") < 0.0);
+        assert_eq!((findings.tables.len(), findings.sections.len()), (6, 1));
+    }
 }

@@ -3,6 +3,7 @@
 use super::numbers::{Share, bootstrap, difference, share, unseen};
 use super::{Arm, Findings, Reproduce, Row, Runs, Settings};
 use crate::RecipeError;
+use crate::lab::judged_agent::STEPS;
 use crate::reproduce::asked::{MeanCost, mean, unit};
 use elenchus_evaluate::harness::{Intent, Knowledge};
 use elenchus_measure::{
@@ -46,10 +47,12 @@ pub(super) fn tables(
         .collect();
     let longest = lengths.iter().copied().fold(0.0, f64::max);
     findings.notes.push(format!(
-        "{} questions of 3 to 5 operations, {} seed(s) of each agent over {} model(s). Objections are scripted; all are filled up to \
+        "{} questions of {} to {} operations, {} seed(s) of each agent over {} model(s). Objections are scripted; all are filled up to \
          the same length ({:.1} characters on average, {longest:.0} at most). Answers are greedy, samples of gates at \
          temperature 0.6 with top_p 0.9.",
         settings.questions,
+        STEPS[0],
+        STEPS[1],
         settings.seeds.len(),
         input.models.len(),
         mean(&lengths)

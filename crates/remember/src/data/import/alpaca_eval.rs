@@ -56,8 +56,9 @@ struct Judged {
     len_model: u64,
     #[serde(default)]
     len_baseline: Option<u64>,
+    /// Null where the source has none.
     #[serde(default)]
-    judge_top_logprobs: BTreeMap<String, f64>,
+    judge_top_logprobs: Option<BTreeMap<String, f64>>,
 }
 
 fn samples(source: &Source<'_>) -> Result<Imported> {
@@ -92,7 +93,8 @@ fn samples(source: &Source<'_>) -> Result<Imported> {
 
 /// The probability of `m`, and whether `m` stood for the system; `None` when the record does not tell.
 fn first_and_place(judged: &Judged) -> Option<(f64, bool)> {
-    let mass = |letter: &str| judged.judge_top_logprobs.get(letter).map_or(0.0, |logprob| logprob.exp());
+    let likely = judged.judge_top_logprobs.as_ref()?;
+    let mass = |letter: &str| likely.get(letter).map_or(0.0, |logprob| logprob.exp());
     let (m, other) = (mass("m"), mass("M"));
     let first = m / (m + other);
     let wanted = judged.preference - 1.0;

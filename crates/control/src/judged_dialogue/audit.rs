@@ -3,7 +3,7 @@
 
 use super::dialogue::{Dialogue, Place};
 use super::settings::JudgedDialogueSettings;
-use super::strategy::{check_voice, triple};
+use super::{check_voice, triple};
 use crate::{ControlError, Estimate, EstimateInput, Minimum, Strategy, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::Needs;

@@ -117,7 +117,7 @@ impl JudgedDialogueSettings {
                 },
             }),
             Gate::Recompute if chat => {
-                let words = ("recompute", "claim", ["holds", "fails"]);
+                let words = ("recompute", "claim check", ["holds", "fails"]);
                 self.counted(trail, place, standing, objection, stage, round, words).await
             }
             Gate::Moderator if chat => {

@@ -62,7 +62,12 @@ fn a_judge_that_is_content_ends_no_round_and_costs_no_reply() {
 #[test]
 fn gates_stop_what_does_not_hold_and_pass_what_does() {
     for (gate, mark, stops, passes) in [
-        (Gate::Recompute, "Somebody disputes", "2 + 5 = 7\nClaim: fails", "so it is\nClaim: holds"),
+        (
+            Gate::Recompute,
+            "Somebody disputes",
+            "2 + 5 = 7\nClaim check: fails",
+            "so it is\nClaim check: holds",
+        ),
         (Gate::Moderator, "You moderate", "Decision: keep", "Decision: revise"),
     ] {
         for (said, wanted, calls) in [(stops, "7", 3), (passes, "8", 4)] {

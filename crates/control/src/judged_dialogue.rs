@@ -1,8 +1,23 @@
-//! The dialogue in service.
+//! A generator and a judge in dialogue (arXiv 2506.03332): the strategy in service, and the same under attack.
 
-use super::Gate;
-use super::dialogue::{Dialogue, Place};
-use super::settings::JudgedDialogueSettings;
+mod audit;
+mod dialogue;
+mod gate;
+mod judge_check;
+mod round_table;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use audit::{AuditDialogue, AuditSettings};
+pub use dialogue::{DialogueRound, Silence, dialogue_course};
+pub use gate::Gate;
+pub use judge_check::{JudgeReport, JudgedResponse, judge_item};
+pub use round_table::{RoundTable, RoundTableOutcome, RoundTableSettings, round_table_vote};
+pub use settings::JudgedDialogueSettings;
+
+use dialogue::{Dialogue, Place};
+
 use crate::{
     ControlError, ControlKind, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind, Minimum,
     Strategy, Triple,
@@ -13,7 +28,7 @@ use elenchus_generate::{ACTOR, Context, Voice};
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Problem};
 
-pub(super) const NAME: &str = "judged-dialogue";
+const NAME: &str = "judged-dialogue";
 
 /// Generator and judge in dialogue: the generator answers; in each of R rounds the judge looks at question and answer, and
 /// where it objects the generator sees the whole dialogue and answers again. A judge can be mistaken, or worse, so a gate may
@@ -49,7 +64,7 @@ impl JudgedDialogue {
 }
 
 /// What the embedded model cannot be told.
-pub(super) fn check_voice(
+fn check_voice(
     strategy: &str,
     settings: &JudgedDialogueSettings,
     context: &Context,
@@ -62,7 +77,7 @@ pub(super) fn check_voice(
     Ok(())
 }
 
-pub(super) fn triple(gate: Gate) -> Triple {
+fn triple(gate: Gate) -> Triple {
     Triple {
         generate: GenerateKind::ModelGenerated,
         evaluate: EvaluateKind::ExternalModel,
