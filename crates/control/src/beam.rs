@@ -79,8 +79,9 @@ pub fn keep_best(values: &[Option<f64>], width: usize) -> Vec<usize> {
 /// with the budget; the answer is the finished chain with the highest score.
 ///
 /// Helps as far as the evaluator can tell good beginnings from bad ones. Compare with `best-of-n` with the same evaluator at
-/// equal tokens: the beam reads the beginning of a chain again at every step. Chains for which the evaluator abstains
-/// are dropped and counted; when it abstains for all, so does the answer. Equal chains are kept once.
+/// equal tokens: the beam reads the beginning of a chain again at every step. Unfinished chains for which the evaluator
+/// abstains stand behind those with a score, in the order in which they were drawn; finished ones are dropped. Both are
+/// counted. Equal chains are kept once.
 ///
 /// A model that continues a begun answer (the embedded one, some servers) writes up to the end of a step; any other is asked
 /// to write only the next step, with the steps so far in the prompt. Costs at most D(nb + b) calls with a model as
@@ -402,7 +403,10 @@ impl Strategy for Beam {
             let mut pool: Vec<Chain> = kept.into_iter().filter(|chain| chain.finished).collect();
             pool.extend(judged);
             let values: Vec<Option<f64>> = pool.iter().map(|chain| chain.feedback.score).collect();
-            let best = keep_best(&values, self.settings.width);
+            let mut best = keep_best(&values, self.settings.width);
+            // A beginning of which nothing can be said yet is not a bad one: it goes on behind those with a score.
+            let unsaid = (0..pool.len()).filter(|&index| values[index].is_none() && !pool[index].finished);
+            best.extend(unsaid.take(self.settings.width - best.len()));
             kept = best.iter().map(|&index| pool[index].clone()).collect();
             let decision = format!("{} of {} chains are kept", kept.len(), values.len());
             let node = kept.first().and_then(|chain| chain.node);

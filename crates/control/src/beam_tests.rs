@@ -105,12 +105,16 @@ fn a_model_that_cannot_continue_is_asked_for_the_next_step() {
 }
 
 #[test]
-fn abstentions_are_dropped_and_counted_and_nothing_left_is_no_answer() {
+fn abstentions_are_counted_and_a_chain_without_score_is_no_answer() {
     let answer = run(&beam(2, 2), &compact(Scripted::always(["mumble"]).shared())).unwrap();
     assert_eq!(answer.answer, None);
     let reason = answer.abstained.clone().unwrap();
-    assert!(reason.contains("`recompute` abstained") && reason.contains("no chain has a score"), "{reason}");
-    assert_eq!(decision(&answer)["abstentions"], 1, "four equal chains are one");
+    assert!(
+        reason.contains("`recompute` abstained") && reason.contains("no kept chain has an answer"),
+        "{reason}"
+    );
+    // Four equal chains are one, and it goes on to the last depth.
+    assert_eq!(decision(&answer)["abstentions"], 4);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Methods that work step by step, against a scripted OpenAI-compatible server that cannot continue a begun answer: with and
 //! without log-probabilities.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a test should stop it")]
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test should stop it")]
 
 #[path = "../../generate/tests/support/mod.rs"]
 mod support;

@@ -13,7 +13,7 @@ pub mod state;
 pub use episode::Episode;
 pub use state::{Action, Layout, Place, State, SubGoal};
 
-use crate::{Ended, Environment, Recheck, Split, Task, TaskError};
+use crate::{Environment, Recheck, Split, Task, TaskError};
 use elenchus_trace::{Outcome, Problem, Step, StepVerdict, Verdict};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -455,11 +455,6 @@ impl Task for World {
     fn environment(&self, problem: &Problem) -> Result<Option<Box<dyn Environment>>, TaskError> {
         Ok(Some(Box::new(self.episode(problem)?)))
     }
-}
-
-/// Whether an episode ended with every goal reached.
-pub fn succeeded(ended: Option<Ended>) -> bool {
-    ended == Some(Ended::Success)
 }
 
 #[cfg(test)]

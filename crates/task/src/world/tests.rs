@@ -1,6 +1,6 @@
 use super::*;
-use crate::Skill;
 use crate::arithmetic::vocabulary;
+use crate::{Ended, Skill};
 use proptest::prelude::*;
 
 fn task() -> World {
