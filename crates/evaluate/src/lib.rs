@@ -19,6 +19,7 @@ mod likelihood;
 mod needs;
 mod redact;
 mod registry;
+mod support;
 #[cfg(test)]
 mod testing;
 mod verifier;
@@ -44,5 +45,6 @@ pub use likelihood::{Likelihood, LikelihoodSettings, Reduction};
 pub use needs::{Needs, RoleNeeds, Unmet};
 pub use redact::{Redacted, redact, redact_aliases, redact_number, redact_option, redact_products};
 pub use registry::{EvaluatorEntry, evaluator, evaluators};
+pub use support::{Support, SupportMethod, SupportSettings};
 pub use verifier::{Verifier, VerifierSettings};
 pub use vote_share::{VoteShare, VoteShareSettings};

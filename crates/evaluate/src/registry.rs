@@ -1,7 +1,8 @@
 //! Evaluators by name. A new evaluator is one file and one line here.
 
 use crate::{
-    Certainty, Critic, EvaluateError, Evaluator, Judge, Judgment, Likelihood, Needs, Verifier, VoteShare,
+    Certainty, Critic, EvaluateError, Evaluator, Judge, Judgment, Likelihood, Needs, Support, Verifier,
+    VoteShare,
 };
 use elenchus_trace::nearest;
 use schemars::{JsonSchema, schema_for};
@@ -47,6 +48,7 @@ const ROWS: &[Row] = rows! {
     "certainty" => crate::CertaintySettings, Certainty::new;
     "likelihood" => crate::LikelihoodSettings, |s| Ok::<_, EvaluateError>(Likelihood::new(s));
     "vote-share" => crate::VoteShareSettings, |s| Ok::<_, EvaluateError>(VoteShare::new(s));
+    "support" => crate::SupportSettings, |s| Ok::<_, EvaluateError>(Support::new(s));
     "judge" => crate::JudgeSettings, Judge::new;
     "judgment" => crate::JudgmentSettings, Judgment::new;
     "critic" => crate::CriticSettings, Critic::new;

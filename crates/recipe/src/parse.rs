@@ -64,6 +64,12 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
             "add a [strategy] table with `name`".into(),
         );
     }
+    if recipe.strategy.is_some() && recipe.triple.place.is_some() {
+        return refuse(
+            "names a strategy and a place in the taxonomy".into(),
+            "leave `place` out of [triple]: the strategy says it".into(),
+        );
+    }
     if let Some(acceptance) = &recipe.acceptance {
         let mut seen = std::collections::HashSet::new();
         if let Some(twice) = acceptance.claims.iter().find(|c| !seen.insert(c.id.as_str())) {
@@ -126,6 +132,33 @@ settings = { samples = 4 }
         assert!(error.contains("sampels"), "a setting of a part is checked too: {error}");
         assert!(parse("mine.toml", &GOOD.replace("sheet = 7", "sheet = \"seven\"")).is_err(), "wrong type");
         assert!(parse("mine.toml", "").is_err(), "empty file");
+    }
+
+    #[test]
+    fn every_built_in_recipe_has_its_place_among_the_registered_words() {
+        for (file, text) in crate::BUILT_IN {
+            let recipe = parse(file, text).unwrap();
+            let place = recipe.place().unwrap_or_else(|error| panic!("{file}: {error}"));
+            let words = serde_json::to_value(place).unwrap();
+            assert!(words["generate"].is_string() && words["evaluate"].is_string(), "{file}: {words}");
+            let said = [&recipe.triple.generate, &recipe.triple.evaluate, &recipe.triple.control];
+            assert!(
+                said.iter().all(|words| !words.trim().is_empty()),
+                "{file}: and says it in its own words"
+            );
+        }
+        let missing = GOOD.split("[strategy]").next().unwrap().replace("test-time", "training");
+        let error = parse("mine.toml", &missing).unwrap().place().unwrap_err().to_string();
+        assert!(error.contains("taxonomy") && error.contains("hint:"), "{error}");
+        let place =
+            "place = { generate = \"fine-tuned\", evaluate = \"tool\", control = \"greedy\" }\n[strategy]";
+        let both = GOOD.replace("\n[strategy]", place);
+        assert!(parse("mine.toml", &both).unwrap_err().to_string().contains("leave `place` out"));
+        let unknown = place.replace("greedy", "greedily");
+        assert!(
+            parse("mine.toml", &GOOD.replace("\n[strategy]", &unknown)).is_err(),
+            "not a registered word"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a recipe file says. Unknown fields are refused everywhere.
 
-use crate::Acceptance;
+use crate::{Acceptance, RecipeError};
 use elenchus_learn::rounds::RoundSettings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,10 @@ pub struct Triple {
     pub control: String,
     /// What learns; `none` at test time.
     pub learner: String,
+    /// The same in the registered words of the taxonomy, for a recipe without a strategy: one with a strategy stands
+    /// where its strategy does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<elenchus_control::Triple>,
 }
 
 /// A strategy of the registry with its settings.
@@ -98,6 +102,23 @@ pub struct Recipe {
     /// What must hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceptance: Option<Acceptance>,
+}
+
+impl Recipe {
+    /// The place in the taxonomy in registered words: that of the strategy with its settings, else the one written down.
+    ///
+    /// # Errors
+    /// The strategy does not exist; there is neither a strategy nor a place.
+    pub fn place(&self) -> Result<elenchus_control::Triple, RecipeError> {
+        if let Some(part) = &self.strategy {
+            return Ok(elenchus_control::strategy(&part.name, part.settings.clone())?.triple());
+        }
+        self.triple.place.ok_or_else(|| RecipeError::Check {
+            recipe: self.name.clone(),
+            problem: "names no place in the taxonomy".into(),
+            hint: "add `place = { generate = …, evaluate = …, control = … }` to [triple], in the words of the taxonomy".into(),
+        })
+    }
 }
 
 /// Settings of an experiment at its two sizes.

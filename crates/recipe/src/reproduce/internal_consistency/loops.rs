@@ -8,7 +8,7 @@ use elenchus_control::{ConsistencyMeasure, gated_count, majority};
 use elenchus_learn::policy::{Policy, text_row};
 use elenchus_learn::rollouts::mix;
 use elenchus_measure::{Cell, Interval, Table};
-use elenchus_task::{Skill, Split, Task};
+use elenchus_task::{Skill, Split};
 use elenchus_trace::Problem;
 use serde_json::json;
 
