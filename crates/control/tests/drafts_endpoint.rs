@@ -7,7 +7,7 @@ mod support;
 use elenchus_control::{ControlError, strategy};
 use elenchus_generate::{Context, OpenAi, OpenAiConfig, ServerAbilities};
 use elenchus_task::{Split, task};
-use elenchus_trace::{Answer, Budget, NodeKind, Problem};
+use elenchus_trace::{Answer, Budget, Message, NodeKind, Problem};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use support::{Part, Received, Server, chat, ok};
@@ -105,12 +105,15 @@ fn decided(answer: &Answer) -> Value {
     decisions.into_iter().next().unwrap_or_default()
 }
 
-const METHODS: [&str; 4] = ["gsa", "self-agreement", "universal-self-consistency", "iad"];
+const METHODS: [&str; 5] = ["gsa", "self-agreement", "universal-self-consistency", "iad", "consistency-gate"];
 
 /// The settings of a method for three drafts; the judge is read from samples where there are no log-probabilities.
 fn settings(name: &str) -> Value {
     match name {
         "iad" => json!({"samples": 3, "rounds": 2, "evaluator_settings": {"samples": 2}}),
+        "consistency-gate" => {
+            json!({"first": 3, "more": 3, "samples": 6, "enough": 0.9, "update": "contrast"})
+        }
         _ => json!({"samples": 3}),
     }
 }
@@ -124,6 +127,8 @@ async fn every_method_with_and_without_log_probabilities() {
             ("universal-self-consistency", "The most consistent response is Response 1", "12"),
             // The judge likes all alike, so the first candidate stays.
             ("iad", "Answer: 18", "12"),
+            // 1 of 3 pairs agree, so three more are written in view of both answers, and they win.
+            ("consistency-gate", "Answer: 18", "18"),
         ] {
             let drafts = ["Answer: 12", "Answer: 15", "so\nAnswer: 15"];
             let script = Script { logprobs, ..Script::new(&drafts, reply) };
@@ -231,6 +236,7 @@ async fn an_endpoint_that_ignores_the_temperature_is_noticed() {
         ("self-agreement", "The majority voted answer is 12"),
         ("universal-self-consistency", "Response 1"),
         ("iad", "Answer: 12"),
+        ("consistency-gate", "Answer: 12"),
     ] {
         let script = Script::new(&["Answer: 12"], reply);
         let answer = ask(script, name, settings(name)).await.result.unwrap();
@@ -263,6 +269,16 @@ async fn a_budget_for_less_than_a_round_is_refused_before_any_call() {
         assert!(error.to_string().contains("hint:"), "{name}: {error}");
         assert_eq!(asked.server.count(), 0, "{name}: nothing was asked");
     }
+}
+
+#[tokio::test]
+async fn the_latent_layer_of_an_endpoint_is_not_measurable() {
+    let server = Script::new(&["Answer: 12"], "").start().await;
+    let context = Context::builder().role("actor", Arc::new(server.model())).build().unwrap();
+    let messages = [Message::user("What is 20 - 2?")];
+    let error = elenchus_evaluate::head_tokens(&context, "actor", &messages, "", &[], 0.0).await.unwrap_err();
+    assert!(error.to_string().contains("not measurable"), "{error}");
+    assert_eq!(server.count(), 0, "nothing is measured in its place");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod outlook;
 mod recompute;
 mod redact;
 mod registry;
+mod support;
 #[cfg(test)]
 mod testing;
 mod verifier;
@@ -57,5 +58,6 @@ pub use outlook::{Outlook, OutlookSettings};
 pub use recompute::{Recompute, RecomputeSettings};
 pub use redact::{Redacted, redact, redact_aliases, redact_number, redact_option, redact_products};
 pub use registry::{EvaluatorEntry, evaluator, evaluators};
+pub use support::{Support, SupportMethod, SupportSettings};
 pub use verifier::{Verifier, VerifierSettings};
 pub use vote_share::{VoteShare, VoteShareSettings};

@@ -2,7 +2,7 @@
 
 use crate::{
     Certainty, CoinFlip, Critic, EvaluateError, Evaluator, Judge, Judgment, Likelihood, Needs, Outlook,
-    Recompute, Verifier, VoteShare,
+    Recompute, Support, Verifier, VoteShare,
 };
 use elenchus_trace::nearest;
 use schemars::{JsonSchema, schema_for};
@@ -48,6 +48,7 @@ const ROWS: &[Row] = rows! {
     "certainty" => crate::CertaintySettings, Certainty::new;
     "likelihood" => crate::LikelihoodSettings, |s| Ok::<_, EvaluateError>(Likelihood::new(s));
     "vote-share" => crate::VoteShareSettings, |s| Ok::<_, EvaluateError>(VoteShare::new(s));
+    "support" => crate::SupportSettings, |s| Ok::<_, EvaluateError>(Support::new(s));
     "judge" => crate::JudgeSettings, Judge::new;
     "judgment" => crate::JudgmentSettings, Judgment::new;
     "critic" => crate::CriticSettings, Critic::new;

@@ -151,6 +151,21 @@ settings = { samples = 4 }
     }
 
     #[test]
+    fn every_built_in_recipe_has_its_place_among_the_registered_words() {
+        for (file, text) in crate::BUILT_IN {
+            let recipe = parse(file, text).unwrap();
+            let place = recipe.axes().unwrap_or_else(|| panic!("{file} has neither a strategy nor [triple.axes]"));
+            let words = serde_json::to_value(place).unwrap();
+            assert!(words["generate"].is_string() && words["evaluate"].is_string(), "{file}: {words}");
+            let said = [&recipe.triple.generate, &recipe.triple.evaluate, &recipe.triple.control];
+            assert!(
+                said.iter().all(|words| !words.trim().is_empty()),
+                "{file}: and says it in its own words"
+            );
+        }
+    }
+
+    #[test]
     fn every_built_in_recipe_is_valid_and_named_like_its_file() {
         for (file, text) in crate::BUILT_IN {
             let recipe = parse(file, text).unwrap();
