@@ -19,6 +19,7 @@ mod loose_answer;
 mod masks;
 mod path;
 mod recorded;
+mod recorded_rows;
 mod registry;
 mod retry_with_feedback;
 mod rpc;
@@ -53,6 +54,7 @@ pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, prune
 pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
 };
+pub use recorded_rows::select_all;
 pub use registry::{StrategyEntry, strategies, strategy};
 pub use retry_with_feedback::{
     RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,

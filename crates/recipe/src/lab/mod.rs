@@ -6,17 +6,23 @@
 //! and made again.
 
 mod build;
+pub(crate) mod counter;
 mod facts;
 mod identity;
 pub mod knows;
 pub(crate) mod own_judge;
+pub(crate) mod small;
+pub(crate) mod stream;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
+pub use counter::Counter;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
+pub use small::Small;
+pub use stream::Stream;
 
 use crate::RecipeError;
 use elenchus_learn::pretrain::ModelShape;
@@ -110,8 +116,14 @@ pub trait LabModel: Send + Sync {
 
 /// All checkpoints, by name.
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
-    let mut all: Vec<Box<dyn LabModel>> =
-        vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view())];
+    let mut all: Vec<Box<dyn LabModel>> = vec![
+        Box::new(OwnJudge::default()),
+        Box::new(Facts::first_view()),
+        Box::new(Facts::second_view()),
+        Box::new(Stream::default()),
+        Box::new(Counter::default()),
+        Box::new(Small::default()),
+    ];
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }

@@ -13,6 +13,7 @@ mod p_true_p_ik;
 mod pool;
 mod real_critic;
 mod rpc;
+mod self_agreement;
 mod self_certainty;
 
 use crate::lab::{Built, Lab, checkpoint};
@@ -107,6 +108,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "iad" => iad::run(input)?,
         "p-true-p-ik" => p_true_p_ik::run(input)?,
         "rpc" => rpc::run(input)?,
+        "self-agreement" => self_agreement::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         _ => return Err(input.refuse("has no experiment")),
     };
