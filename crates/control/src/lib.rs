@@ -26,6 +26,7 @@ mod masks;
 mod path;
 mod rain;
 mod recorded;
+mod recorded_rows;
 mod registry;
 mod retry_with_feedback;
 mod rpc;
@@ -79,6 +80,7 @@ pub use rain::{Rain, RainSettings, SimilarityFrom, Simulate, StopRule};
 pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
 };
+pub use recorded_rows::select_all;
 pub use registry::{StrategyEntry, strategies, strategy};
 pub use retry_with_feedback::{
     RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,

@@ -94,7 +94,7 @@ enum Kind {
 
 impl Mixture {
     /// No row of any kind: what a written mixture starts from.
-    fn nothing() -> Mixture {
+    pub fn nothing() -> Mixture {
         Mixture {
             solve: 0.0,
             words: 0.0,
@@ -351,22 +351,36 @@ fn mixed<'a>(
     })
 }
 
-/// Sources that follow one another, each for so many steps; the last one for all steps behind them.
-struct Staged<S> {
-    stages: Vec<(usize, S)>,
-    last: S,
+/// The rows of the first phase: the stages of the curriculum one after another, then the mixture.
+pub struct BaseRows {
+    curriculum: Vec<Stage>,
+    mixture: Mixture,
+    batch: usize,
+    encoder: Box<dyn Encode>,
+    seed: u64,
 }
 
-impl<S: BatchSource> BatchSource for Staged<S> {
-    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
+impl BaseRows {
+    /// The rows that these settings ask for, determined by the seed.
+    pub fn new(settings: &PretrainSettings, encoder: Box<dyn Encode>, seed: u64) -> Self {
+        let (curriculum, mixture) = (settings.curriculum.clone(), settings.mixture.clone());
+        BaseRows { curriculum, mixture, batch: settings.base.batch, encoder, seed }
+    }
+
+    fn mixture(&self, step: usize) -> &Mixture {
         let mut end = 0;
-        for (steps, source) in &mut self.stages {
-            end += *steps;
-            if step < end {
-                return source.batch(step);
-            }
-        }
-        self.last.batch(step)
+        let stage = self.curriculum.iter().find(|stage| {
+            end += stage.steps;
+            step < end
+        });
+        stage.map_or(&self.mixture, |stage| &stage.mixture)
+    }
+}
+
+impl BatchSource for BaseRows {
+    fn batch(&mut self, step: usize) -> Result<Vec<Vec<TrainingRow>>, LearnError> {
+        let row = |row: &SkillRow| text_row(self.encoder.as_ref(), &row.prompt, &row.target);
+        mixed(self.mixture(step), self.batch, self.seed, row).batch(step)
     }
 }
 
@@ -389,13 +403,7 @@ fn base_phase(
     session: &Session<'_>,
 ) -> Result<(), LearnError> {
     session.observer.phase(0, "first phase", settings.base.steps);
-    let encoder = policy.encoder();
-    let row = |row: &SkillRow| text_row(encoder.as_ref(), &row.prompt, &row.target);
-    let source = |mixture| mixed(mixture, settings.base.batch, mix(seed, 1), row);
-    let mut source = Staged {
-        stages: settings.curriculum.iter().map(|stage| (stage.steps, source(&stage.mixture))).collect(),
-        last: source(&settings.mixture),
-    };
+    let mut source = BaseRows::new(settings, policy.encoder(), mix(seed, 1));
     let every = settings.checkpoint_every;
     train_in_stretches(policy, &Sft::default(), &settings.base, &mut source, every, "base", session)?;
     Ok(())
@@ -563,9 +571,13 @@ mod tests {
     fn a_stage_of_the_curriculum_has_its_own_mixture() {
         let recall = Mixture { recall: 1.0, ..Mixture::nothing() };
         let solve = Mixture { solve: 1.0, ..Mixture::nothing() };
-        let row = |row: &SkillRow| text_row(&Bytes, &row.prompt, &row.target);
-        let mut source =
-            Staged { stages: vec![(2, mixed(&recall, 4, 1, row))], last: mixed(&solve, 4, 1, row) };
+        let settings = PretrainSettings {
+            base: TrainSettings { batch: 4, ..Default::default() },
+            curriculum: vec![Stage { steps: 2, mixture: recall }],
+            mixture: solve,
+            ..PretrainSettings::default()
+        };
+        let mut source = BaseRows::new(&settings, Box::new(Bytes), 1);
         for step in 0..4 {
             let batch = source.batch(step).unwrap();
             let tags: Vec<u32> = batch.iter().flatten().map(|row| row.tokens[0]).collect();

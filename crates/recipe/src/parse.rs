@@ -154,7 +154,8 @@ settings = { samples = 4 }
     fn every_built_in_recipe_has_its_place_among_the_registered_words() {
         for (file, text) in crate::BUILT_IN {
             let recipe = parse(file, text).unwrap();
-            let place = recipe.axes().unwrap_or_else(|| panic!("{file} has neither a strategy nor [triple.axes]"));
+            let place =
+                recipe.axes().unwrap_or_else(|| panic!("{file} has neither a strategy nor [triple.axes]"));
             let words = serde_json::to_value(place).unwrap();
             assert!(words["generate"].is_string() && words["evaluate"].is_string(), "{file}: {words}");
             let said = [&recipe.triple.generate, &recipe.triple.evaluate, &recipe.triple.control];

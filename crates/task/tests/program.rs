@@ -3,8 +3,8 @@
 #![cfg(target_os = "linux")]
 
 use elenchus_task::program::{
-    Engine, Layers, ProgramOutcome, ProgramSettings, ProgramTask, RunReport, Runner, Suite, interpreter,
-    jail_layers, use_helper,
+    Engine, Layers, ProgramOutcome, ProgramSettings, ProgramTask, RunReport, Runner, SameProgram, Suite,
+    interpreter, jail_layers, use_helper,
 };
 use elenchus_task::{Split, Task};
 use elenchus_trace::{Outcome, Problem};
@@ -593,4 +593,35 @@ fn recorded_outcomes_agree() {
     // One recorded failure is a program that inverts the cipher rightly, whatever went wrong when it was recorded.
     disagree.retain(|words| !words.starts_with("HumanEval/50: recorded false"));
     assert!(disagree.is_empty(), "{disagree:?}");
+}
+
+/// A vote counts what programs return: the same computation in other words is one answer, hidden tests take no part.
+#[test]
+fn programs_are_one_answer_when_they_return_the_same() {
+    let row = r#"{"task_id": 1, "text": "Add up.", "code": "def f(xs):\n    return sum(xs)", "test_list": ["assert f([1, 2, 3]) == 6", "assert f([4]) == 4", "assert f([]) == 0"]}"#;
+    let mut all = vec![settings(Runner::Embedded), settings(Runner::Auto)];
+    all.extend(cpython());
+    for settings in all {
+        let task = ProgramTask::with_text(settings.clone(), Some(row)).unwrap();
+        let problem = &task.all()[0];
+        let sum = "def f(xs):\n    return sum(xs)";
+        let lookup = "def f(xs):\n    # by hand\n    total = 0\n    for x in xs:\n        total += x\n    return total";
+        // Right on the one test that the question shows, and on nothing else.
+        let constant = "def f(xs):\n    return 6";
+        let broken = "def f(xs):\n    return missing(xs)";
+        let also_broken = "def f(xs):\n    return absent(xs)";
+        let endless = "def f(xs):\n    while True: pass";
+        let settings = ProgramSettings { seconds: 1.0, ..settings };
+        let task = ProgramTask::with_text(settings.clone(), Some(row)).unwrap();
+        assert!(task.equivalent(problem, sum, lookup), "{settings:?}");
+        assert!(!task.equivalent(problem, sum, constant), "a variation of the shown call tells them apart");
+        assert!(
+            !task.equivalent(problem, broken, also_broken),
+            "programs that only raise have nothing in common"
+        );
+        assert!(task.equivalent(problem, broken, broken) && !task.equivalent(problem, endless, constant));
+        assert!(task.behaviour(problem, "no code here").unwrap().is_none());
+        let by_text = ProgramSettings { same: SameProgram::Text, ..settings };
+        assert!(!ProgramTask::with_text(by_text, Some(row)).unwrap().equivalent(problem, sum, lookup));
+    }
 }

@@ -5,10 +5,10 @@ use crate::failure::{Code, Failure};
 use crate::{files, output};
 use clap::Args;
 use elenchus_control::{
-    Power, RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
+    Power, RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_all,
 };
 use elenchus_measure::{Interval, accuracy};
-use elenchus_trace::{Problem, SampleRow};
+use elenchus_trace::SampleRow;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -74,19 +74,8 @@ pub fn run(command: &Select, global: &Global) -> Result<(), Failure> {
     settings.check()?;
     let rows: Vec<SampleRow> = files::read(file, command.skip_bad_lines)?;
     let task = elenchus_task::task(&command.task, &serde_json::Value::Null)?;
-    let mut results = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let mut problem = Problem::new(&row.id, task.name(), &row.question);
-        problem.gold.clone_from(&row.gold);
-        let choice = select_recorded(
-            row,
-            &settings,
-            |text| task.extract(&problem, text),
-            |a, b| task.equivalent(&problem, a, b),
-        )
+    let results = select_all(&rows, &settings, task.as_ref())
         .map_err(|error| Failure { code: Code::Input, message: format!("{}: {error}", file.display()) })?;
-        results.push(choice);
-    }
     let judged: Vec<bool> = results.iter().filter_map(|r| r.correct).collect();
     let right = judged.iter().filter(|c| **c).count();
     let accuracy = if judged.is_empty() { None } else { Some(accuracy(right, judged.len())?) };

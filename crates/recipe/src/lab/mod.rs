@@ -7,6 +7,7 @@
 
 mod build;
 pub(crate) mod chains;
+pub(crate) mod counter;
 mod evidence;
 mod facts;
 mod identity;
@@ -15,11 +16,14 @@ pub mod knows;
 pub(crate) mod own_judge;
 pub(crate) mod reflection;
 pub(crate) mod rules;
+pub(crate) mod small;
+pub(crate) mod stream;
 mod taught;
 mod vocabulary;
 
 pub use build::{Built, Card, Lab, Standing};
 pub use chains::Chains;
+pub use counter::Counter;
 pub use evidence::EvidenceReader;
 pub use facts::Facts;
 pub use identity::{Identity, Origin};
@@ -28,6 +32,8 @@ pub use knows::Knows;
 pub use own_judge::OwnJudge;
 pub use reflection::Reflection;
 pub use rules::Rules;
+pub use small::Small;
+pub use stream::Stream;
 pub use taught::Taught;
 
 use crate::RecipeError;
@@ -132,6 +138,9 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
         Box::new(EvidenceReader::default()),
         Box::new(Rules::large()),
         Box::new(Rules::small()),
+        Box::new(Stream::default()),
+        Box::new(Counter::default()),
+        Box::new(Small::default()),
     ];
     all.extend(Taught::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));

@@ -13,6 +13,9 @@ use elenchus_trace::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+/// Name of the checkpoint.
+pub const OWN_JUDGE: &str = "own-judge";
+
 /// Judge-format lines in training (arXiv 2207.05221, sheet 06): a model this small cannot judge from examples in its
 /// prompt, so rows `J{problem}{answer}!` → `Y` or `N` on its own samples of training problems take their place, labelled
 /// by the exact verifier. Half of the judge rows show the answers of the samples in front, `#130!#127!…`, as the
@@ -137,7 +140,7 @@ pub(crate) fn judge_row(
 
 impl LabModel for OwnJudge {
     fn name(&self) -> &'static str {
-        "own-judge"
+        OWN_JUDGE
     }
 
     fn summary(&self) -> &'static str {

@@ -271,3 +271,38 @@ fn own_judge_learns_from_its_own_samples() {
         Identity::of(&OwnJudge::default(), models::EMBEDDED, 1).unwrap().key().unwrap()
     );
 }
+
+/// The smallest settings with which the mixed stream is learned and its samples become rows of counts and choices.
+#[test]
+fn the_counter_learns_from_samples_of_the_mixed_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let stream = Stream {
+        problems: 8,
+        validation: 4,
+        train: TrainSettings { steps: 2, batch: 4, ..Default::default() },
+    };
+    let watch = Watch::default();
+    let built = Lab::new(Some(folder.path())).obtain(&stream, 1, &watch.session()).unwrap();
+    assert!((0.0..=1.0).contains(&built.card.figure.value), "{:?}", built.card);
+    let counter = Counter {
+        problems: 8,
+        samples: 4,
+        shown: [2, 4],
+        solve_rows: 1,
+        validation: 4,
+        train: TrainSettings { steps: 2, batch: 9, ..Default::default() },
+        ..Default::default()
+    };
+    let mut policy = built.load().unwrap().policy();
+    let tokenizer = built.load().unwrap().tokenizer;
+    let mut source = counter.source(&mut policy, 1, &watch.session()).unwrap();
+    let tags: Vec<String> = (0..4)
+        .flat_map(|step| source.batch(step).unwrap())
+        .map(|group| tokenizer.token_text(group[0].tokens[0]).unwrap())
+        .collect();
+    let count = |tag: &str| tags.iter().filter(|found| *found == tag).count();
+    assert_eq!((tags.len(), count("S")), (36, 4), "{tags:?}");
+    assert!(count("V") > 5 && count("W") > 5, "{tags:?}");
+    let figure = counter.validate(&mut policy, 1, &watch.session()).unwrap();
+    assert!((0.0..=1.0).contains(&figure.value), "{figure:?}");
+}

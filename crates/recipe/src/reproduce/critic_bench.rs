@@ -5,6 +5,8 @@
 use super::asked::{Asked, MeanCost, mean, unit};
 use super::{Findings, Reproduce};
 use crate::RecipeError;
+use crate::lab::own_judge::OWN_JUDGE;
+use crate::lab::small::SMALL;
 use elenchus_control::{
     AttemptLog, ClosedLoopCritique, ClosedLoopCritiqueSettings, CritiqueOf, Draw, SelfConsistency,
     SelfConsistencySettings, Single, SingleSettings, checked_vote, majority,
@@ -37,6 +39,23 @@ struct Settings {
     votes: usize,
     /// Thresholds of certainty to choose among.
     thresholds: Vec<f64>,
+    /// Model seed of the lab's checkpoints.
+    seed: u64,
+}
+
+/// The models, smallest first, each after training to judge its own answers: those that are given, or the lab's small
+/// one and the given one where there is one only.
+fn critics<'a>(input: &Reproduce<'a>, seed: u64) -> Result<Vec<Asked<'a>>, RecipeError> {
+    let mut bases: Vec<String> = input.models.to_vec();
+    if bases.len() == 1 {
+        let small = input.lab_model(SMALL, &bases[0], seed)?;
+        bases.insert(0, small.folder.display().to_string());
+    }
+    let trained = |base: &String| {
+        let folder = input.lab_model(OWN_JUDGE, base, seed)?.folder;
+        Asked::new(input, &folder.display().to_string())
+    };
+    bases.iter().map(trained).collect()
 }
 
 /// One sample of a question.
@@ -267,8 +286,7 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let task = task.as_ref();
     let test = task.problems(Split::Test, settings.questions, mix(input.seed, 1))?;
     let validation = task.problems(Split::Validation, settings.validation, mix(input.seed, 2))?;
-    let critics: Vec<Asked<'_>> =
-        input.models.iter().map(|model| Asked::new(input, model)).collect::<Result<_, _>>()?;
+    let critics = critics(input, settings.seed)?;
     let single = Single::new(SingleSettings { draw: Draw { max_tokens: 160, ..Draw::default() } })?;
     let mut found = Vec::new();
     for (m, asked) in critics.iter().enumerate() {
@@ -482,17 +500,11 @@ fn findings(
         thresholds.iter().map(|c| format!("{c:.1}")).collect::<Vec<_>>().join(", "),
         100.0 * share
     ));
-    if found.len() == 1 {
-        findings.notes.push(
-            "Scale and own against smaller models' responses need models of several sizes, smallest first: \
-             `--model small --model large`."
-                .into(),
-        );
-    }
     findings.notes.push(
-        "The embedded model judges by one letter or step by step after training, not by a prompt with examples; queries are \
-         those with a right and a wrong sample among the draws. A judgment that cannot be read counts as not right here; the \
-         paper counts it as `correct`."
+        "Models this small judge by one letter after training on own samples of training questions (checkpoint `own-judge`), \
+         not by a prompt with examples; the steps are judged with what is left of the base model's skill. Model 1 is the \
+         smallest. Queries are those with a right and a wrong sample among the draws. A judgment that cannot be read counts as \
+         not right here; the paper counts it as `correct`. Not run: a third size, and programs."
             .into(),
     );
     Ok(findings)

@@ -17,6 +17,7 @@ mod pool;
 mod rain;
 mod real_critic;
 mod rpc;
+mod self_agreement;
 mod self_certainty;
 mod taxonomy_grid;
 
@@ -116,6 +117,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "p-true-p-ik" => p_true_p_ik::run(input)?,
         "rain" => rain::run(input)?,
         "rpc" => rpc::run(input)?,
+        "self-agreement" => self_agreement::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
         "taxonomy-grid" => taxonomy_grid::run(input)?,
         _ => return Err(input.refuse("has no experiment")),

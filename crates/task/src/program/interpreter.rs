@@ -1,5 +1,6 @@
 //! Running a program against its tests: one trait, the two interpreters, and how they go together.
 
+use super::behaviour::returned_by;
 use super::helper::{Bounds, broken};
 use super::outcome::{Engine, ProgramOutcome, RunReport};
 use super::settings::{ProgramSettings, Runner};
@@ -14,6 +15,14 @@ pub trait Interpreter: Send + Sync {
     /// # Errors
     /// The machinery failed: no interpreter, no jail, broken tests. Whatever the *program* does is in the report.
     fn run(&self, problem: &str, program: &str, suite: &Suite) -> Result<RunReport, TaskError>;
+
+    /// Runs a suite whose test never passes, because it reports what the program returns.
+    ///
+    /// # Errors
+    /// As [`Interpreter::run`].
+    fn probe(&self, problem: &str, program: &str, suite: &Suite) -> Result<RunReport, TaskError> {
+        self.run(problem, program, suite)
+    }
 }
 
 /// The embedded interpreter: thousands of small programs per second, a subset of Python.
@@ -88,6 +97,19 @@ impl Interpreter for CpythonInterpreter {
 }
 
 impl Interpreter for BothInterpreters {
+    /// What the embedded interpreter returns without an exception is what the program returns; where a call raised, that
+    /// may be a gap, and CPython is asked.
+    fn probe(&self, problem: &str, program: &str, suite: &Suite) -> Result<RunReport, TaskError> {
+        let attempt = embedded::run(program, suite, &self.embedded.bounds)?;
+        if let embedded::Attempt::Ran(report) = attempt {
+            let no_call_raised = returned_by(&report).is_some_and(|(_, raised)| raised == 0);
+            if no_call_raised || cpython::find(&self.cpython.python).is_err() {
+                return Ok(report);
+            }
+        }
+        self.cpython.run(problem, program, suite)
+    }
+
     /// A program that passes in the embedded interpreter has passed. All else may come from what that one lacks, so
     /// CPython decides. Without CPython, a failure counts when it cannot be a gap of the embedded interpreter, and is an
     /// error otherwise.

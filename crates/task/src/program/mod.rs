@@ -4,6 +4,7 @@
 //! interpreters run them: an embedded one in Rust for speed, and real CPython in a jailed process. See [`Interpreter`],
 //! and the module `jail` for what is held off and how.
 
+mod behaviour;
 mod cpython;
 mod embedded;
 mod extract;
@@ -28,7 +29,7 @@ pub use interpreter::{
 pub use jail::Layers;
 pub use outcome::{Engine, ProgramOutcome, RunReport};
 pub use rows::{ProgramData, read_rows};
-pub use settings::{Format, ProgramSettings, Runner};
+pub use settings::{Format, ProgramSettings, Runner, SameProgram};
 pub use suite::Suite;
 
 use crate::{Split, Task, TaskError};
@@ -36,7 +37,8 @@ use elenchus_trace::{Outcome, Problem, Verdict};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 /// Name of the task, in every problem.
 pub const TASK: &str = "program";
@@ -50,7 +52,12 @@ pub struct ProgramTask {
     interpreter: Box<dyn Interpreter>,
     /// The rows of the file, where there is one.
     rows: Option<Vec<Problem>>,
+    /// Behaviours that were looked at, by a hash of problem and code: a vote compares each program with many others.
+    behaviours: Mutex<HashMap<blake3::Hash, Option<String>>>,
 }
+
+/// Behaviours that are remembered; then all are forgotten.
+const MOST_BEHAVIOURS: usize = 20_000;
 
 impl std::fmt::Debug for ProgramTask {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,7 +91,7 @@ impl ProgramTask {
             None => None,
         };
         let interpreter = interpreter(&settings);
-        Ok(ProgramTask { settings, interpreter, rows })
+        Ok(ProgramTask { settings, interpreter, rows, behaviours: Mutex::default() })
     }
 
     /// All rows of the file in its order; none when problems are generated.
@@ -123,6 +130,33 @@ impl ProgramTask {
         let Some(program) = self.program(problem, response)? else { return Ok(None) };
         let suite = data.suite(&problem.id, only_visible)?;
         self.interpreter.run(&problem.id, &program, &suite).map(Some)
+    }
+}
+
+impl ProgramTask {
+    /// What the program of a reply does on the inputs that the question shows and on variations of them: equal texts for
+    /// programs that return the same. `None` where the reply holds no code, the question shows no call, or the program
+    /// returns nothing for any input.
+    ///
+    /// # Errors
+    /// The problem is not of this task; the sandbox failed.
+    pub fn behaviour(&self, problem: &Problem, response: &str) -> Result<Option<String>, TaskError> {
+        let key = blake3::hash(format!("{}\0{response}", problem.id).as_bytes());
+        let known = || self.behaviours.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known().get(&key) {
+            return Ok(found.clone());
+        }
+        let data = ProgramData::of(problem)?;
+        let found = match self.program(problem, response)? {
+            Some(program) => behaviour::behaviour(self.interpreter.as_ref(), &problem.id, &data, &program)?,
+            None => None,
+        };
+        let mut known = known();
+        if known.len() >= MOST_BEHAVIOURS {
+            known.clear();
+        }
+        known.insert(key, found.clone());
+        Ok(found)
     }
 }
 
@@ -189,10 +223,18 @@ impl Task for ProgramTask {
         code_of(response, &data.entry).map(|code| code.trim_end().to_string())
     }
 
-    /// The same text, but for comments on lines of their own and blank space. Programs that compute the same in
-    /// different words are different answers.
-    fn equivalent(&self, _problem: &Problem, left: &str, right: &str) -> bool {
-        normal(left) == normal(right)
+    /// The same text, but for comments on lines of their own and blank space; or, by the setting `same`, programs that
+    /// return the same for every input that the question shows and for variations of them, hidden tests not among them. A
+    /// program that returns nothing, or that the sandbox cannot run, is the same as its own text only.
+    fn equivalent(&self, problem: &Problem, left: &str, right: &str) -> bool {
+        if normal(left) == normal(right) {
+            return true;
+        }
+        if self.settings.same == SameProgram::Text {
+            return false;
+        }
+        let behaviour = |code: &str| self.behaviour(problem, code).ok().flatten();
+        behaviour(left).is_some_and(|left| behaviour(right).is_some_and(|right| left == right))
     }
 
     fn verify(&self, problem: &Problem, response: &str) -> Result<Verdict, TaskError> {

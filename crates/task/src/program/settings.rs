@@ -33,6 +33,17 @@ pub enum Runner {
     Cpython,
 }
 
+/// Which programs are one answer, in a vote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SameProgram {
+    /// Those that return the same for the inputs that the question shows and for variations of them.
+    #[default]
+    Behaviour,
+    /// Those of one text, comments and blank space aside.
+    Text,
+}
+
 /// Settings of the program task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -53,6 +64,8 @@ pub struct ProgramSettings {
     pub visible_tests: usize,
     /// How many more are hidden, from 1 to 32.
     pub hidden_tests: usize,
+    /// Which programs are one answer, in a vote.
+    pub same: SameProgram,
     /// Who runs programs.
     pub runner: Runner,
     /// The CPython command: a name on the PATH, or a path.
@@ -79,6 +92,7 @@ impl Default for ProgramSettings {
             described: true,
             visible_tests: 3,
             hidden_tests: 9,
+            same: SameProgram::default(),
             runner: Runner::Auto,
             python: "python3".to_string(),
             seconds: 5.0,

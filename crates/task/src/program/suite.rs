@@ -187,7 +187,7 @@ pub(super) fn joined(prompt: &str, solution: &str) -> String {
     format!("{}{solution}", &prompt[..start])
 }
 
-fn parse(text: &str) -> Result<ruff_python_ast::Suite, String> {
+pub(super) fn parse(text: &str) -> Result<ruff_python_ast::Suite, String> {
     match ruff_python_parser::parse_module(text) {
         Ok(parsed) => Ok(parsed.into_suite()),
         Err(error) => Err(error.to_string()),
