@@ -11,12 +11,14 @@ mod borda;
 mod closed_loop_critique;
 mod continuation;
 mod critique_and_refine;
+mod cyberv;
 mod drafts;
 mod draw;
 mod fobar;
 mod gsa;
 mod iad;
 mod iterative_deepening;
+mod key_evidence;
 mod loose_answer;
 mod masks;
 mod path;
@@ -24,10 +26,12 @@ mod recorded;
 mod registry;
 mod retry_with_feedback;
 mod rpc;
+mod score_forest;
 mod selection;
 mod self_agreement;
 mod self_check;
 mod self_consistency;
+mod sense;
 mod single;
 mod strategy;
 mod taxonomy;
@@ -47,6 +51,7 @@ pub use closed_loop_critique::{
 };
 pub use continuation::{Continuation, Injection, Mark, Purpose, Resumption, Span, Spending, boundary};
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings};
+pub use cyberv::{Accept, CyberV, CyberVLog, CyberVSettings, EvidenceBy};
 pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
@@ -54,6 +59,7 @@ pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
 pub use iterative_deepening::{
     IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger, deepening_budgets,
 };
+pub use key_evidence::Ranked;
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
 pub use recorded::{
@@ -64,6 +70,7 @@ pub use retry_with_feedback::{
     RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,
 };
 pub use rpc::{Rpc, RpcSettings};
+pub use score_forest::{Forest, KeyLimits, Sensed, Signal, drift, key_segments, lost_attention, repeats};
 pub use self_agreement::{SelfAgreement, SelfAgreementSettings, parse_voted_answer};
 pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};

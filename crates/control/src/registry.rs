@@ -1,7 +1,7 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, Fobar, Gsa, Iad,
+    BestOfN, Borda, ClosedLoopCritique, ControlError, CritiqueAndRefine, CyberV, Fobar, Gsa, Iad,
     IterativeDeepeningSampling, RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single,
     Strategy, Triple, UniversalSelfConsistency,
 };
@@ -60,6 +60,7 @@ const ROWS: &[Row] = rows! {
     "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
+    "cyberv" => CyberV, crate::CyberVSettings;
     "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
     "universal-self-consistency" => UniversalSelfConsistency, crate::UniversalSelfConsistencySettings;
 };

@@ -17,6 +17,7 @@ recipes![
     "b-star",
     "confidence-vs-critique",
     "critic-bench",
+    "cyberv",
     "feedback-friction",
     "fobar",
     "gsa",

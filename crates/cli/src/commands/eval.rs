@@ -12,6 +12,7 @@ use elenchus_generate::CancelToken;
 use elenchus_measure::{Bootstrap, Comparison, Dialogue, Interval, accuracy, compare, holm};
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
+use elenchus_task::evidence::{self, Evidence, EvidenceSettings};
 use elenchus_task::math::MathTask;
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::{Split, Task};
@@ -31,7 +32,7 @@ pub struct ProblemOptions {
     #[arg(long = "task-set", value_name = "NAME=VALUE")]
     pub task_settings: Vec<String>,
     /// Problems from a JSON Lines file instead of a generated task: GSM8K, MATH and kin; with `--task program` HumanEval
-    /// or MBPP, with `--task choice` lettered questions
+    /// or MBPP, with `--task choice` lettered questions, with `--task evidence` questions about images, videos, passages
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The part of a generated task's problems; choose settings on `validation`, measure once on `test`
@@ -80,6 +81,11 @@ impl ProblemOptions {
             choice::TASK => {
                 let task = Choice::open(&ChoiceSettings::from_value(&settings)?).map_err(input)?;
                 let problems = first(&task.rows().problems);
+                Ok((Box::new(task), problems))
+            }
+            evidence::TASK => {
+                let task = Evidence::open(EvidenceSettings::from_value(&settings)?).map_err(input)?;
+                let problems = first(&task.rows());
                 Ok((Box::new(task), problems))
             }
             _ => {

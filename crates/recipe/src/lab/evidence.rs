@@ -130,9 +130,9 @@ const DIRECT_WEIGHT: f32 = 12.0;
 fn row(encoder: &dyn Encode, prompt: &str, target: &str, found: f32) -> Result<TrainingRow, LearnError> {
     let row = text_row(encoder, prompt, target)?;
     // One token per sign, and the end of the text.
-    let signs = target.chars().map(|sign| {
-        if sign.is_ascii_digit() || ('A'..='D').contains(&sign) { found } else { 1.0 }
-    });
+    let signs = target
+        .chars()
+        .map(|sign| if sign.is_ascii_digit() || ('A'..='D').contains(&sign) { found } else { 1.0 });
     let weights: Vec<f32> = signs.chain([1.0]).collect();
     let weights = if weights.len() == row.targets() { weights } else { vec![1.0; row.targets()] };
     Ok(TrainingRow { weights, ..row })
@@ -147,10 +147,11 @@ fn problem(stage: &Stage, random: &mut ChaCha8Rng, seed: u64) -> Result<(Query, 
         ..EvidenceSettings::default()
     };
     let task = evidence::Evidence::open(settings)?;
-    let problem = task.problems(Split::Train, 1, seed)?.into_iter().next().ok_or_else(|| LearnError::Data {
-        what: "the evidence task gave no problem".into(),
-        hint: "look at its settings".into(),
-    })?;
+    let problem =
+        task.problems(Split::Train, 1, seed)?.into_iter().next().ok_or_else(|| LearnError::Data {
+            what: "the evidence task gave no problem".into(),
+            hint: "look at its settings".into(),
+        })?;
     let query = Query::of(&problem)?;
     if random.random_bool(stage.clear) {
         let query = query.at_full_resolution();
@@ -162,8 +163,7 @@ fn problem(stage: &Stage, random: &mut ChaCha8Rng, seed: u64) -> Result<(Query, 
 
 /// Key segments for a row: each needed one with probability 0.7, others up to five in all; at least one.
 fn key_segments(query: &Query, random: &mut ChaCha8Rng) -> Vec<usize> {
-    let mut chosen: Vec<usize> =
-        query.needed.iter().copied().filter(|_| random.random_bool(0.7)).collect();
+    let mut chosen: Vec<usize> = query.needed.iter().copied().filter(|_| random.random_bool(0.7)).collect();
     let mut others: Vec<usize> = (0..query.facts.len()).filter(|at| !query.needed.contains(at)).collect();
     others.shuffle(random);
     let wanted = random.random_range(chosen.len().max(1)..=5);
@@ -311,7 +311,10 @@ mod tests {
                 assert!(('A'..='D').contains(&letter), "{text}");
                 if tag == 'S' {
                     let result = target.split('#').next().unwrap().chars().last().unwrap();
-                    assert!(prompt.contains(&format!("{result}{letter}")), "the option of the result: {text}");
+                    assert!(
+                        prompt.contains(&format!("{result}{letter}")),
+                        "the option of the result: {text}"
+                    );
                 }
                 if tag == 'R' {
                     assert_eq!(prompt.matches('!').count(), 2, "{prompt}");
@@ -327,7 +330,14 @@ mod tests {
         let (first, second) = (stages[0].steps, stages[1].steps);
         let mut source = Staged { stages, encoder: Box::new(Bytes), seed: 1 };
         let mut longest = |step| {
-            source.batch(step).unwrap().iter().flatten().map(|row: &TrainingRow| row.tokens.len()).max().unwrap()
+            source
+                .batch(step)
+                .unwrap()
+                .iter()
+                .flatten()
+                .map(|row: &TrainingRow| row.tokens.len())
+                .max()
+                .unwrap()
         };
         assert!(longest(first - 1) < 100);
         assert!(longest(first + second) > 100);

@@ -29,12 +29,17 @@ pub(super) fn address(written: &str, folder: &Path) -> Result<String, TaskError>
         })?
         .len();
     if size > MOST_IMAGE_BYTES {
-        return Err(wrong(&path, format!("has {size} bytes"), "endpoints take images up to 20 MiB: make it smaller"));
+        return Err(wrong(
+            &path,
+            format!("has {size} bytes"),
+            "endpoints take images up to 20 MiB: make it smaller",
+        ));
     }
-    let bytes =
-        std::fs::read(&path).map_err(|error| wrong(&path, format!("cannot be read: {error}"), "check its permissions"))?;
-    let kind = kind(&bytes)
-        .ok_or_else(|| wrong(&path, "is no PNG, JPEG, WebP or GIF", "convert it, or give a page as an image"))?;
+    let bytes = std::fs::read(&path)
+        .map_err(|error| wrong(&path, format!("cannot be read: {error}"), "check its permissions"))?;
+    let kind = kind(&bytes).ok_or_else(|| {
+        wrong(&path, "is no PNG, JPEG, WebP or GIF", "convert it, or give a page as an image")
+    })?;
     Ok(format!("data:image/{kind};base64,{}", STANDARD.encode(bytes)))
 }
 
@@ -98,12 +103,20 @@ impl Programs {
             return Err(wrong(video, "is no file", "paths of videos are relative to the JSONL file"));
         }
         let seconds = self.length(video)?;
-        let folder = tempfile::tempdir()
-            .map_err(|error| wrong(video, format!("no temporary folder: {error}"), "set `TMPDIR` to one that can be written"))?;
+        let folder = tempfile::tempdir().map_err(|error| {
+            wrong(video, format!("no temporary folder: {error}"), "set `TMPDIR` to one that can be written")
+        })?;
         let rate = count as f64 / seconds;
         let mut command = Command::new(&self.ffmpeg);
         command.args(["-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i"]).arg(input(video));
-        command.args(["-vf", &format!("fps={rate:.9},scale={width}:-2"), "-frames:v", &count.to_string(), "-q:v", "3"]);
+        command.args([
+            "-vf",
+            &format!("fps={rate:.9},scale={width}:-2"),
+            "-frames:v",
+            &count.to_string(),
+            "-q:v",
+            "3",
+        ]);
         command.arg(folder.path().join("%05d.jpg"));
         run(command, video)?;
         let mut frames = Vec::with_capacity(count);
@@ -143,10 +156,9 @@ fn input(video: &Path) -> OsString {
 
 fn run(mut command: Command, video: &Path) -> Result<String, TaskError> {
     let hint = "run the program by hand to see what it says";
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| wrong(video, format!("`{}` cannot be started: {error}", command.get_program().display()), hint))?;
+    let done = command.stdin(Stdio::null()).output().map_err(|error| {
+        wrong(video, format!("`{}` cannot be started: {error}", command.get_program().display()), hint)
+    })?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
@@ -183,7 +195,10 @@ mod tests {
     fn a_missing_program_is_named_with_a_way_out() {
         let folder = tempfile::tempdir().unwrap();
         let error = Programs::on(Some(folder.path().as_os_str())).unwrap_err().to_string();
-        assert!(error.contains("ffmpeg") && error.contains("install ffmpeg") && error.contains("`images`"), "{error}");
+        assert!(
+            error.contains("ffmpeg") && error.contains("install ffmpeg") && error.contains("`images`"),
+            "{error}"
+        );
         assert!(Programs::on(None).is_err());
     }
 

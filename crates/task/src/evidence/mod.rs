@@ -33,8 +33,7 @@ use std::path::Path;
 pub const TASK: &str = "evidence";
 
 /// One line for lists and help.
-pub const SUMMARY: &str =
-    "a long stream of evidence, partly unreadable at first, and a lettered question about one to three pieces of it";
+pub const SUMMARY: &str = "a long stream of evidence, partly unreadable at first, and a lettered question about one to three pieces of it";
 
 /// Settings of the evidence task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -146,7 +145,11 @@ impl EvidenceSettings {
         }
         let [least, greatest] = self.blanked;
         if !(0.0..=1.0).contains(&least) || !(least..=1.0).contains(&greatest) {
-            return wrong("blanked", format!("is {:?}", self.blanked), "use two shares, the smaller one first");
+            return wrong(
+                "blanked",
+                format!("is {:?}", self.blanked),
+                "use two shares, the smaller one first",
+            );
         }
         if !(0.0..=1.0).contains(&self.near) {
             return wrong("near", format!("is {}", self.near), "use a share of 0 to 1");
@@ -185,6 +188,11 @@ impl Evidence {
             None => Vec::new(),
         };
         Ok(Evidence { settings, rows })
+    }
+
+    /// All problems of the file in its order; none where problems are generated.
+    pub fn rows(&self) -> Vec<Problem> {
+        self.rows.iter().map(|(_, problem)| problem.clone()).collect()
     }
 
     fn from_file(

@@ -48,12 +48,14 @@ pub(super) fn read(
     settings: &EvidenceSettings,
 ) -> Result<Vec<(String, Problem)>, TaskError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let wrong = |problem: String| TaskError::File {
+    let wrong = |problem: String| {
+        TaskError::File {
         path: path.display().to_string(),
         problem,
         hint: "a row is {\"question\", \"choices\", \"answer\"} with `images`, `video` or `passages`; `skip_bad_lines` \
                passes over broken ones"
             .into(),
+    }
     };
     let mut problems = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -117,12 +119,13 @@ fn problem(
     let asked = base.question.clone();
     let mut problem = base;
     let (mut segments, mut parts) = (Vec::new(), Vec::new());
-    let picture = |segment: Segment, url: String, parts: &mut Vec<ContentPart>, segments: &mut Vec<Segment>| {
-        let image = segments.iter().filter(|segment: &&Segment| segment.image.is_some()).count();
-        parts.push(ContentPart::text(format!("{}:", segment.label)));
-        parts.push(ContentPart::image(url, settings.detail.name()));
-        segments.push(Segment { image: Some(image), ..segment });
-    };
+    let picture =
+        |segment: Segment, url: String, parts: &mut Vec<ContentPart>, segments: &mut Vec<Segment>| {
+            let image = segments.iter().filter(|segment: &&Segment| segment.image.is_some()).count();
+            parts.push(ContentPart::text(format!("{}:", segment.label)));
+            parts.push(ContentPart::image(url, settings.detail.name()));
+            segments.push(Segment { image: Some(image), ..segment });
+        };
     for (place, named) in row.images.iter().enumerate() {
         let (written, label) = match named {
             Picture::Plain(written) => (written, format!("Image {}", place + 1)),

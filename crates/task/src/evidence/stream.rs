@@ -3,8 +3,8 @@
 use super::{EvidenceSettings, Segment, Stream, TASK, data, lettered};
 use crate::TaskError;
 use elenchus_trace::Problem;
-use rand::seq::{IndexedRandom, SliceRandom};
 use rand::RngExt;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;

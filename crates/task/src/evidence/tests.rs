@@ -7,7 +7,12 @@ fn task(settings: Value) -> Evidence {
 
 fn fact(text: &str) -> Fact {
     let signs: Vec<char> = text.chars().collect();
-    Fact { entity: signs[0], attribute: signs[1], time: signs[2], value: signs[3].to_digit(10).unwrap() as u8 }
+    Fact {
+        entity: signs[0],
+        attribute: signs[1],
+        time: signs[2],
+        value: signs[3].to_digit(10).unwrap() as u8,
+    }
 }
 
 /// The example of the module's head.
@@ -87,7 +92,8 @@ fn generated_streams_are_as_their_settings_say() {
         needs[query.needed.len()] += 1;
         blanks += query.blanked.iter().flatten().filter(|&&blank| blank).count();
         tokens += 160;
-        for (place, fact) in query.facts.iter().enumerate().filter(|(place, _)| !query.needed.contains(place)) {
+        for (place, fact) in query.facts.iter().enumerate().filter(|(place, _)| !query.needed.contains(place))
+        {
             others += 1;
             near += usize::from(query.needed.iter().any(|&asked| {
                 let asked = query.facts[asked].key();
@@ -97,7 +103,10 @@ fn generated_streams_are_as_their_settings_say() {
             let [from, to] = view.segments[place].in_compact.unwrap();
             assert_eq!(&problem.compact.as_ref().unwrap()[from..to], fact.compact(query.blanked[place]));
         }
-        assert_eq!(problem.options[query.options.iter().position(|&v| v == query.result()).unwrap()].label, problem.gold.unwrap());
+        assert_eq!(
+            problem.options[query.options.iter().position(|&v| v == query.result()).unwrap()].label,
+            problem.gold.unwrap()
+        );
     }
     let share = blanks as f64 / tokens as f64;
     assert!((0.38..0.42).contains(&share), "{share}");
@@ -179,9 +188,8 @@ fn images_of_a_file_reach_the_dialogue_at_low_resolution_and_are_shown_again_at_
 
 #[test]
 fn passages_and_open_questions() {
-    let (_folder, task) = file(
-        "{\"question\":\"Who came?\",\"answer\":\"Ann\",\"passages\":[\"Bob left.\",\"Ann came.\"]}\n",
-    );
+    let (_folder, task) =
+        file("{\"question\":\"Who came?\",\"answer\":\"Ann\",\"passages\":[\"Bob left.\",\"Ann came.\"]}\n");
     let task = task.unwrap();
     let problem = task.problems(Split::Test, 1, 1).unwrap().remove(0);
     assert_eq!(problem.question, "Passage 1: Bob left.\n\nPassage 2: Ann came.\n\nWho came?");
@@ -193,11 +201,15 @@ fn passages_and_open_questions() {
 
 #[test]
 fn broken_rows_are_named() {
-    let good = "{\"question\":\"Which?\",\"choices\":[\"a\",\"b\"],\"answer\":\"A\",\"images\":[\"one.png\"]}\n";
+    let good =
+        "{\"question\":\"Which?\",\"choices\":[\"a\",\"b\"],\"answer\":\"A\",\"images\":[\"one.png\"]}\n";
     for (row, what) in [
         ("{\"question\":", "line 2: is no row"),
         ("{\"question\":\"x\",\"choices\":[\"a\",\"b\"],\"answer\":\"A\"}", "line 2: has no `images`"),
-        ("{\"images\":[\"one.png\"],\"choices\":[\"a\",\"b\"],\"answer\":\"A\"}", "line 2: has no `question`"),
+        (
+            "{\"images\":[\"one.png\"],\"choices\":[\"a\",\"b\"],\"answer\":\"A\"}",
+            "line 2: has no `question`",
+        ),
         ("{\"question\":\"x\",\"choices\":[\"a\"],\"answer\":\"A\",\"images\":[\"one.png\"]}", "1 choices"),
         ("{\"question\":\"x\",\"answer\":\"A\",\"images\":[\"none.png\"]}", "none.png"),
         ("{\"question\":\"x\",\"answer\":\"A\",\"video\":\"none.mp4\"}", "hint: "),
@@ -212,14 +224,53 @@ fn broken_rows_are_named() {
 fn problems_of_other_tasks_have_segments_too() {
     let mut problem = Problem::new("p", "chat", "First.\n\nSecond.\n\nWhich one?");
     let stream = Stream::of(&problem).unwrap();
-    assert_eq!(stream.segments.iter().filter_map(|s| s.text.as_deref()).collect::<Vec<_>>(), ["First.", "Second."]);
+    assert_eq!(
+        stream.segments.iter().filter_map(|s| s.text.as_deref()).collect::<Vec<_>>(),
+        ["First.", "Second."]
+    );
     assert_eq!(without(&problem, &stream, 1).unwrap().question, "First.\n\n[left out]\n\nWhich one?");
     let image = |name: &str| json!({"type": "image_url", "image_url": {"url": name}});
     problem.history = vec![
-        serde_json::from_value(json!({"role": "user", "content": [image("a"), {"type": "text", "text": "Which?"}, image("b")]}))
-            .unwrap(),
+        serde_json::from_value(
+            json!({"role": "user", "content": [image("a"), {"type": "text", "text": "Which?"}, image("b")]}),
+        )
+        .unwrap(),
     ];
     assert_eq!(Stream::of(&problem).unwrap().segments[1].label, "Image 2");
     let error = Stream::of(&Problem::new("p", "chat", "Why?")).unwrap_err().to_string();
     assert!(error.contains("no segments") && error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn examples_of_the_page_are_read() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let block = page.split("```jsonl evidence\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("scan")).unwrap();
+    for name in ["scan/1.png", "scan/2.png"] {
+        std::fs::write(folder.path().join(name), PNG).unwrap();
+    }
+    let path = folder.path().join("rows.jsonl");
+    let settings = json!({"path": path.display().to_string()});
+    let mut read = 0;
+    for line in block.lines() {
+        std::fs::write(&path, line).unwrap();
+        match Evidence::open(EvidenceSettings::from_value(&settings).unwrap()) {
+            Ok(task) => {
+                let problem = task.rows().remove(0);
+                let reference = problem.gold.clone().unwrap();
+                assert!(
+                    task.verify(&problem, &format!("Answer: {reference}")).unwrap().is_correct(),
+                    "{line}"
+                );
+                read += 1;
+            }
+            // The video is not there, and perhaps no program to cut it.
+            Err(error) => {
+                assert!(line.contains("clip.mp4") && error.to_string().contains("hint: "), "{error}")
+            }
+        }
+    }
+    assert_eq!(read, 2, "all but the video");
 }

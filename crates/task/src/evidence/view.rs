@@ -69,9 +69,10 @@ impl Stream {
         let wrong = |what: &str| TaskError::Problem {
             id: problem.id.clone(),
             problem: what.into(),
-            hint: "give evidence in several parts: images, or passages with a blank line between them and the \
+            hint:
+                "give evidence in several parts: images, or passages with a blank line between them and the \
                    question last"
-                .into(),
+                    .into(),
         };
         let segments = match problem.data.get("segments") {
             Some(named) => serde_json::from_value(named.clone())
@@ -110,10 +111,8 @@ impl Stream {
 
     /// The key segments in the compact notation: `gHm7;cPq4`.
     pub fn compact(&self, chosen: &[usize]) -> String {
-        let texts: Vec<&str> = chosen
-            .iter()
-            .filter_map(|&place| self.segments.get(place)?.compact.as_deref())
-            .collect();
+        let texts: Vec<&str> =
+            chosen.iter().filter_map(|&place| self.segments.get(place)?.compact.as_deref()).collect();
         texts.join(";")
     }
 
@@ -136,7 +135,9 @@ fn images(problem: &Problem) -> impl Iterator<Item = &ContentPart> {
 }
 
 fn of_images(count: usize) -> Vec<Segment> {
-    (0..count).map(|place| Segment { image: Some(place), ..Segment::new(format!("Image {}", place + 1)) }).collect()
+    (0..count)
+        .map(|place| Segment { image: Some(place), ..Segment::new(format!("Image {}", place + 1)) })
+        .collect()
 }
 
 /// Paragraphs but the last one, which asks.
@@ -169,8 +170,7 @@ pub fn without(problem: &Problem, stream: &Stream, place: usize) -> Result<Probl
         problem: what,
         hint: "the segments must be those of `Stream::of` of this problem".into(),
     };
-    let segment =
-        stream.segments.get(place).ok_or_else(|| wrong(format!("has no segment {}", place + 1)))?;
+    let segment = stream.segments.get(place).ok_or_else(|| wrong(format!("has no segment {}", place + 1)))?;
     let mut left = problem.clone();
     let mut changed = false;
     if let (Some([from, to]), Some(compact)) = (segment.in_compact, &mut left.compact)
