@@ -14,6 +14,7 @@ mod closed_loop_critique;
 mod consistency_gate;
 mod continuation;
 mod critique_and_refine;
+mod cyberv;
 mod drafts;
 mod draw;
 mod fobar;
@@ -21,6 +22,7 @@ mod gsa;
 mod iad;
 mod iterative_deepening;
 mod judged_dialogue;
+mod key_evidence;
 mod loose_answer;
 mod masks;
 mod path;
@@ -30,10 +32,12 @@ mod recorded_rows;
 mod registry;
 mod retry_with_feedback;
 mod rpc;
+mod score_forest;
 mod selection;
 mod self_agreement;
 mod self_check;
 mod self_consistency;
+mod sense;
 mod single;
 mod step_search;
 mod strategy;
@@ -61,6 +65,7 @@ pub use consistency_gate::{
 };
 pub use continuation::{Continuation, Injection, Mark, Purpose, Resumption, Span, Spending, boundary};
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings};
+pub use cyberv::{Accept, CyberV, CyberVLog, CyberVSettings, EvidenceBy};
 pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
@@ -74,6 +79,7 @@ pub use judged_dialogue::{
     JudgedResponse, RoundTable, RoundTableOutcome, RoundTableSettings, Silence, dialogue_course, judge_item,
     round_table_vote,
 };
+pub use key_evidence::Ranked;
 pub use masks::{Backward, backward_questions, usable_masks};
 pub use path::{PathCount, PathRule, PathWeight, PathWeights, path_weights, pruned};
 pub use rain::{Rain, RainSettings, SimilarityFrom, Simulate, StopRule};
@@ -86,6 +92,7 @@ pub use retry_with_feedback::{
     RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,
 };
 pub use rpc::{Rpc, RpcSettings};
+pub use score_forest::{Forest, KeyLimits, Sensed, Signal, drift, key_segments, lost_attention, repeats};
 pub use self_agreement::{SelfAgreement, SelfAgreementSettings, parse_voted_answer};
 pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};

@@ -1,8 +1,8 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    Act, Beam, BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, Fobar,
-    Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain, RetryWithFeedback, Rpc, SelfAgreement,
+    Act, Beam, BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, CyberV,
+    Fobar, Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain, RetryWithFeedback, Rpc, SelfAgreement,
     SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
@@ -63,6 +63,7 @@ const ROWS: &[Row] = rows! {
     "consistency-gate" => ConsistencyGate, crate::ConsistencyGateSettings;
     "gsa" => Gsa, crate::GsaSettings;
     "iad" => Iad, crate::IadSettings;
+    "cyberv" => CyberV, crate::CyberVSettings;
     "iterative-deepening-sampling" => IterativeDeepeningSampling, crate::IterativeDeepeningSamplingSettings;
     "rain" => Rain, crate::RainSettings;
     "step-search" => StepSearch, crate::StepSearchSettings;

@@ -36,6 +36,11 @@ impl Trail {
         self.trace.usage()
     }
 
+    /// The completion of a generated node.
+    pub fn completion(&self, node: NodeId) -> Option<&Completion> {
+        self.trace.completion(node)
+    }
+
     fn push(&mut self, parent: Option<NodeId>, kind: NodeKind, started: f64, usage: Usage) -> NodeId {
         let elapsed_ms = self.now() - started;
         let node = Node { parent, kind, started_ms: started, elapsed_ms, usage };

@@ -18,6 +18,7 @@ recipes![
     "confidence-vs-critique",
     "critic-bench",
     "deceptive-judge",
+    "cyberv",
     "feedback-friction",
     "fobar",
     "gsa",

@@ -13,6 +13,7 @@ use elenchus_measure::{Bootstrap, Comparison, Dialogue, Interval, accuracy, comp
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
 use elenchus_task::disputed::{self, Disputed, DisputedSettings};
+use elenchus_task::evidence::{self, Evidence, EvidenceSettings};
 use elenchus_task::math::MathTask;
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::sql::{self, Sql, SqlSettings};
@@ -34,7 +35,7 @@ pub struct ProblemOptions {
     pub task_settings: Vec<String>,
     /// Problems from a JSON Lines file instead of a generated task: GSM8K, MATH and kin; with `--task program` HumanEval
     /// or MBPP, with `--task choice` lettered questions, with `--task sql` Spider's, with `--task disputed` the items of an
-    /// audit
+    /// audit, with `--task evidence` questions about images, videos, passages
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The part of a generated task's problems; choose settings on `validation`, measure once on `test`
@@ -93,6 +94,11 @@ impl ProblemOptions {
             disputed::TASK => {
                 let task = Disputed::open(&DisputedSettings::from_value(&settings)?).map_err(input)?;
                 let problems = first(task.all());
+                Ok((Box::new(task), problems))
+            }
+            evidence::TASK => {
+                let task = Evidence::open(EvidenceSettings::from_value(&settings)?).map_err(input)?;
+                let problems = first(&task.rows());
                 Ok((Box::new(task), problems))
             }
             _ => {

@@ -306,3 +306,90 @@ fn the_counter_learns_from_samples_of_the_mixed_stream() {
     let figure = counter.validate(&mut policy, 1, &watch.session()).unwrap();
     assert!((0.0..=1.0).contains(&figure.value), "{figure:?}");
 }
+
+/// Writes the one digit among four letters.
+struct Pointer;
+
+/// Where the digit stands follows from the number, so that every place is tried.
+fn pointed(number: u64) -> (String, String, usize) {
+    let (place, digit) = ((number % 5) as usize, (number / 5) % 10);
+    let mut signs: Vec<char> = (0..5).map(|i| char::from(b'a' + ((number / 7 + 3 * i) % 12) as u8)).collect();
+    signs[place] = char::from(b'0' + digit as u8);
+    (format!("S{}?", signs.into_iter().collect::<String>()), digit.to_string(), place)
+}
+
+impl LabModel for Pointer {
+    fn name(&self) -> &'static str {
+        "pointer"
+    }
+
+    fn summary(&self) -> &'static str {
+        "copies the one digit that it is shown"
+    }
+
+    fn plan(&self) -> Plan {
+        let shape = ModelShape {
+            hidden_size: 32,
+            intermediate_size: 32,
+            layers: 1,
+            heads: 2,
+            kv_heads: 2,
+            max_positions: 16,
+        };
+        let train = TrainSettings { steps: 400, batch: 16, learning_rate: 3e-3, ..Default::default() };
+        Plan { start: Start::Fresh { shape, words: Vec::new() }, train, ..Tiny::new().plan }
+    }
+
+    fn source(
+        &self,
+        policy: &mut NativePolicy,
+        seed: u64,
+        _: &Session<'_>,
+    ) -> Result<Box<dyn BatchSource>, LearnError> {
+        let encoder = policy.encoder();
+        Ok(Box::new(Generated::new(16, seed, move |seed| {
+            let (prompt, digit, _) = pointed(seed % 100_000);
+            text_row(encoder.as_ref(), &prompt, &digit)
+        })))
+    }
+
+    fn validate(&self, _: &mut NativePolicy, _: u64, _: &Session<'_>) -> Result<Figure, LearnError> {
+        Ok(Figure { name: "none".into(), value: 0.0, problems: 0 })
+    }
+}
+
+/// Capture of attention: a model that copies its answer from one segment must be seen to look there (sheet 47).
+#[test]
+fn attention_lies_on_the_segment_that_the_answer_is_copied_from() {
+    use elenchus_generate::{
+        LanguageModel, LatentRead, LatentRequest, LatentValues, NativeModel, NativeOptions, Segment, Stretch,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let built = Lab::new(Some(folder.path())).obtain(&Pointer, 1, &Watch::default().session()).unwrap();
+    let model = NativeModel::load(&built.folder, NativeOptions::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut found = 0;
+    for number in 0..40 {
+        let (prompt, digit, place) = pointed(number * 13);
+        let request = LatentRequest {
+            messages: vec![elenchus_trace::Message::user(prompt)],
+            continuation: digit,
+            read: LatentRead::Attention {
+                rows: Stretch::Bytes { from: 0, to: 1 },
+                segments: (1..6).map(|at| Segment::Bytes { message: 0, from: at, to: at + 1 }).collect(),
+                layer: None,
+            },
+        };
+        let LatentValues::Attention(heads) = runtime.block_on(model.latent(&request)).unwrap().values else {
+            panic!("attention was asked for")
+        };
+        for head in &heads {
+            let sum: f32 = head.iter().sum();
+            assert!((sum - 1.0).abs() < 1e-4, "segments and the rest are all there is: {sum}");
+        }
+        let mass = |segment: usize| heads.iter().map(|head| head[segment]).sum::<f32>();
+        let largest = (0..5).max_by(|&a, &b| mass(a).total_cmp(&mass(b))).unwrap();
+        found += usize::from(largest == place);
+    }
+    assert!(found >= 38, "{found} of 40");
+}

@@ -4,18 +4,21 @@ use super::Reproduce;
 use crate::{RecipeError, models};
 use elenchus_control::Strategy;
 use elenchus_evaluate::{Candidate, EvaluateError, EvaluateInput, Evaluator, evaluate_all};
-use elenchus_generate::{ACTOR, Context, NativeModel, NativeOptions, Voice};
+use elenchus_generate::{ACTOR, Context, MemoryCache, NativeModel, NativeOptions, Voice};
 use elenchus_learn::Session;
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Completion, Feedback, Problem, Usage};
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// Problems whose results are kept together.
 const PROBLEMS_PER_UNIT: usize = 256;
 /// Problems in flight: enough to fill the batch of the engine.
 const AT_ONCE: usize = 64;
+/// Replies that are kept in memory at most.
+const MEMORY_BYTES: usize = 256 << 20;
 
 /// One model, ready to be asked.
 pub(super) struct Asked<'a> {
@@ -27,17 +30,31 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// The model of this name, spoken to in the compact voice, without bounds: what is spent is reported.
     pub(super) fn new(input: &Reproduce<'a>, model: &str) -> Result<Self, RecipeError> {
-        Asked::with_seed(input, model, input.seed)
+        Asked::with(input, model, input.seed, None)
     }
 
     /// The same with another seed of everything that is drawn.
     pub(super) fn with_seed(input: &Reproduce<'a>, model: &str, seed: u64) -> Result<Self, RecipeError> {
+        Asked::with(input, model, seed, None)
+    }
+
+    /// The same, with replies kept in memory: arms that begin alike are computed once, and each is charged for all.
+    pub(super) fn remembering(input: &Reproduce<'a>, model: &str) -> Result<Self, RecipeError> {
+        Asked::with(input, model, input.seed, Some(MEMORY_BYTES))
+    }
+
+    fn with(
+        input: &Reproduce<'a>,
+        model: &str,
+        seed: u64,
+        memory: Option<usize>,
+    ) -> Result<Self, RecipeError> {
         let model = NativeModel::load(models::folder(model)?, NativeOptions::default())?;
-        let context = Context::builder()
-            .role(ACTOR, std::sync::Arc::new(model))
-            .voice(Voice::Compact)
-            .seed(seed)
-            .build()?;
+        let mut context = Context::builder().role(ACTOR, Arc::new(model)).voice(Voice::Compact).seed(seed);
+        if let Some(bytes) = memory {
+            context = context.cache(Arc::new(MemoryCache::new(bytes)));
+        }
+        let context = context.build()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| input.refuse(&format!("no runtime: {error}")))?;
         Ok(Asked { session: input.session, context, runtime })

@@ -4,6 +4,7 @@ mod asked;
 mod b_star;
 mod confidence_vs_critique;
 mod critic_bench;
+mod cyberv;
 mod deceptive_judge;
 mod feedback_friction;
 mod fobar;
@@ -107,6 +108,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "confidence-vs-critique" => confidence_vs_critique::run(input)?,
         "critic-bench" => critic_bench::run(input)?,
         "deceptive-judge" => deceptive_judge::run(input)?,
+        "cyberv" => cyberv::run(input)?,
         "feedback-friction" => feedback_friction::run(input)?,
         "real-critic" => real_critic::run(input)?,
         "fobar" => fobar::run(input)?,

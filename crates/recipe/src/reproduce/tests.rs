@@ -85,3 +85,18 @@ fn the_taxonomy_grid_from_end_to_end() {
     });
     answers_every_claim("taxonomy-grid", settings);
 }
+
+#[test]
+fn cyberv_from_end_to_end() {
+    let settings = json!({
+        "reader": "given", "seeds": [1], "questions": 4, "validation": 3, "samples": 3, "most": 4, "counts": [2, 4],
+        "thresholds": [0.0, 0.5, 1.0], "left_out": 2, "task": {"segments": 6}, "strategy": {"max_tokens": 16},
+    });
+    // The embedded model has not learned to read streams, and may trigger on every question or on none.
+    let found = tiny("cyberv", settings);
+    for claim in &found.reproduction.claims {
+        let told = claim.estimate.is_some_and(f64::is_finite);
+        assert!(told || claim.id == "triggered-are-harder", "`{}` has no estimate", claim.id);
+    }
+    assert!(found.findings.tables.len() >= 6 && !found.findings.notes.is_empty());
+}

@@ -190,6 +190,11 @@ impl Evidence {
         Ok(Evidence { settings, rows })
     }
 
+    /// All problems of the file in its order; none where problems are generated.
+    pub fn rows(&self) -> Vec<Problem> {
+        self.rows.iter().map(|(_, problem)| problem.clone()).collect()
+    }
+
     fn from_file(
         &self,
         path: &str,

@@ -240,3 +240,37 @@ fn problems_of_other_tasks_have_segments_too() {
     let error = Stream::of(&Problem::new("p", "chat", "Why?")).unwrap_err().to_string();
     assert!(error.contains("no segments") && error.contains("hint: "), "{error}");
 }
+
+#[test]
+fn examples_of_the_page_are_read() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let block = page.split("```jsonl evidence\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("scan")).unwrap();
+    for name in ["scan/1.png", "scan/2.png"] {
+        std::fs::write(folder.path().join(name), PNG).unwrap();
+    }
+    let path = folder.path().join("rows.jsonl");
+    let settings = json!({"path": path.display().to_string()});
+    let mut read = 0;
+    for line in block.lines() {
+        std::fs::write(&path, line).unwrap();
+        match Evidence::open(EvidenceSettings::from_value(&settings).unwrap()) {
+            Ok(task) => {
+                let problem = task.rows().remove(0);
+                let reference = problem.gold.clone().unwrap();
+                assert!(
+                    task.verify(&problem, &format!("Answer: {reference}")).unwrap().is_correct(),
+                    "{line}"
+                );
+                read += 1;
+            }
+            // The video is not there, and perhaps no program to cut it.
+            Err(error) => {
+                assert!(line.contains("clip.mp4") && error.to_string().contains("hint: "), "{error}")
+            }
+        }
+    }
+    assert_eq!(read, 2, "all but the video");
+}
