@@ -16,7 +16,7 @@ mod draw;
 mod fobar;
 mod gsa;
 mod iad;
-mod iterative_deepening;
+mod iterative_deepening_sampling;
 mod loose_answer;
 mod masks;
 mod path;
@@ -51,7 +51,7 @@ pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
-pub use iterative_deepening::{
+pub use iterative_deepening_sampling::{
     DeepenedResponse, IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger,
     deepening_budgets,
 };

@@ -133,8 +133,13 @@ async fn a_begun_answer_is_continued_with_and_without_log_probabilities() {
             last(second)
         );
         let (whole, trace) = (answer.usage, answer.trace.usage());
-        assert_eq!((whole.calls, whole.tokens()), (trace.calls, trace.tokens()), "every call is in the trace");
-        let carried = answer.trace.completions().all(|(_, completion)| completion.logprobs.is_empty() != logprobs);
+        assert_eq!(
+            (whole.calls, whole.tokens()),
+            (trace.calls, trace.tokens()),
+            "every call is in the trace"
+        );
+        let carried =
+            answer.trace.completions().all(|(_, completion)| completion.logprobs.is_empty() != logprobs);
         assert!(carried, "log-probabilities are kept where they are given");
         assert_eq!(decided(&answer)["data"]["resumption"], "prefix");
     }
@@ -213,7 +218,8 @@ async fn hostile_servers_end_in_an_answer_or_an_abstention() {
     assert!(answer.answer.is_none() && answer.abstained.is_some());
     assert!(asked.requests.len() <= 2, "{} requests", asked.requests.len());
     // Behind the trigger the model only says that it stands by its answer: it is asked for it.
-    let stands = Script { begun: ("It is 18. Let me see ", true), rethought: ("{\"yes\": ", false), ..SCRIPT };
+    let stands =
+        Script { begun: ("It is 18. Let me see ", true), rethought: ("{\"yes\": ", false), ..SCRIPT };
     let asked = ask(stands, json!({"samples": 1})).await;
     let answer = asked.result.unwrap();
     assert_eq!(answer.answer.as_deref(), Some("18"), "{}", decided(&answer));
