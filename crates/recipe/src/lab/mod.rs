@@ -112,8 +112,12 @@ pub trait LabModel: Send + Sync {
 
 /// All checkpoints, by name.
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
-    let mut all: Vec<Box<dyn LabModel>> =
-        vec![Box::new(OwnJudge::default()), Box::new(Facts::first_view()), Box::new(Facts::second_view()), Box::new(Reflection::default())];
+    let mut all: Vec<Box<dyn LabModel>> = vec![
+        Box::new(OwnJudge::default()),
+        Box::new(Facts::first_view()),
+        Box::new(Facts::second_view()),
+        Box::new(Reflection::default()),
+    ];
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all
 }

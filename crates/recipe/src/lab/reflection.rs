@@ -135,7 +135,8 @@ impl Reflection {
             && let Some(slip) = corrupt::corrupt(exercise, random)
         {
             let text = slip.compact(exercise);
-            let wrong: usize = slip.steps.iter().take(slip.place + 1).map(|step| step.compact().len() + 1).sum();
+            let wrong: usize =
+                slip.steps.iter().take(slip.place + 1).map(|step| step.compact().len() + 1).sum();
             // A chain that stops early is wrong by its answer.
             let from = if slip.place >= slip.steps.len() { text.len() } else { wrong.min(text.len()) };
             return cut(&text, from, random).to_string();
@@ -279,6 +280,24 @@ mod tests {
         let part = wrong as f64 / triggers as f64;
         assert!(part > 0.7 && part < 0.98, "most triggers come after a mistake, not all: {part}");
         assert!(several > triggers / 2 && whole > 0 && whole < triggers, "{several} {whole}");
+    }
+
+    #[test]
+    fn it_is_made_and_validated() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = Session {
+            run: None,
+            observer: &elenchus_learn::Quiet,
+            stop: elenchus_learn::StopFlag::default(),
+        };
+        let train = TrainSettings { steps: 2, batch: 4, ..Reflection::default().train };
+        let small = Reflection { validation: 12, train, ..Reflection::default() };
+        let lab = crate::lab::Lab::new(Some(folder.path()));
+        let built = lab.obtain(&small, 1, &session).unwrap();
+        assert!(built.made && built.card.steps == 2);
+        let figure = &built.card.figure;
+        assert!((0.0..=1.0).contains(&figure.value), "{figure:?}");
+        assert!(figure.problems <= 12, "only the wrong ones are tried again: {figure:?}");
     }
 
     #[test]

@@ -84,8 +84,8 @@ impl<'a> Asked<'a> {
         for (unit, chunk) in problems.chunks(PROBLEMS_PER_UNIT).enumerate() {
             let (taken, replayed) = self.once(&format!("{label}/{unit}"), || {
                 self.runtime.block_on(async {
-                    let mut running =
-                        stream::iter(chunk.iter().map(|problem| work(&self.context, problem))).buffered(AT_ONCE);
+                    let mut running = stream::iter(chunk.iter().map(|problem| work(&self.context, problem)))
+                        .buffered(AT_ONCE);
                     let mut taken = Vec::with_capacity(chunk.len());
                     while let Some(found) = running.next().await {
                         taken.push(found?);

@@ -8,7 +8,7 @@ mod feedback_friction;
 mod fobar;
 mod gsa;
 mod iad;
-mod iterative_deepening;
+mod iterative_deepening_sampling;
 mod label_correction;
 mod p_true_p_ik;
 mod pool;
@@ -106,7 +106,7 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "fobar" => fobar::run(input)?,
         "gsa" => gsa::run(input)?,
         "iad" => iad::run(input)?,
-        "iterative-deepening-sampling" => iterative_deepening::run(input)?,
+        "iterative-deepening-sampling" => iterative_deepening_sampling::run(input)?,
         "p-true-p-ik" => p_true_p_ik::run(input)?,
         "rpc" => rpc::run(input)?,
         "self-certainty" => self_certainty::run(input)?,
