@@ -200,7 +200,7 @@ impl Continuation {
     /// [`Self::final_text`].
     pub fn attempts(&self) -> Vec<String> {
         let mut attempts = vec![String::new()];
-        for piece in &self.pieces {
+        for (place, piece) in self.pieces.iter().enumerate() {
             let text = match piece {
                 Piece::Generated(text, _) => text.as_str(),
                 Piece::Injected(injection) => match injection.purpose {
@@ -209,8 +209,8 @@ impl Continuation {
                         continue;
                     }
                     Purpose::Filler => continue,
-                    // In turns the user has asked in other words, and the answer stands alone.
-                    Purpose::Opener if self.resumption == Resumption::Turns => "\n",
+                    // In turns the user has asked in other words; whoever answers may write the opener again.
+                    Purpose::Opener if self.is_written_behind(place, &injection.text) => "\n",
                     Purpose::Opener => injection.text.as_str(),
                 },
             };
@@ -219,6 +219,11 @@ impl Continuation {
             }
         }
         attempts
+    }
+
+    /// Whether the model itself wrote these words in the piece behind this place.
+    fn is_written_behind(&self, place: usize, words: &str) -> bool {
+        self.pieces.get(place + 1).is_some_and(|piece| piece.generated().contains(words.trim()))
     }
 
     /// What counts as the answer: the text behind the last restart.

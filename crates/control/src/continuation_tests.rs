@@ -174,6 +174,19 @@ async fn a_forced_answer_is_greedy_short_and_part_of_the_final_text() {
 }
 
 #[tokio::test]
+async fn a_forced_answer_in_turns_may_hold_the_opener_or_not() {
+    for (reply, wanted) in [("7", "so \nAnswer:7"), ("Answer: 7", "so \nAnswer: 7")] {
+        let cut = Completion { finish: FinishReason::Length, ..Completion::text("so fa") };
+        let model = Scripted::new("m").on("Stop here", [reply]).on_completions("", [Ok(cut)]);
+        let context = context(without_prefix(model).shared());
+        let (mut text, mut trail) = begin(&context);
+        text.generate(&mut trail, &context, &span(2)).await.unwrap();
+        text.force_answer(&mut trail, &context, &opener(&context), 5, LogprobDetail::None).await.unwrap();
+        assert_eq!(text.final_text(), wanted);
+    }
+}
+
+#[tokio::test]
 async fn branches_read_the_text_once_and_rewinding_keeps_what_was_spent() {
     let model = Scripted::always(["a b", "c d", "e f", "g h"]).shared();
     let context = context(model.clone());

@@ -20,7 +20,7 @@ mod draw;
 mod fobar;
 mod gsa;
 mod iad;
-mod iterative_deepening;
+mod iterative_deepening_sampling;
 mod judged_dialogue;
 mod key_evidence;
 mod loose_answer;
@@ -70,7 +70,7 @@ pub use draw::{Draw, Sampled};
 pub use fobar::{Fobar, FobarSettings, Fusion, forward_backward};
 pub use gsa::{Gsa, GsaSettings};
 pub use iad::{Contrast, Iad, IadSettings, Standing, Takeover};
-pub use iterative_deepening::{
+pub use iterative_deepening_sampling::{
     DeepenedResponse, IterativeDeepeningSampling, IterativeDeepeningSamplingSettings, OnEnd, Trigger,
     deepening_budgets,
 };

@@ -283,6 +283,24 @@ mod tests {
     }
 
     #[test]
+    fn it_is_made_and_validated() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = Session {
+            run: None,
+            observer: &elenchus_learn::Quiet,
+            stop: elenchus_learn::StopFlag::default(),
+        };
+        let train = TrainSettings { steps: 2, batch: 4, ..Reflection::default().train };
+        let small = Reflection { validation: 12, train, ..Reflection::default() };
+        let lab = crate::lab::Lab::new(Some(folder.path()));
+        let built = lab.obtain(&small, 1, &session).unwrap();
+        assert!(built.made && built.card.steps == 2);
+        let figure = &built.card.figure;
+        assert!((0.0..=1.0).contains(&figure.value), "{figure:?}");
+        assert!(figure.problems <= 12, "only the wrong ones are tried again: {figure:?}");
+    }
+
+    #[test]
     fn a_cut_keeps_the_mistake_and_no_half_number() {
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let text = "g=50;e=50-1=48;d=48+81=129#129";

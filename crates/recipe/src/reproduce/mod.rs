@@ -11,7 +11,7 @@ mod fobar;
 mod gsa;
 mod iad;
 mod internal_consistency;
-mod iterative_deepening;
+mod iterative_deepening_sampling;
 mod label_correction;
 mod p_true_p_ik;
 mod pool;
@@ -114,8 +114,8 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
         "fobar" => fobar::run(input)?,
         "gsa" => gsa::run(input)?,
         "iad" => iad::run(input)?,
-        "iterative-deepening-sampling" => iterative_deepening::run(input)?,
         "internal-consistency" => internal_consistency::run(input)?,
+        "iterative-deepening-sampling" => iterative_deepening_sampling::run(input)?,
         "p-true-p-ik" => p_true_p_ik::run(input)?,
         "rain" => rain::run(input)?,
         "rpc" => rpc::run(input)?,

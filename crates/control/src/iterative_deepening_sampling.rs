@@ -89,7 +89,7 @@ impl Default for IterativeDeepeningSamplingSettings {
             answer_tokens: 32,
             evaluator: None,
             evaluator_settings: Value::Null,
-            draw: Draw { max_tokens: 4096, ..Draw::default() },
+            draw: Draw::default(),
         }
     }
 }
@@ -226,11 +226,6 @@ impl IterativeDeepeningSampling {
         if settings.evaluator.is_none() && !settings.evaluator_settings.is_null() {
             return wrong("evaluator_settings", "there is no evaluator".into(), "name one in `evaluator`");
         }
-        // Responses that are all alike would all reflect alike; one response is drawn as several are.
-        let settings = IterativeDeepeningSamplingSettings {
-            draw: settings.draw.clone().or_sampling(0.6, 0.95),
-            ..settings
-        };
         let rule = match settings.evaluator {
             Some(_) => Rule::Argmax { allow_unanswered: false },
             None => Rule::Majority,
@@ -605,5 +600,5 @@ impl Strategy for IterativeDeepeningSampling {
 }
 
 #[cfg(test)]
-#[path = "iterative_deepening_tests.rs"]
+#[path = "iterative_deepening_sampling_tests.rs"]
 mod tests;
