@@ -11,7 +11,7 @@ use elenchus_generate::{ACTOR, Context, LanguageModel, TraceObserver, Voice};
 use elenchus_recipe::{LogLevel, Serving};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
 use elenchus_trace::{Answer, Budget, Node, NodeId, NodeKind, Problem, ToolCall, Trace, Usage};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
@@ -185,10 +185,21 @@ fn problem(job: &Job) -> Problem {
     // The id is part of every seed: the same request with the same seed draws the same samples.
     let mut problem = Problem::new("request", job.serving.task(), &question);
     match job.target {
-        Target::Embedded => problem.compact = Some(question),
+        Target::Embedded => {
+            problem.data = exercise(&question);
+            problem.compact = Some(question);
+        }
         Target::Upstream(_) => problem.history = job.request.messages.clone(),
     }
     problem
+}
+
+/// What the task of the embedded model wants to know of a question in its notation, `g=50;e=g-1;e?`. A question in
+/// another form has no answer that the task could extract, and the recipe says so.
+fn exercise(question: &str) -> Value {
+    let mut parts: Vec<&str> = question.trim().trim_end_matches('?').split(';').collect();
+    let asked = parts.pop();
+    json!({"form": "chain", "surface": "symbols", "statements": parts, "asked": asked})
 }
 
 /// A context over the model of a request.

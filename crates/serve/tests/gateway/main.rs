@@ -9,5 +9,6 @@ mod faults;
 mod feedback;
 mod keys;
 mod page;
+mod schema;
 mod support;
 mod wire;
