@@ -202,17 +202,23 @@ fn exercise(question: &str) -> Value {
     json!({"form": "chain", "surface": "symbols", "statements": parts, "asked": asked})
 }
 
-/// A context over the model of a request.
+/// What a context is made of.
+pub(crate) struct Asked<'a> {
+    pub live: &'a Live,
+    pub target: &'a Target,
+    pub caller: &'a Caller,
+    pub request: &'a ChatRequest,
+    pub budget: Budget,
+}
+
+/// A context over the model of a request, bound to these roles beside the actor's.
 pub(crate) async fn context(
     state: &State,
-    live: &Live,
-    target: &Target,
-    caller: &Caller,
-    request: &ChatRequest,
-    budget: Budget,
+    asked: Asked<'_>,
     watch: Option<Arc<Watch>>,
     roles: &[String],
 ) -> Result<Context, ApiError> {
+    let Asked { live, target, caller, request, budget } = asked;
     let (model, voice): (Arc<dyn LanguageModel>, Voice) = match target {
         Target::Embedded => (state.embedded().await?, Voice::Compact),
         Target::Upstream(name) => (live.pool.model(name, caller.foreign.as_deref())?, Voice::Chat),
@@ -248,17 +254,14 @@ pub(crate) async fn run(state: &Arc<State>, job: Job, watch: Arc<Watch>) -> Resu
         ..ApiError::unavailable("busy", "as many recipes run as are allowed at once")
     })?;
     let roles = &job.serving.offer().roles;
-    let context = context(
-        state,
-        &job.live,
-        &job.target,
-        &job.caller,
-        &job.request,
-        job.budget,
-        Some(Arc::clone(&watch)),
-        roles,
-    )
-    .await?;
+    let asked = Asked {
+        live: &job.live,
+        target: &job.target,
+        caller: &job.caller,
+        request: &job.request,
+        budget: job.budget,
+    };
+    let context = context(state, asked, Some(Arc::clone(&watch)), roles).await?;
     let problem = problem(&job);
     let mut record = Record::new(state, &job, &problem, &context, &watch);
     let within = Duration::from_secs_f64(job.live.settings.request_seconds.clamp(0.0, 1e6)) + OVERRUN;
