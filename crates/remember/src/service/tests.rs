@@ -129,7 +129,9 @@ fn several_writers_share_a_file() {
             scope.spawn(move || {
                 let store = SqliteStore::open(path).unwrap();
                 for index in 0..50 {
-                    store.write(&[Write::Trace(Box::new(trace(&format!("{writer}-{index}"), index)))]).unwrap();
+                    store
+                        .write(&[Write::Trace(Box::new(trace(&format!("{writer}-{index}"), index)))])
+                        .unwrap();
                 }
             });
         }
