@@ -1,5 +1,7 @@
 //! `elenchus serve` and `elenchus keys` as processes: start, ask, kill, start again.
 
+#![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+
 mod support;
 
 use serde_json::{Value, json};

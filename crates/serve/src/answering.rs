@@ -11,7 +11,7 @@ use elenchus_generate::{ACTOR, Context, LanguageModel, TraceObserver, Voice};
 use elenchus_recipe::{LogLevel, Serving};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
 use elenchus_trace::{Answer, Budget, Node, NodeId, NodeKind, Problem, ToolCall, Trace, Usage};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
@@ -185,23 +185,40 @@ fn problem(job: &Job) -> Problem {
     // The id is part of every seed: the same request with the same seed draws the same samples.
     let mut problem = Problem::new("request", job.serving.task(), &question);
     match job.target {
-        Target::Embedded => problem.compact = Some(question),
+        Target::Embedded => {
+            problem.data = exercise(&question);
+            problem.compact = Some(question);
+        }
         Target::Upstream(_) => problem.history = job.request.messages.clone(),
     }
     problem
 }
 
-/// A context over the model of a request.
+/// What the task of the embedded model wants to know of a question in its notation, `g=50;e=g-1;e?`. A question in
+/// another form has no answer that the task could extract, and the recipe says so.
+fn exercise(question: &str) -> Value {
+    let mut parts: Vec<&str> = question.trim().trim_end_matches('?').split(';').collect();
+    let asked = parts.pop();
+    json!({"form": "chain", "surface": "symbols", "statements": parts, "asked": asked})
+}
+
+/// What a context is made of.
+pub(crate) struct Asked<'a> {
+    pub live: &'a Live,
+    pub target: &'a Target,
+    pub caller: &'a Caller,
+    pub request: &'a ChatRequest,
+    pub budget: Budget,
+}
+
+/// A context over the model of a request, bound to these roles beside the actor's.
 pub(crate) async fn context(
     state: &State,
-    live: &Live,
-    target: &Target,
-    caller: &Caller,
-    request: &ChatRequest,
-    budget: Budget,
+    asked: Asked<'_>,
     watch: Option<Arc<Watch>>,
     roles: &[String],
 ) -> Result<Context, ApiError> {
+    let Asked { live, target, caller, request, budget } = asked;
     let (model, voice): (Arc<dyn LanguageModel>, Voice) = match target {
         Target::Embedded => (state.embedded().await?, Voice::Compact),
         Target::Upstream(name) => (live.pool.model(name, caller.foreign.as_deref())?, Voice::Chat),
@@ -237,17 +254,14 @@ pub(crate) async fn run(state: &Arc<State>, job: Job, watch: Arc<Watch>) -> Resu
         ..ApiError::unavailable("busy", "as many recipes run as are allowed at once")
     })?;
     let roles = &job.serving.offer().roles;
-    let context = context(
-        state,
-        &job.live,
-        &job.target,
-        &job.caller,
-        &job.request,
-        job.budget,
-        Some(Arc::clone(&watch)),
-        roles,
-    )
-    .await?;
+    let asked = Asked {
+        live: &job.live,
+        target: &job.target,
+        caller: &job.caller,
+        request: &job.request,
+        budget: job.budget,
+    };
+    let context = context(state, asked, Some(Arc::clone(&watch)), roles).await?;
     let problem = problem(&job);
     let mut record = Record::new(state, &job, &problem, &context, &watch);
     let within = Duration::from_secs_f64(job.live.settings.request_seconds.clamp(0.0, 1e6)) + OVERRUN;

@@ -1,7 +1,7 @@
 //! The embedded model asked as it is, without a recipe.
 
 use crate::ApiError;
-use crate::answering::context;
+use crate::answering::{Asked, context};
 use crate::body::{BoxError, Reply};
 use crate::chat::{
     BudgetReport, ChatRequest, ChoiceBody, Report, chunk_body, completion_body, finish_word, usage_chunk,
@@ -164,9 +164,15 @@ pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, Ap
             "the embedded model reports no `logprobs` here\nhint: its traces hold scores; leave it out";
         return Err(ApiError::bad("logprobs", message));
     }
-    let (target, live) = (Target::Embedded, Arc::clone(&plain.live));
-    let context =
-        context(state, &live, &target, &plain.caller, &plain.request, plain.budget, None, &[]).await?;
+    let target = Target::Embedded;
+    let asked = Asked {
+        live: &plain.live,
+        target: &target,
+        caller: &plain.caller,
+        request: &plain.request,
+        budget: plain.budget,
+    };
+    let context = context(state, asked, None, &[]).await?;
     let question = plain.request.question();
     let mut problem = Problem::new("request", target.task(), &question);
     problem.compact = Some(question);

@@ -3,10 +3,10 @@
 
 use crate::support::{Running, Stub};
 use std::path::Path;
-use tokio::process::Command;
+use std::process::Command;
 
 async fn runs(program: &str, check: &[&str], file: &str) {
-    let installed = std::process::Command::new(program).args(check).output();
+    let installed = Command::new(program).args(check).output();
     if !installed.is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: `{program} {}` fails: the client is not installed", check.join(" "));
         return;
@@ -14,8 +14,9 @@ async fn runs(program: &str, check: &[&str], file: &str) {
     let stub = Stub::answering(&["Answer: 4"]).await;
     let gateway = Running::before(&[&stub]).await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(file);
-    let output = Command::new(program).arg(&script).arg(&gateway.url).env("NO_PROXY", "127.0.0.1").output();
-    let output = output.await.unwrap();
+    let mut command = Command::new(program);
+    command.arg(&script).arg(&gateway.url).env("NO_PROXY", "127.0.0.1");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok");

@@ -1,5 +1,6 @@
 //! The checked-in API description is that of the code, and says what the gateway answers.
 
+use crate::schema::problems;
 use crate::support::{Running, Stub, question};
 use elenchus_serve::{ROUTES, openapi};
 use serde_json::{Value, json};
@@ -19,13 +20,6 @@ fn the_checked_in_description_is_up_to_date() {
     );
 }
 
-/// A validator for one schema of the description.
-fn validator(description: &Value, name: &str) -> jsonschema::Validator {
-    let schema =
-        json!({"$ref": format!("#/components/schemas/{name}"), "components": description["components"]});
-    jsonschema::options().build(&schema).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_what_the_description_says() {
     let stub = Stub::answering(&["Answer: 4", "Answer: 5"]).await;
@@ -37,9 +31,7 @@ async fn answers_are_what_the_description_says() {
         assert!(description["paths"][route.path][route.method.to_lowercase()].is_object(), "{}", route.path);
     }
     let check = |name: &str, value: &Value| {
-        let validator = validator(&description, name);
-        let problems: Vec<String> =
-            validator.iter_errors(value).map(|e| format!("{e} at {}", e.instance_path)).collect();
+        let problems = problems(&description, &description["components"]["schemas"][name], value);
         assert!(problems.is_empty(), "{name}: {problems:?}\n{value}");
     };
     let (_, answer) = gateway.ask(question("elenchus/self-consistency@3/little", "2+2?")).await;

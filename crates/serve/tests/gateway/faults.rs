@@ -120,9 +120,10 @@ async fn when_one_upstream_fails_another_answers_and_the_broken_one_rests() {
     let (status, error) = gateway.ask(question("little", "x")).await;
     assert_eq!(status, 500, "the words of an only upstream are passed on: {error}");
     assert_eq!(error["error"]["message"], "out of memory");
-    let nobody =
-        Running::with(&[&whole], |settings| settings.upstreams[0].base_url = "http://127.0.0.1:1/v1".into());
-    let nobody = nobody.await;
+    let nobody = Running::with(&[&whole], |settings| {
+        settings.upstreams[0].base_url = "http://127.0.0.1:1/v1".into();
+    })
+    .await;
     assert_eq!(nobody.ask(question("little", "x")).await.0, 502);
     assert_eq!(nobody.traces(1).await[0]["status"], "failed");
 }

@@ -1,6 +1,11 @@
 //! The gateway as its clients see it: over HTTP, in front of a stub upstream or the embedded model.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test helper that fails should stop the test")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test helper that fails should stop the test"
+)]
 
 mod api;
 mod clients;
@@ -9,5 +14,6 @@ mod faults;
 mod feedback;
 mod keys;
 mod page;
+mod schema;
 mod support;
 mod wire;

@@ -1,5 +1,6 @@
 //! Our answers against OpenAI's own description of them, where the reference data lies beside the checkout.
 
+use crate::schema::problems;
 use crate::support::{Running, Stub, pieces, question};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -18,12 +19,8 @@ fn contract() -> Option<Value> {
 }
 
 fn check(contract: &Value, name: &str, value: &Value) {
-    let schema =
-        json!({"$ref": format!("#/components/schemas/{name}"), "components": contract["components"]});
-    let validator = jsonschema::options().build(&schema).unwrap();
-    let problems: Vec<String> =
-        validator.iter_errors(value).map(|error| format!("{error} at {}", error.instance_path)).collect();
-    assert!(problems.is_empty(), "{name}: {problems:?}\n{value}");
+    let problems = problems(contract, &contract["components"]["schemas"][name], value);
+    assert!(problems.is_empty(), "{name}: {problems:#?}\n{value}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
