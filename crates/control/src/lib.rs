@@ -97,7 +97,7 @@ pub use self_agreement::{SelfAgreement, SelfAgreementSettings, parse_voted_answe
 pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
-pub use step_search::{StepSearch, StepSearchKind, StepSearchSettings};
+pub use step_search::{StepSearch, StepSearchSettings};
 pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};
 pub use taxonomy::{ControlKind, EvaluateKind, FeedbackLine, GenerateKind, Triple};
 pub use trail::Trail;

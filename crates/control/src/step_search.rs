@@ -1,4 +1,4 @@
-//! Search over the steps of a response: Monte-Carlo tree search or a beam, with any evaluator of whole responses.
+//! Monte-Carlo tree search over the steps of a response, with any evaluator of whole responses.
 
 use crate::tree::{Child, Explorer, Extremes, NodeIndex, RunningMean, Tree, Uct, search};
 use crate::{
@@ -22,29 +22,14 @@ use std::sync::Arc;
 
 const NAME: &str = "step-search";
 
-/// How the tree is searched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StepSearchKind {
-    /// Monte-Carlo tree search with the formula UCT.
-    #[default]
-    Mcts,
-    /// Step by step, the best few beginnings are kept.
-    Beam,
-}
-
 /// Settings of `step-search`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StepSearchSettings {
-    /// Tree search or beam.
-    pub kind: StepSearchKind,
     /// Searches of the tree, each with one finished response.
     pub searches: usize,
     /// Next steps that are drawn at a node.
     pub children: usize,
-    /// Beginnings that a beam keeps.
-    pub beam: usize,
     /// c of UCT, where scores lie between 0 and 1.
     pub exploration: f64,
     /// Steps of a response at most; what is behind the last one is written in one go.
@@ -66,10 +51,8 @@ pub struct StepSearchSettings {
 impl Default for StepSearchSettings {
     fn default() -> Self {
         StepSearchSettings {
-            kind: StepSearchKind::Mcts,
             searches: 16,
             children: 3,
-            beam: 2,
             exploration: 1.0,
             steps: 12,
             step_ends: [";", "\n"].map(String::from).into(),
@@ -82,12 +65,13 @@ impl Default for StepSearchSettings {
 }
 
 /// Searches over steps: a node is a beginning that ends at the end of a step, its children are sampled next steps. What a
-/// node is worth is what an evaluator says of a response that was written on from there to its end. Monte-Carlo tree
-/// search goes down by q + c·√(ln n_parent / n), unvisited children first, and backs the score up; a beam expands its
-/// beginnings and keeps the best few of all children. The answer is the finished response with the highest score.
+/// node is worth is what an evaluator says of a response that was written on from there to its end. A search goes down by
+/// q + c·√(ln n_parent / n), unvisited children first, and backs the score up. The answer is the finished response with
+/// the highest score.
 ///
 /// Helps as far as the evaluator is right, and where a good beginning is worth more samples than a bad one; compare with
-/// `best-of-n` at the same tokens. The evaluator never sees a beginning, only finished responses. A response for
+/// `best-of-n` at the same tokens. The evaluator never sees a beginning, only finished responses; `beam` is for evaluators
+/// of beginnings. A response for
 /// which it abstains counts as no visit; when it abstains for all, so does the answer. When the budget ends, the best so
 /// far is the answer.
 ///
@@ -251,7 +235,6 @@ impl StepSearch {
         let counts = [
             ("searches", settings.searches),
             ("children", settings.children),
-            ("beam", settings.beam),
             ("steps", settings.steps),
             ("step_tokens", settings.step_tokens as usize),
         ];
@@ -285,34 +268,6 @@ impl StepSearch {
         }
         Ok(())
     }
-
-    async fn beam(&self, tree: &mut Tree<StepNode>, walker: &mut Walker<'_>) -> Result<(), ControlError> {
-        let mut kept = vec![tree.root()];
-        for _ in 0..self.settings.steps {
-            let mut reached: Vec<(NodeIndex, f64)> = Vec::new();
-            for node in std::mem::take(&mut kept) {
-                if tree.data(node).terminal {
-                    reached.push((node, tree.statistics(node).value));
-                    continue;
-                }
-                for child in walker.expand(tree, node).await? {
-                    let child = tree.add(node, child);
-                    let path = tree.path(child);
-                    if let Some(value) = walker.evaluate(tree, &path).await? {
-                        tree.node_mut(child).statistics.take(value, 1.0);
-                        reached.push((child, value));
-                    }
-                }
-            }
-            // A stable sort: of equal ones the earlier stays.
-            reached.sort_by(|a, b| b.1.total_cmp(&a.1));
-            kept = reached.into_iter().take(self.settings.beam).map(|(node, _)| node).collect();
-            if kept.iter().all(|node| tree.data(*node).terminal) {
-                break;
-            }
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -322,7 +277,7 @@ impl Strategy for StepSearch {
     }
 
     fn summary(&self) -> &'static str {
-        "Monte-Carlo tree search or a beam over the steps of a response, with any evaluator"
+        "Monte-Carlo tree search over the steps of a response, with any evaluator of whole ones"
     }
 
     fn triple(&self) -> Triple {
@@ -348,14 +303,8 @@ impl Strategy for StepSearch {
     }
 
     fn estimate(&self, input: &EstimateInput) -> Estimate {
-        let StepSearchSettings { searches, children, beam, steps, .. } = &self.settings;
-        let (responses, expansions) = match self.settings.kind {
-            StepSearchKind::Mcts => (*searches as u64, *searches as u64),
-            StepSearchKind::Beam => {
-                let expansions = 1 + (steps - 1) as u64 * *beam as u64;
-                (expansions * *children as u64, expansions)
-            }
-        };
+        let StepSearchSettings { searches, children, .. } = &self.settings;
+        let (responses, expansions) = (*searches as u64, *searches as u64);
         let c = input.completion_tokens;
         let drawn = Usage {
             calls: responses + expansions,
@@ -399,10 +348,7 @@ impl Strategy for StepSearch {
             drawn: 0,
         };
         let mut tree = Tree::new(StepNode::default(), Extremes { low: 0.0, high: 1.0 });
-        let searched = match self.settings.kind {
-            StepSearchKind::Mcts => self.mcts(&mut tree, &mut walker).await,
-            StepSearchKind::Beam => self.beam(&mut tree, &mut walker).await,
-        };
+        let searched = self.mcts(&mut tree, &mut walker).await;
         let cut = match searched {
             Ok(()) => None,
             // What was found before still stands.
@@ -479,14 +425,12 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_find_the_best_steps() {
-        for kind in ["mcts", "beam"] {
-            let strategy = step_search(json!({"kind": kind, "searches": 40, "children": 4}));
-            let answer = run(&strategy, &context(model().shared())).unwrap();
-            assert_eq!((answer.text.as_str(), answer.answer.as_deref()), ("g;g;g;#3", Some("3")), "{kind}");
-            let (whole, trace) = (answer.usage, answer.trace.usage());
-            assert_eq!((whole.calls, whole.tokens()), (trace.calls, trace.tokens()), "{kind}");
-        }
+    fn it_finds_the_best_steps() {
+        let strategy = step_search(json!({"searches": 40, "children": 4}));
+        let answer = run(&strategy, &context(model().shared())).unwrap();
+        assert_eq!((answer.text.as_str(), answer.answer.as_deref()), ("g;g;g;#3", Some("3")));
+        let (whole, trace) = (answer.usage, answer.trace.usage());
+        assert_eq!((whole.calls, whole.tokens()), (trace.calls, trace.tokens()));
     }
 
     #[test]

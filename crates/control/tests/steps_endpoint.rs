@@ -89,7 +89,12 @@ async fn a_beam_asks_for_one_step_after_another_and_keeps_what_the_evaluator_lik
                 );
                 assert!(answer.text.contains("3 * 5 = 15\n"), "{evaluator}: {}", answer.text);
             }
-            assert_eq!(answer.usage, answer.trace.usage(), "the trace accounts for every call");
+            let (whole, trace) = (answer.usage, answer.trace.usage());
+            assert_eq!(
+                (whole.calls, whole.prompt_tokens, whole.completion_tokens),
+                (trace.calls, trace.prompt_tokens, trace.completion_tokens),
+                "the trace accounts for every call"
+            );
             let steps: Vec<String> = server
                 .requests()
                 .iter()

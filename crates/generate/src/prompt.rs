@@ -504,7 +504,7 @@ mod tests {
         // Made of other skills in the compact voice.
         names.extend(["act", "answer_objection", "contrast"].map(String::from));
         // Put into a running answer.
-        names.extend(["reflect", "filler", "final_answer", "go_on"].map(String::from));
+        names.extend(["reflect", "filler", "final_answer", "go_on", "recheck", "think"].map(String::from));
         names.push("judge_property".to_string());
         names.sort();
         let skills = |voice| Prompts::embedded().unwrap().skills(voice);

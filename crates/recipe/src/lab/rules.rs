@@ -222,7 +222,8 @@ mod tests {
             assert!(!tokens.contains(&unknown), "{text}");
             assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
             // A reply is some nine tokens a thing: words are tokens, not letters.
-            assert!(tokenizer.encode(&row.target).unwrap().len() <= 34, "{}", row.target);
+            let length = tokenizer.encode(&row.target).unwrap().len();
+            assert!(length <= 34, "{length}: {}", row.target);
         }
     }
 }

@@ -336,7 +336,7 @@ impl LabModel for Pointer {
             kv_heads: 2,
             max_positions: 16,
         };
-        let train = TrainSettings { steps: 400, batch: 16, learning_rate: 3e-3, ..Default::default() };
+        let train = TrainSettings { steps: 1600, batch: 16, learning_rate: 3e-3, ..Default::default() };
         Plan { start: Start::Fresh { shape, words: Vec::new() }, train, ..Tiny::new().plan }
     }
 

@@ -63,21 +63,27 @@ fn strategy(root: &Path, name: &str) -> String {
 }
 
 /// The doc comment of the strategy's type, as it stands in the source.
+#[expect(clippy::panic, reason = "a test helper that fails should stop the test")]
 fn method(root: &Path, name: &str) -> String {
     let file = root.join(format!("crates/control/src/{}.rs", name.replace('-', "_")));
     let source = std::fs::read_to_string(&file).unwrap_or_default();
-    let type_name: String = name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+    // `cyberv` is `CyberV`: names of methods have capitals of their own.
+    let type_name = name.replace('-', "");
+    let is_type = |line: &str| {
+        let named = line.strip_prefix("pub struct ").and_then(|rest| rest.split_once(' '));
+        named.is_some_and(|(found, _)| found.eq_ignore_ascii_case(&type_name))
+    };
     let mut comment: Vec<&str> = Vec::new();
     for line in source.lines() {
         if let Some(said) = line.strip_prefix("///") {
             comment.push(said.strip_prefix(' ').unwrap_or(said));
-        } else if line.starts_with(&format!("pub struct {type_name} ")) {
+        } else if is_type(line) {
             return comment.join("\n").replace("[`crate::", "[`");
         } else if !line.starts_with("#[") {
             comment.clear();
         }
     }
-    unreachable!("{} has no documented `pub struct {type_name}`", file.display());
+    panic!("{} has no documented type `{type_name}`", file.display());
 }
 
 fn example(recipe: &Recipe) -> Vec<String> {
