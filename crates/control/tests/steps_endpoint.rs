@@ -106,7 +106,10 @@ async fn a_beam_asks_for_one_step_after_another_and_keeps_what_the_evaluator_lik
                 "{}",
                 steps.len()
             );
-            assert!(steps.iter().any(|text| text.contains("Steps so far:\n3 * 5 = 15\n")), "{evaluator}");
+            if matches!(evaluator, "recompute" | "outlook") {
+                let went_on = steps.iter().any(|text| text.contains("Steps so far:\n3 * 5 = 15\n"));
+                assert!(went_on, "{evaluator}: {steps:#?}");
+            }
         }
     }
 }

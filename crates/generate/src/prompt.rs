@@ -515,7 +515,7 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 16] = [
+    const CHAT_ONLY: [&str; 17] = [
         "audit_objection",
         "choose",
         "count",
@@ -528,6 +528,7 @@ mod tests {
         "outlook",
         "recompute",
         "reconsider",
+        "relevant",
         "retry",
         "review",
         "round_table",
