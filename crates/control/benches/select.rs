@@ -52,7 +52,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows = rows();
     let mut arguments = std::env::args().skip_while(|argument| argument != "--write").skip(1);
     if let Some(path) = arguments.next() {
-        #[expect(clippy::disallowed_methods, reason = "a benchmark has no wrapper of files at hand")]
         let mut file = std::io::BufWriter::new(std::fs::File::create(&path)?);
         for row in &rows {
             serde_json::to_writer(&mut file, row)?;

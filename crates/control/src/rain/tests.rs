@@ -23,8 +23,8 @@ fn write(request: &GenerateRequest, sample: usize) -> Completion {
     let mut random = ChaCha8Rng::seed_from_u64(sampling.seed.wrapping_mul(31).wrapping_add(sample as u64));
     let mut completion = Completion::text("");
     completion.finish = FinishReason::Length;
-    let mut place = before.split_whitespace().count();
-    for _ in 0..sampling.max_tokens {
+    let start = before.split_whitespace().count();
+    for place in start..start + sampling.max_tokens as usize {
         completion.usage.completion_tokens += 1;
         let likely: Vec<(&str, f64)> = match place.cmp(&LETTERS) {
             std::cmp::Ordering::Less => vec![(" b", BAD), (" g", 1.0 - BAD)],
@@ -43,7 +43,6 @@ fn write(request: &GenerateRequest, sample: usize) -> Completion {
             break;
         }
         completion.text.push_str(word);
-        place += 1;
     }
     completion.usage.calls = u64::from(sample == 0);
     completion.usage.prompt_tokens = u64::from(sample == 0) * 10;

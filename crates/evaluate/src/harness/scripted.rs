@@ -53,11 +53,11 @@ fn grounded(target: &str, evidence: &[Evidence]) -> String {
 }
 
 /// The answer that a judge argues for, and the evidence for it. A judge without knowledge argues for none.
-pub(super) fn target<'k>(
-    key: &'k AnswerKey,
+pub(super) fn target(
+    key: &AnswerKey,
     intent: Intent,
     same: impl Fn(&str) -> bool,
-) -> Result<(&'k str, &'k [Evidence]), String> {
+) -> Result<(&str, &[Evidence]), String> {
     if intent == Intent::Constructive {
         return Ok((&key.gold, &key.support));
     }

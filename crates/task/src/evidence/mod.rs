@@ -195,7 +195,7 @@ impl Evidence {
         self.rows.iter().map(|(_, problem)| problem.clone()).collect()
     }
 
-    fn from_file(
+    fn drawn_from_file(
         &self,
         path: &str,
         split: Split,
@@ -233,7 +233,7 @@ impl Task for Evidence {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(1 + split as u64);
         if let Some(path) = &self.settings.path {
-            return self.from_file(path, split, count, &mut random);
+            return self.drawn_from_file(path, split, count, &mut random);
         }
         let (mut found, mut seen) = (Vec::with_capacity(count), HashSet::new());
         while found.len() < count {
@@ -294,7 +294,7 @@ impl Task for Evidence {
     fn steps(&self, _: &Problem, response: &str) -> Vec<Step> {
         let chain = response.split('#').next().unwrap_or_default();
         let mut starts: Vec<usize> = chain.match_indices(['+', '-', '>']).map(|(at, _)| at).collect();
-        if !starts.first().is_some_and(|&first| first == 0) {
+        if starts.first() != Some(&0) {
             starts.insert(0, 0);
         }
         let ends = starts.iter().skip(1).copied().chain([chain.len()]);

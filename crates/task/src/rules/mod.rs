@@ -144,7 +144,7 @@ fn known_words(text: &str) -> Vec<&'static str> {
     let lower = text.to_lowercase();
     for run in lower.split(|c: char| !c.is_ascii_alphabetic()).filter(|run| !run.is_empty()) {
         let single = run.strip_suffix("es").into_iter().chain(run.strip_suffix('s')).chain([run]);
-        if let Some(word) = single.filter_map(known).last() {
+        if let Some(word) = single.filter_map(known).next_back() {
             found.push(word);
             continue;
         }

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_gate_pays_for_every_look() {
         let same = pool(&[Some("4"); 9], "4");
-        let (arm, counts) = gate_arm(&[same.clone()], 0.9);
+        let (arm, counts) = gate_arm(std::slice::from_ref(&same), 0.9);
         assert_eq!((counts[0], arm.spent[0].read, arm.spent[0].written), (3, 5.0, 30.0));
         let split = pool(&[Some("4"), Some("5"), Some("4"), Some("4"), Some("4"), Some("4"), Some("4")], "4");
         let (arm, counts) = gate_arm(&[split], 0.6);
