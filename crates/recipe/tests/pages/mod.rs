@@ -65,7 +65,10 @@ fn strategy(root: &Path, name: &str) -> String {
 /// The doc comment of the strategy's type, as it stands in the source.
 #[expect(clippy::panic, reason = "a test helper that fails should stop the test")]
 fn method(root: &Path, name: &str) -> String {
-    let file = root.join(format!("crates/control/src/{}.rs", name.replace('-', "_")));
+    // One part is one file, or a folder where it is large.
+    let part = root.join("crates/control/src").join(name.replace('-', "_"));
+    let alone = part.with_extension("rs");
+    let file = if alone.exists() { alone } else { part.join("mod.rs") };
     let source = std::fs::read_to_string(&file).unwrap_or_default();
     // `cyberv` is `CyberV`: names of methods have capitals of their own.
     let type_name = name.replace('-', "");
