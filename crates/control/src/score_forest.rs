@@ -44,7 +44,7 @@ impl Signal {
 pub struct Sensed {
     /// Its answer; none where it holds none.
     pub answer: Option<String>,
-    /// Probability of the answer's token; [`LEAST_PROBABILITY`] where there is none.
+    /// Probability of the answer's token; `LEAST_PROBABILITY` where there is none.
     pub probability: f64,
     /// Whether a text comes back five times.
     pub repeats: bool,
