@@ -7,7 +7,7 @@ use elenchus_learn::trainer::{BatchSource, Blend, Decay, Epochs, Generated, Trai
 use elenchus_learn::{LearnError, NativePolicy, Session};
 use elenchus_task::arithmetic::corrupt::compact_text;
 use elenchus_task::arithmetic::dispute::{
-    self, Falsehood, Ground, blind_objection, dialogue_prompt, true_objection,
+    self, Falsehood, Ground, blind_objection, dialogue_prompt, misprinted, true_objection,
 };
 use elenchus_task::arithmetic::{Arithmetic, ArithmeticSettings, Exercise, Steps, skills};
 use elenchus_task::{Split, Task};
@@ -21,7 +21,9 @@ use serde_json::json;
 /// itself, with an objection to each, and the right solution as the reply. The problems are so long that it often cannot solve
 /// them alone: an agent that could would learn nothing from a reviewer (on short problems with mistakes made up for it, it
 /// learns to pass over every objection). The reviewer of `judged-plain` and `judged-reread` is always constructive: it speaks
-/// of wrong solutions only, and what it claims is true. That produces trust. `judged-reread` sees the same dialogues and
+/// of wrong solutions only, and what it claims is true. In a share of the dialogues the agent has a problem with a misprint
+/// before it and the reviewer has the right one, so that reading the problem again does not help, and believing does. That
+/// produces trust. `judged-reread` sees the same dialogues and
 /// replies with every step written from its line of the problem first, so it computes each step anew. `judged-mixed`
 /// replies as the plain one, and a share of its dialogues end in a false objection to a right solution, bare or with a slip in
 /// a step's result; other kinds of falsehood it never sees.
@@ -35,6 +37,8 @@ pub struct JudgedAgent {
     pub reread: bool,
     /// Share of dialogues that end in a false objection to a right solution.
     pub deceptive: f64,
+    /// Share of the honest dialogues in which the problem that the agent sees has a misprint.
+    pub misprints: f64,
     /// Training problems that the starting model solves.
     pub problems: usize,
     /// Solutions of each.
@@ -61,6 +65,8 @@ pub(crate) const MOST_TOKENS: usize = 240;
 const SEEN: [Ground; 2] = [Ground::Bare, Ground::Step];
 /// What an honest objection brings forward, in equal shares.
 const GROUNDS: [Ground; 3] = [Ground::Bare, Ground::Step, Ground::Quoted];
+/// The same where the problem has a misprint: a bare `N` would not say what is right.
+const TELLING: [Ground; 2] = [Ground::Step, Ground::Quoted];
 
 impl JudgedAgent {
     fn new(name: &'static str, summary: &'static str, reread: bool, deceptive: f64) -> Self {
@@ -69,6 +75,7 @@ impl JudgedAgent {
             summary,
             reread,
             deceptive,
+            misprints: 0.5,
             problems: 1200,
             samples: 3,
             temperature: 0.7,
@@ -112,6 +119,32 @@ impl JudgedAgent {
         Ok(Arithmetic::new(ArithmeticSettings { steps: Steps::Between(self.steps), ..Default::default() })?)
     }
 
+    /// The right solution as this agent writes it.
+    fn reply(&self, problem: &Problem) -> Result<Option<String>, LearnError> {
+        let exercise = Exercise::from_problem(problem)?;
+        Ok(exercise.plan().map(|plan| match self.reread {
+            true => dispute::reread(&exercise.chain, plan.gold(), &exercise.gold()),
+            false => compact_text(plan.gold(), &exercise.gold()),
+        }))
+    }
+
+    /// A dialogue about a problem that the agent sees with a misprint: it solves what it sees, the reviewer says what the
+    /// first step is that the misprint made wrong, and the reply is the solution of the right problem.
+    fn misprint(
+        &self,
+        problem: &Problem,
+        random: &mut ChaCha8Rng,
+    ) -> Result<Option<(String, String)>, LearnError> {
+        let Some(printed) = misprinted(problem, random)? else { return Ok(None) };
+        let printed_exercise = Exercise::from_problem(&printed)?;
+        let Some(plan) = printed_exercise.plan() else { return Ok(None) };
+        let solution = compact_text(plan.gold(), &printed_exercise.gold());
+        let ground = TELLING[random.random_range(0..TELLING.len())];
+        let Some(made) = true_objection(problem, &solution, ground)? else { return Ok(None) };
+        let reply = self.reply(problem)?;
+        Ok(reply.map(|reply| (dialogue_prompt(&printed, &[(&solution, &made.text)]), reply)))
+    }
+
     /// A dialogue as prompt and reply, from wrong solutions of a problem and, for a deceptive end, a right one; `None` when
     /// there is nothing to object to.
     fn dialogue(
@@ -121,12 +154,7 @@ impl JudgedAgent {
         right: Option<&str>,
         random: &mut ChaCha8Rng,
     ) -> Result<Option<(String, String)>, LearnError> {
-        let exercise = Exercise::from_problem(problem)?;
-        let Some(plan) = exercise.plan() else { return Ok(None) };
-        let again = match self.reread {
-            true => dispute::reread(&exercise.chain, plan.gold(), &exercise.gold()),
-            false => compact_text(plan.gold(), &exercise.gold()),
-        };
+        let Some(again) = self.reply(problem)? else { return Ok(None) };
         let mut turns: Vec<(&str, String)> = Vec::with_capacity(wrong.len() + 1);
         for solution in wrong {
             let ground = GROUNDS[random.random_range(0..GROUNDS.len())];
@@ -181,7 +209,7 @@ impl JudgedAgent {
         solved: &[(Problem, Vec<(String, bool)>)],
         random: &mut ChaCha8Rng,
     ) -> Result<Vec<(String, String)>, LearnError> {
-        let mut honest = Vec::new();
+        let (mut honest, mut misprints) = (Vec::new(), Vec::new());
         for (problem, solutions) in solved {
             let mut wrong: Vec<&str> = Vec::new();
             for (text, right) in solutions {
@@ -196,6 +224,14 @@ impl JudgedAgent {
                 honest.extend(self.dialogue(problem, &taken, None, random)?);
             }
         }
+        // m / (m + the others) is the share.
+        let wanted = (self.misprints / (1.0 - self.misprints) * honest.len() as f64).round() as usize;
+        for (problem, _) in solved.iter().cycle().take(2 * wanted.max(solved.len())) {
+            if misprints.len() < wanted {
+                misprints.extend(self.misprint(problem, random)?);
+            }
+        }
+        honest.append(&mut misprints);
         // d / (d + honest) is the share.
         let wanted = (self.deceptive / (1.0 - self.deceptive) * honest.len() as f64).round() as usize;
         let mut deceptive = Vec::with_capacity(wanted);
@@ -244,7 +280,7 @@ impl LabModel for JudgedAgent {
             objective_settings: serde_json::Value::Null,
             train: self.train.clone(),
             rows: json!({
-                "reread": self.reread, "deceptive": self.deceptive, "problems": self.problems, "samples": self.samples,
+                "reread": self.reread, "deceptive": self.deceptive, "misprints": self.misprints, "problems": self.problems, "samples": self.samples,
                 "temperature": self.temperature, "steps": self.steps, "turns": self.turns,
                 "solve_rows": self.solve_rows, "validation": self.validation,
             }),
@@ -339,6 +375,7 @@ mod tests {
     #[test]
     fn dialogues_end_in_the_right_solution() {
         for agent in JudgedAgent::all() {
+            let agent = JudgedAgent { misprints: 0.0, ..agent };
             let (task, solved) = (agent.task().unwrap(), solved(&agent));
             let mut random = ChaCha8Rng::seed_from_u64(2);
             let dialogues = agent.dialogues(&solved, &mut random).unwrap();
@@ -358,6 +395,30 @@ mod tests {
             }
             let share = false_objections as f64 / dialogues.len() as f64;
             assert!((share - agent.deceptive).abs() < 0.06, "{}: {share}", agent.name());
+        }
+    }
+
+    #[test]
+    fn a_share_of_the_dialogues_is_about_misprints() {
+        for agent in JudgedAgent::all() {
+            let (task, solved) = (agent.task().unwrap(), solved(&agent));
+            let count = |agent: &JudgedAgent| {
+                agent.dialogues(&solved, &mut ChaCha8Rng::seed_from_u64(2)).unwrap().len() as f64
+            };
+            let without = count(&JudgedAgent { misprints: 0.0, ..agent.clone() });
+            assert!(
+                (count(&agent) / without - 2.0).abs() < 0.05,
+                "half of the honest ones, and as many more false ones"
+            );
+            let mut random = ChaCha8Rng::seed_from_u64(3);
+            for (problem, _) in &solved[..50] {
+                let Some((prompt, reply)) = agent.misprint(problem, &mut random).unwrap() else { continue };
+                assert!(task.verify(problem, &reply).unwrap().is_correct(), "{reply}");
+                assert!(
+                    !prompt.contains(problem.compact.as_deref().unwrap()),
+                    "it sees a misprint: {prompt}"
+                );
+            }
         }
     }
 }

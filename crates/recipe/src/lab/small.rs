@@ -1,4 +1,4 @@
-//! `small`: a model of a quarter of the embedded one's width and layers, for experiments that compare sizes.
+//! `small`: a model of half of the embedded one's numbers, for experiments that compare sizes.
 
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::policy::Policy;
@@ -12,6 +12,7 @@ use serde_json::json;
 /// Name of the checkpoint.
 pub const SMALL: &str = "small";
 
+/// Half a million numbers. (Width 64 with three layers and two heads never learns to look names up: 3 % right greedy answers.)
 /// Fresh weights, trained as the embedded model's first phase is: names first, then chains (with direct answers, judge
 /// and critique rows at the end, so that it knows these notations).
 #[derive(Debug, Clone, PartialEq)]
@@ -33,11 +34,11 @@ impl Default for Small {
         let nothing = Mixture::nothing;
         Small {
             shape: ModelShape {
-                hidden_size: 64,
-                intermediate_size: 192,
-                layers: 3,
-                heads: 2,
-                kv_heads: 2,
+                hidden_size: 96,
+                intermediate_size: 256,
+                layers: 4,
+                heads: 3,
+                kv_heads: 3,
                 max_positions: 1024,
             },
             curriculum: vec![

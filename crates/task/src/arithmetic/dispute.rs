@@ -20,6 +20,8 @@ pub const WIDTH: usize = 24;
 const FILL: char = '.';
 /// How often a false claim is drawn before a solution is given up as one without a convincing one.
 const TRIES: usize = 32;
+/// Largest value of a misprinted problem: generated ones have no more digits.
+const MOST: i64 = 999;
 
 /// What an objection brings forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -128,6 +130,42 @@ pub fn true_objection(
     let name = expected.split('=').next().unwrap_or_default();
     let leads_to = (ground != Ground::Bare).then(|| exercise.gold());
     Ok(Some(Objection { text: written(ground, &exercise.chain, name, expected), leads_to }))
+}
+
+/// The problem as somebody sees it who has a misprint before them: the number of one line that the answer rests on is
+/// another. The first wrong step of its right solution is then that line, and only who has the right problem can say so.
+/// `None` when no line has a number, or no misprint was found that is a problem of the same split.
+///
+/// # Errors
+/// The problem is not of this task, or not of the chain form.
+pub fn misprinted(problem: &Problem, random: &mut ChaCha8Rng) -> Result<Option<Problem>, TaskError> {
+    let exercise = chain_form(problem)?;
+    let chain = &exercise.chain;
+    let needed = chain.needed();
+    let lines: Vec<usize> = (0..needed.len())
+        .filter(|&line| needed[line] && chain.statements()[line].number().is_some())
+        .collect();
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    for _ in 0..TRIES {
+        let line = lines[random.random_range(0..lines.len())];
+        let mut statements = chain.statements().to_vec();
+        let number = match &mut statements[line].expression {
+            Expression::Given(number) | Expression::Computed { right: Operand::Number(number), .. } => number,
+            Expression::Computed { .. } => continue,
+        };
+        let right = std::mem::replace(number, wrong_result(*number, random));
+        if *number <= 0 || *number == right {
+            continue;
+        }
+        let Some(printed) = Chain::new(statements, chain.asked()) else { continue };
+        let small = printed.values().iter().all(|value| (0..=MOST).contains(value));
+        if small && printed.value() != chain.value() && printed.split() == chain.split() {
+            return Ok(Some(Exercise { chain: printed, ..exercise }.problem()));
+        }
+    }
+    Ok(None)
 }
 
 /// The number that a step ends with.
@@ -331,6 +369,32 @@ mod tests {
         let missing = true_objection(&problem, "g=50;e=50-1=49;d=49+81=130#131", Ground::Quoted).unwrap();
         assert_eq!(missing.unwrap().text, "d?N#130.................", "the answer is asked for, not a step");
         assert_eq!(true_objection(&problem, GOLD, Ground::Step).unwrap(), None);
+    }
+
+    #[test]
+    fn a_misprint_is_found_by_who_has_the_right_problem_only() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let task = Arithmetic::new(ArithmeticSettings {
+            steps: Steps::Between([2, 5]),
+            ..ArithmeticSettings::default()
+        })
+        .unwrap();
+        let mut made = 0;
+        for problem in task.problems(Split::Train, 200, 4).unwrap() {
+            let Some(printed) = misprinted(&problem, &mut random).unwrap() else { continue };
+            made += 1;
+            let solution = task.reference(&printed).unwrap();
+            assert!(task.verify(&printed, &solution).unwrap().is_correct());
+            assert_eq!(
+                true_objection(&printed, &solution, Ground::Step).unwrap(),
+                None,
+                "nothing is wrong with it"
+            );
+            let objection = true_objection(&problem, &solution, Ground::Step).unwrap().unwrap();
+            assert_eq!(objection.leads_to, problem.gold, "{objection:?}");
+            assert_ne!(printed.gold, problem.gold);
+        }
+        assert!(made > 150, "{made}");
     }
 
     #[test]
