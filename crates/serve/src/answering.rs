@@ -10,7 +10,7 @@ use bytes::Bytes;
 use elenchus_generate::{ACTOR, Context, LanguageModel, TraceObserver, Voice};
 use elenchus_recipe::{LogLevel, Serving};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
-use elenchus_trace::{Answer, Budget, Node, NodeId, NodeKind, Problem, ToolCall, Trace, Usage};
+use elenchus_trace::{Answer, Budget, Completion, Node, NodeId, NodeKind, Problem, ToolCall, Trace, Usage};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -290,6 +290,14 @@ fn chosen(trace: &Trace) -> Option<NodeId> {
         NodeKind::Decided { chosen, .. } => *chosen,
         _ => None,
     })
+}
+
+/// The response that became the answer: what the last decision chose; without one, what was written last.
+pub(crate) fn final_completion(trace: &Trace) -> Option<&Completion> {
+    match chosen(trace) {
+        Some(node) => trace.completion(node),
+        None => trace.completions().last().map(|(_, completion)| completion),
+    }
 }
 
 fn finished(job: &Job, answer: Answer, context: &Context, stored: bool) -> Finished {

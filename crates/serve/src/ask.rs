@@ -29,28 +29,44 @@ const PING_AFTER: Duration = Duration::from_secs(10);
 /// How long the head of a stream waits for the first stage: what fails at once gets a status of its own.
 const HEAD_WAITS: Duration = Duration::from_millis(50);
 
-/// Answers a chat request. `path` is the recipe in the path, where there is one.
-pub(crate) async fn chat(
-    state: &Arc<State>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
-    path: Option<&str>,
-) -> Result<Reply, ApiError> {
+/// A chat request on its way in.
+pub(crate) struct Inbound {
+    /// Identifier of its trace.
+    pub id: String,
+    pub caller: Caller,
+    pub headers: HeaderMap,
+    /// The request.
+    pub bytes: Bytes,
+    /// What is kept of it with the trace: the request itself, unless it came in another form.
+    pub kept: Bytes,
+    /// The recipe in the path, where there is one.
+    pub path: Option<String>,
+}
+
+impl Inbound {
+    pub fn new(caller: Caller, headers: HeaderMap, bytes: Bytes, path: Option<&str>) -> Self {
+        let kept = bytes.clone();
+        Inbound { id: new_id("tr_"), caller, headers, bytes, kept, path: path.map(str::to_string) }
+    }
+}
+
+/// Answers a chat request.
+pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, ApiError> {
     let (started, created_ms, live) = (Instant::now(), now_ms(), state.live());
+    let Inbound { id, caller, headers, bytes, kept, path } = inbound;
     let peek = Peek::read(&bytes)?;
     let wish = peek.elenchus.as_ref().map(Wish::read).transpose()?.unwrap_or_default();
     let named = peek.model.as_deref().unwrap_or_default();
-    let choice = choose(named, path, peek.optillm_approach.as_deref(), &wish)?;
+    let choice = choose(named, path.as_deref(), peek.optillm_approach.as_deref(), &wish)?;
     let target = state.target(&live, &choice.model)?;
     let stream = peek.stream.unwrap_or(false);
     let budget = state.budget(&live, &caller, wish.budget).await?;
-    let id = new_id("tr_");
     let label = if named.is_empty() { target.model().to_string() } else { named.to_string() };
     let Some(recipe) = choice.recipe else {
         return match target {
             Target::Embedded => {
                 let request = ChatRequest::read(&bytes)?;
+                let bytes = kept;
                 let plain =
                     Plain { id, label, caller, live, request, budget, bytes, created_ms, started, stream };
                 crate::plain::answer(state, plain).await
@@ -74,7 +90,7 @@ pub(crate) async fn chat(
                 };
                 let as_it_is = named == model && peek.elenchus.is_none() && peek.optillm_approach.is_none();
                 let body = if as_it_is { bytes.clone() } else { without_our_fields(&bytes, &model)? };
-                let record = PassRecord::new(state, &live, &caller, summary, bytes, started);
+                let record = PassRecord::new(state, &live, &caller, summary, kept, started);
                 let path = "chat/completions";
                 let passed = Passed {
                     method: Method::POST,
@@ -96,6 +112,7 @@ pub(crate) async fn chat(
         request.for_embedded()?;
     }
     let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
+    let bytes = kept;
     let job = Job { id, caller, live, target, serving, request, budget, bytes, created_ms, started };
     if stream { streamed(state, job, label).await } else { whole(state, job, &label).await }
 }

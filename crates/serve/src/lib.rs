@@ -21,6 +21,7 @@ mod page;
 mod pass;
 mod plain;
 mod records;
+mod responses;
 mod routes;
 mod server;
 mod sse;

@@ -56,6 +56,20 @@ pub const ROUTES: &[Route] = &[
         Some(Scope::Ask),
         "Ask with the recipe in the path.",
     ),
+    route(
+        "responses",
+        "POST",
+        "/v1/responses",
+        Some(Scope::Ask),
+        "The same by OpenAI's Responses API: text, functions, earlier responses.",
+    ),
+    route(
+        "responses_recipe",
+        "POST",
+        "/v1/{recipe}/responses",
+        Some(Scope::Ask),
+        "The same with the recipe in the path.",
+    ),
     route("completions", "POST", "/v1/completions", Some(Scope::Ask), "Passed on to an upstream."),
     route("embeddings", "POST", "/v1/embeddings", Some(Scope::Ask), "Passed on to an upstream."),
     route(

@@ -1,13 +1,14 @@
 //! Connections, requests, and the end.
 
 use crate::archive::Archive;
+use crate::ask::Inbound;
 use crate::body::{Body, Reply, check_depth, full, json as reply_json, read, refuse};
 use crate::keys::{Caller, KeyRing};
 use crate::metrics::Gauges;
 use crate::pass::{Passed, pass};
 use crate::routes::{Found, Route, find};
 use crate::state::{Live, State};
-use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records};
+use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records, responses};
 use bytes::Bytes;
 use elenchus_recipe::{LogLevel, ServiceSettings};
 use elenchus_remember::service::ServiceStore;
@@ -331,7 +332,8 @@ async fn answer(
     let bytes = read(request, live.settings.most_body_bytes, within).await?;
     check_depth(&bytes, live.settings.most_depth)?;
     match route.name {
-        "chat" | "chat_recipe" => ask::chat(state, caller, headers, bytes, inner).await,
+        "chat" | "chat_recipe" => ask::chat(state, Inbound::new(caller, headers, bytes, inner)).await,
+        "responses" | "responses_recipe" => responses::respond(state, caller, headers, bytes, inner).await,
         "completions" => passed(state, live, caller, headers, bytes, "completions").await,
         "embeddings" => passed(state, live, caller, headers, bytes, "embeddings").await,
         "estimate" => catalogue::estimate(state, &bytes),

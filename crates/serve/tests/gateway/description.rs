@@ -36,6 +36,10 @@ async fn answers_are_what_the_description_says() {
     };
     let (_, answer) = gateway.ask(question("elenchus/self-consistency@3/little", "2+2?")).await;
     check("ChatCompletion", &answer);
+    check(
+        "Response",
+        &gateway.send("/v1/responses", json!({"model": "elenchus/gsa/little", "input": "2+2?"})).await.1,
+    );
     let id = answer["elenchus"]["trace_id"].as_str().unwrap();
     let (_, said) = gateway.send("/v1/feedback", json!({"trace_id": id, "reaction": "love"})).await;
     check("FeedbackReply", &said);

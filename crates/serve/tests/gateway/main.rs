@@ -14,6 +14,7 @@ mod faults;
 mod feedback;
 mod keys;
 mod page;
+mod responses;
 mod schema;
 mod support;
 mod wire;
