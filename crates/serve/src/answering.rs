@@ -2,15 +2,18 @@
 
 use crate::ApiError;
 use crate::carry::Carrying;
-use crate::chat::{BudgetReport, ChatRequest, Confidence, ConfidenceKind, Report, finish_word};
+use crate::chat::{
+    BudgetReport, ChatRequest, ChoiceBody, ChoiceReport, Confidence, ConfidenceKind, Report, finish_word,
+    logprobs_body,
+};
 use crate::keys::Caller;
 use crate::stage::{StageView, slim, views};
 use crate::state::{Live, State, Target};
 use bytes::Bytes;
 use elenchus_generate::{ACTOR, Context, LanguageModel, TraceObserver, Voice};
-use elenchus_recipe::{LogLevel, Serving};
+use elenchus_recipe::{LogLevel, Repeated, Serving};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
-use elenchus_trace::{Answer, Budget, Completion, Node, NodeId, NodeKind, Problem, ToolCall, Trace, Usage};
+use elenchus_trace::{Answer, Budget, Completion, Node, NodeId, Problem, Trace, Usage};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -65,9 +68,7 @@ impl TraceObserver for Watch {
 /// What came of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Finished {
-    pub text: String,
-    pub tool_calls: Vec<ToolCall>,
-    pub finish: &'static str,
+    pub choices: Vec<ChoiceBody>,
     pub usage: Usage,
     pub report: Report,
 }
@@ -97,7 +98,7 @@ impl Record {
             summary: TraceSummary {
                 id: job.id.clone(),
                 created_ms: job.created_ms,
-                recipe: job.serving.offer().name.clone(),
+                recipe: job.serving.name().into(),
                 model: job.target.model().into(),
                 key: job.caller.name().into(),
                 question: problem.question.clone(),
@@ -138,13 +139,14 @@ impl Record {
     }
 
     /// Stores an answer; says whether that worked.
-    async fn answered(&mut self, answer: &Answer) -> bool {
+    async fn answered(&mut self, found: &Repeated) -> bool {
+        let Some(answer) = found.answers.first() else { return false };
         self.summary.confidence = answer.confidence;
         let status = match answer.abstained {
             Some(_) => TraceStatus::Abstained,
             None => TraceStatus::Answered,
         };
-        let nodes = answer.trace.nodes.iter().cloned().map(slim).collect();
+        let nodes = found.trace.nodes.iter().cloned().map(slim).collect();
         let entry = self.entry(status, &answer.text, nodes);
         self.keep(entry).await
     }
@@ -189,7 +191,10 @@ fn problem(job: &Job) -> Problem {
             problem.data = exercise(&question);
             problem.compact = Some(question);
         }
-        Target::Upstream(_) => problem.history = job.request.messages.clone(),
+        Target::Upstream(_) => {
+            problem.history = job.request.messages.clone();
+            problem.wants = job.request.wants.clone();
+        }
     }
     problem
 }
@@ -253,7 +258,7 @@ pub(crate) async fn run(state: &Arc<State>, job: Job, watch: Arc<Watch>) -> Resu
         retry_after_seconds: Some(1),
         ..ApiError::unavailable("busy", "as many recipes run as are allowed at once")
     })?;
-    let roles = &job.serving.offer().roles;
+    let roles = job.serving.roles();
     let asked = Asked {
         live: &job.live,
         target: &job.target,
@@ -265,8 +270,9 @@ pub(crate) async fn run(state: &Arc<State>, job: Job, watch: Arc<Watch>) -> Resu
     let problem = problem(&job);
     let mut record = Record::new(state, &job, &problem, &context, &watch);
     let within = Duration::from_secs_f64(job.live.settings.request_seconds.clamp(0.0, 1e6)) + OVERRUN;
-    let answer = match tokio::time::timeout(within, job.serving.answer(&context, &problem)).await {
-        Ok(Ok(answer)) => answer,
+    let count = job.request.choices as usize;
+    let found = match tokio::time::timeout(within, job.serving.answers(&context, &problem, count)).await {
+        Ok(Ok(found)) => found,
         outcome => {
             let error = match outcome {
                 Ok(Err(error)) => ApiError::from(error),
@@ -280,39 +286,67 @@ pub(crate) async fn run(state: &Arc<State>, job: Job, watch: Arc<Watch>) -> Resu
             return Err(error);
         }
     };
-    let stored = record.answered(&answer).await;
-    Ok(finished(&job, answer, &context, stored))
-}
-
-/// The node that the last decision chose.
-fn chosen(trace: &Trace) -> Option<NodeId> {
-    trace.nodes.iter().rev().find_map(|node| match &node.kind {
-        NodeKind::Decided { chosen, .. } => *chosen,
-        _ => None,
-    })
+    let stored = record.answered(&found).await;
+    finished(&job, found, &context, stored)
 }
 
 /// The response that became the answer: what the last decision chose; without one, what was written last.
 pub(crate) fn final_completion(trace: &Trace) -> Option<&Completion> {
-    match chosen(trace) {
+    match trace.chosen() {
         Some(node) => trace.completion(node),
         None => trace.completions().last().map(|(_, completion)| completion),
     }
 }
 
-fn finished(job: &Job, answer: Answer, context: &Context, stored: bool) -> Finished {
-    let spent = context.usage();
-    let completion = chosen(&answer.trace).and_then(|node| answer.trace.completion(node));
-    let own = completion.map(|completion| completion.usage).unwrap_or_default();
+/// What is said of one answer.
+fn of_choice(answer: &Answer) -> ChoiceReport {
     let votes: usize = answer.votes.iter().map(|votes| votes.count).sum();
-    let agreement = answer.votes.first().map(|first| first.count as f64 / votes.max(1) as f64);
+    ChoiceReport {
+        answer: answer.answer.clone(),
+        confidence: answer.confidence.map(|value| Confidence { value, kind: ConfidenceKind::Raw }),
+        agreement: answer.votes.first().map(|first| first.count as f64 / votes.max(1) as f64),
+        abstained: answer.abstained.clone(),
+    }
+}
+
+/// The completion that an answer is; where none was chosen, the one whose text is shown.
+fn completion_of(answer: &Answer) -> Option<&Completion> {
+    let shown =
+        || answer.trace.completions().map(|(_, written)| written).find(|written| written.text == answer.text);
+    answer.trace.chosen().and_then(|node| answer.trace.completion(node)).or_else(shown)
+}
+
+fn finished(job: &Job, found: Repeated, context: &Context, stored: bool) -> Result<Finished, ApiError> {
+    let spent = context.usage();
+    let several = found.answers.len() > 1;
+    let own: Usage = found.answers.iter().filter_map(completion_of).map(|completion| completion.usage).sum();
+    let choices = found.answers.iter().map(|answer| {
+        let completion = completion_of(answer);
+        let message = completion.and_then(|completion| completion.message.as_ref());
+        let tool_calls = message.map(|message| message.tool_calls.clone()).unwrap_or_default();
+        let word = completion.map_or("stop", |completion| finish_word(&completion.finish));
+        ChoiceBody {
+            finish: if tool_calls.is_empty() || word != "stop" { word } else { "tool_calls" },
+            tool_calls,
+            text: answer.text.clone(),
+            logprobs: match completion {
+                Some(completion) if job.request.logprobs => logprobs_body(completion),
+                _ => serde_json::Value::Null,
+            },
+            report: several.then(|| of_choice(answer)),
+        }
+    });
+    let choices: Vec<ChoiceBody> = choices.collect();
+    let first = found.answers.first().map(of_choice).ok_or_else(|| {
+        ApiError::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, "internal", "the recipe gave no answer")
+    })?;
     let report = Report {
         trace_id: stored.then(|| job.id.clone()),
-        recipe: job.serving.offer().name.clone(),
-        answer: answer.answer,
-        confidence: answer.confidence.map(|value| Confidence { value, kind: ConfidenceKind::Raw }),
-        agreement,
-        abstained: answer.abstained,
+        recipe: job.serving.name().into(),
+        answer: first.answer,
+        confidence: first.confidence,
+        agreement: first.agreement,
+        abstained: first.abstained,
         budget: BudgetReport {
             limit: context.budget(),
             spent,
@@ -325,16 +359,7 @@ fn finished(job: &Job, answer: Answer, context: &Context, stored: bool) -> Finis
                 money: (spent.money - own.money).max(0.0),
             },
         },
-        stages: views(&answer.trace).into_iter().map(|view| view.cut(STAGE_CHARACTERS)).collect(),
+        stages: views(&found.trace).into_iter().map(|view| view.cut(STAGE_CHARACTERS)).collect(),
     };
-    Finished {
-        finish: completion.map_or("stop", |completion| finish_word(&completion.finish)),
-        tool_calls: completion
-            .and_then(|completion| completion.message.as_ref())
-            .map(|message| message.tool_calls.clone())
-            .unwrap_or_default(),
-        text: answer.text,
-        usage: spent,
-        report,
-    }
+    Ok(Finished { choices, usage: spent, report })
 }

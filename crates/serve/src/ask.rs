@@ -3,7 +3,7 @@
 use crate::ApiError;
 use crate::answering::{Finished, Job, Watch, run};
 use crate::body::{BoxError, Reply, json as reply_json};
-use crate::chat::{ChatRequest, ChoiceBody, Peek, chunk_body, completion_body, usage_chunk};
+use crate::chat::{ChatRequest, Peek, chunk_body, completion_body, usage_chunk};
 use crate::choose::{PLAIN, Wish, choose};
 use crate::keys::Caller;
 use crate::pass::{PassRecord, Passed, pass};
@@ -12,7 +12,7 @@ use crate::sse;
 use crate::stage::StageView;
 use crate::state::{State, Target, new_id, now_ms};
 use bytes::Bytes;
-use elenchus_recipe::Serving;
+use elenchus_recipe::{Composition, RecipeError, Serving, offer_of};
 use elenchus_remember::service::{TraceStatus, TraceSummary};
 use elenchus_trace::Usage;
 use hyper::header::HeaderMap;
@@ -107,11 +107,11 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
         };
     };
     let mut request = ChatRequest::read(&bytes)?;
-    request.for_recipe(&recipe)?;
     if target == Target::Embedded {
         request.for_embedded()?;
     }
     let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
+    request.for_recipe(&serving)?;
     let bytes = kept;
     let job = Job { id, caller, live, target, serving, request, budget, bytes, created_ms, started };
     if stream { streamed(state, job, label).await } else { whole(state, job, &label).await }
@@ -129,41 +129,40 @@ fn without_our_fields(bytes: &Bytes, model: &str) -> Result<Bytes, ApiError> {
 
 /// The recipe with the settings of the request: its sampling, its number of samples, its own settings, which win.
 pub(crate) fn serving(
-    recipe: &str,
+    recipe: &Composition,
     samples: Option<u64>,
     wish: &Wish,
     request: &ChatRequest,
     target: &Target,
 ) -> Result<Serving, ApiError> {
     let task = wish.task.as_deref().unwrap_or(target.task());
-    let offer = Serving::new(recipe, &Map::new(), task)?.offer();
-    let mut settings = request.sampling.clone();
-    if let Some(field) = settings.keys().find(|name| !offer.has_setting(name)) {
-        let message = format!("the recipe `{recipe}` cannot keep `{field}`");
-        return Err(ApiError::bad(field, message));
-    }
-    if let Some(samples) = samples {
-        if !offer.has_setting("samples") {
-            let message = format!("the recipe `{recipe}` has no number of samples");
+    for part in recipe.parts() {
+        let offer = offer_of(&part.name)?;
+        if let Some(field) = request.sampling.keys().find(|name| !offer.has_setting(name)) {
+            let message = format!("the recipe `{}` cannot keep `{field}`", part.name);
+            return Err(ApiError::bad(field, message));
+        }
+        if let Some(samples) = samples.filter(|_| !offer.has_setting("samples")) {
+            let message = format!("the recipe `{}` has no number of samples", part.name);
             let hint = format!("leave `@{samples}` out; `GET /v1/recipes` lists the settings");
             return Err(ApiError::bad("model", format!("{message}\nhint: {hint}")));
         }
-        settings.insert("samples".into(), samples.into());
     }
-    settings.extend(wish.settings.clone());
-    Ok(Serving::new(recipe, &settings, task)?)
+    let mut recipe = recipe.clone().with_settings(&wish.settings).map_err(RecipeError::from)?;
+    for (field, value) in &request.sampling {
+        recipe = recipe.with_default(field, value);
+    }
+    if let Some(samples) = samples {
+        recipe = recipe.with_default("samples", &samples.into());
+    }
+    Ok(Serving::new(&recipe, task)?)
 }
 
 async fn whole(state: &Arc<State>, job: Job, label: &str) -> Result<Reply, ApiError> {
     let (id, created) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000);
     let finished = run(state, job, Arc::default()).await?;
-    let choice = ChoiceBody {
-        text: finished.text,
-        tool_calls: finished.tool_calls,
-        finish: finished.finish,
-        logprobs: Value::Null,
-    };
-    let body = completion_body(&id, created, label, &[choice], &finished.usage, Some(&finished.report));
+    let body =
+        completion_body(&id, created, label, &finished.choices, &finished.usage, Some(&finished.report));
     Ok(reply_json(StatusCode::OK, &body))
 }
 
@@ -184,7 +183,7 @@ enum Event {
 async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, ApiError> {
     let (id, created, trace_id) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000, job.id.clone());
     let include_usage = job.request.include_usage;
-    let recipe = job.serving.offer().name.clone();
+    let recipe = job.serving.name().to_string();
     let (stages, mut listening) = unbounded_channel::<StageView>();
     let (sender, mut events) = unbounded_channel::<Event>();
     let shared = Arc::clone(state);
@@ -271,21 +270,31 @@ impl Pieces {
                 return;
             }
         };
-        let mut delta = json!({"role": "assistant", "content": finished.text});
-        if !finished.tool_calls.is_empty() {
-            let calls = finished.tool_calls.iter().enumerate().map(|(index, call)| {
-                let mut call = json!(call);
-                call["index"] = index.into();
-                call
-            });
-            delta["tool_calls"] = calls.collect();
+        let chunk =
+            |index, delta, finish| chunk_body(&self.id, self.created, &self.label, index, delta, finish);
+        let count = finished.choices.len();
+        for (index, choice) in finished.choices.into_iter().enumerate() {
+            let mut delta = json!({"role": "assistant", "content": choice.text});
+            if !choice.tool_calls.is_empty() {
+                let calls = choice.tool_calls.iter().enumerate().map(|(index, call)| {
+                    let mut call = json!(call);
+                    call["index"] = index.into();
+                    call
+                });
+                delta["tool_calls"] = calls.collect();
+            }
+            let mut first = chunk(index, delta, None);
+            first["choices"][0]["logprobs"] = choice.logprobs;
+            let mut last = chunk(index, json!({}), Some(choice.finish));
+            if let Some(of_choice) = choice.report {
+                last["choices"][0]["elenchus"] = json!(of_choice);
+            }
+            if index + 1 == count {
+                last["elenchus"] = json!(finished.report);
+            }
+            self.queue.push_back(sse::data(&first));
+            self.queue.push_back(sse::data(&last));
         }
-        let chunk = |delta, finish| chunk_body(&self.id, self.created, &self.label, 0, delta, finish);
-        let first = chunk(delta, None);
-        let mut last = chunk(json!({}), Some(finished.finish));
-        last["elenchus"] = json!(finished.report);
-        self.queue.push_back(sse::data(&first));
-        self.queue.push_back(sse::data(&last));
         if self.include_usage {
             let usage = usage_chunk(&self.id, self.created, &self.label, &finished.usage);
             self.queue.push_back(sse::data(&usage));

@@ -30,8 +30,8 @@ mod state;
 mod upstream;
 
 pub use catalogue::EstimateReply;
-pub use chat::{BudgetReport, Confidence, ConfidenceKind, Report};
-pub use choose::Wish;
+pub use chat::{BudgetReport, ChoiceReport, Confidence, ConfidenceKind, Report};
+pub use choose::{RecipeWish, Wish};
 pub use error::{ApiError, ServeError};
 pub use keys::{SCOPES, SECRET_PREFIX, Scope, hash_secret, new_secret};
 pub use records::{FeedbackReply, FeedbackRequest, TotalsRow, TraceList, TraceReply};

@@ -159,11 +159,6 @@ fn sampling(request: &ChatRequest, seed: u64) -> Sampling {
 /// Answers.
 pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, ApiError> {
     plain.request.for_embedded()?;
-    if plain.request.logprobs || plain.request.top_logprobs > 0 {
-        let message =
-            "the embedded model reports no `logprobs` here\nhint: its traces hold scores; leave it out";
-        return Err(ApiError::bad("logprobs", message));
-    }
     let target = Target::Embedded;
     let asked = Asked {
         live: &plain.live,
@@ -225,6 +220,7 @@ pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, Ap
             tool_calls: Vec::new(),
             finish: finish_word(&completion.finish),
             logprobs: Value::Null,
+            report: None,
         })
         .collect();
     let report = kept.report(&completions, stored);

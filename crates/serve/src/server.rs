@@ -326,6 +326,9 @@ async fn answer(
             _ => Err(ApiError::not_found("there is nothing here")),
         };
     }
+    // A composition in the path has spaces.
+    let recipe = inner.map(decoded);
+    let inner = recipe.as_deref();
     let live = state.live();
     let headers = request.headers().clone();
     let within = Duration::from_secs_f64(live.settings.body_seconds.clamp(0.1, 1e6));
@@ -340,6 +343,11 @@ async fn answer(
         "feedback" => records::feedback(state, caller, &bytes).await,
         _ => Err(ApiError::not_found("there is nothing here")),
     }
+}
+
+/// A part of a path, `%20` and `+` as the spaces that they stand for.
+fn decoded(part: &str) -> String {
+    form_urlencoded::parse(part.as_bytes()).next().map_or_else(String::new, |(name, _)| name.into_owned())
 }
 
 /// Passes a request on without a recipe.

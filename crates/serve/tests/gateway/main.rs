@@ -12,6 +12,7 @@ mod clients;
 mod description;
 mod faults;
 mod feedback;
+mod keeps;
 mod keys;
 mod page;
 mod responses;

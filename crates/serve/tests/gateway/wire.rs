@@ -35,6 +35,11 @@ async fn answers_keep_openais_contract() {
     for (gateway, body) in [
         (&behind, question("elenchus/self-consistency@3/little", "2+2?")),
         (&behind, question("elenchus/gsa/little", "2+2?")),
+        (&behind, {
+            let mut body = question("elenchus/self-consistency@3/little", "2+2?");
+            (body["n"], body["logprobs"]) = (2.into(), true.into());
+            body
+        }),
         (&alone, embedded("embedded")),
         (&alone, embedded("elenchus/self-consistency@3/embedded")),
     ] {
