@@ -27,7 +27,10 @@ fn last_decision(answer: &Answer) -> &str {
 fn critic() -> Scripted {
     Scripted::new("m")
         .on("Improve the proposed", ["a=2+5;a=7#7"])
-        .on("Check the proposed", ["Step 1: wrong, 2 + 5 is 7\nVerdict: wrong"])
+        .on("Check the proposed", [
+            "Step 1: wrong — 2 + 5 is 7\nFirst wrong step: 1\nAdvice: add again",
+            "Step 1: correct — it is\nFirst wrong step: none\nAdvice: none",
+        ])
 }
 
 #[test]
@@ -52,6 +55,7 @@ fn the_second_begins_with_the_answer_of_the_first() {
     assert!(Trace::from_json(&serde_json::to_string(&answer.trace).unwrap()).is_ok());
     let chosen = answer.trace.chosen().and_then(|node| answer.trace.completion(node)).unwrap();
     assert_eq!(chosen.text, answer.text);
+    assert_eq!(answer.answer.as_deref(), Some("7"), "repaired");
 }
 
 #[test]

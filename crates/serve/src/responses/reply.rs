@@ -93,7 +93,7 @@ impl Head {
     pub fn response(&self, status: &str, output: Vec<Value>) -> Value {
         let mut response = json!({
             "id": self.id, "object": "response", "created_at": self.created, "status": status, "error": null,
-            "incomplete_details": null, "model": self.model, "output": output, "usage": null,
+            "incomplete_details": null, "model": self.model, "output": output,
         });
         if let Some(fields) = response.as_object_mut() {
             fields.extend(self.echo.clone());
@@ -114,7 +114,10 @@ impl Head {
             Some(reason) => response["incomplete_details"] = json!({"reason": reason}),
             None => response["completed_at"] = json!(now_ms() / 1000),
         }
-        response["usage"] = end.usage.as_ref().map_or(Value::Null, usage);
+        // Absent where the server does not count.
+        if let Some(counted) = &end.usage {
+            response["usage"] = usage(counted);
+        }
         if let Some(report) = &end.report {
             response["elenchus"] = report.clone();
         }

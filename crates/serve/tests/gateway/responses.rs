@@ -78,6 +78,7 @@ async fn a_text_is_answered_plain_and_by_a_recipe() {
         ("/v1/responses", "elenchus/self-consistency@3/little", Some("self-consistency")),
         ("/v1/gsa/responses", "little", Some("gsa")),
     ] {
+        let before = stub.asked().len();
         let body = json!({"model": model, "input": "2+2?", "instructions": "Be brief.", "temperature": 0.5});
         let (status, response) = gateway.send(path, body).await;
         assert_eq!(status, 200, "{response}");
@@ -87,7 +88,7 @@ async fn a_text_is_answered_plain_and_by_a_recipe() {
         assert!(response["usage"]["output_tokens"].as_u64().unwrap() >= 5, "{response}");
         assert_eq!((&response["temperature"], &response["instructions"]), (&json!(0.5), &json!("Be brief.")));
         assert_eq!(response["elenchus"]["recipe"].as_str(), recipe);
-        let sent = stub.asked().last().unwrap().body.clone();
+        let sent = stub.asked()[before].body.clone();
         assert_eq!(sent["messages"][0], json!({"role": "system", "content": "Be brief."}));
         assert_eq!(sent["temperature"], 0.5);
         // What it was is kept with the trace, under the same number.
