@@ -195,6 +195,11 @@ impl ModelChoice {
 }
 
 impl Asking {
+    /// Name of the model, as a gateway knows it.
+    pub fn model_name(&self) -> &str {
+        &self.model.model
+    }
+
     /// What the command line says, and what the configuration adds to it.
     pub fn new(model: &ModelOptions, budget: &BudgetOptions, global: &Global) -> Result<Self, Failure> {
         let configuration = budget.price.configuration()?;

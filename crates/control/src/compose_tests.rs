@@ -25,12 +25,13 @@ fn last_decision(answer: &Answer) -> &str {
 
 /// Finds an error in the first solution and writes another one.
 fn critic() -> Scripted {
-    Scripted::new("m")
-        .on("Improve the proposed", ["a=2+5;a=7#7"])
-        .on("Check the proposed", [
+    Scripted::new("m").on("Improve the proposed", ["a=2+5;a=7#7"]).on(
+        "Check the proposed",
+        [
             "Step 1: wrong — 2 + 5 is 7\nFirst wrong step: 1\nAdvice: add again",
             "Step 1: correct — it is\nFirst wrong step: none\nAdvice: none",
-        ])
+        ],
+    )
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Calibrator {
             return Err(MeasureError::value(
                 "calibration",
                 format!("{} judgements, {right} of them right, are too few", judgements.len()),
-                format!(
+                &format!(
                     "give at least {LEAST_JUDGEMENTS}, with {LEAST_OF_EACH} right and {LEAST_OF_EACH} wrong ones"
                 ),
             ));
@@ -106,7 +106,9 @@ impl Calibrator {
     /// Whether it is one: finite, rising, with values in [0, 1]. For calibrations that come from a file.
     pub fn is_valid(&self) -> bool {
         match self {
-            Calibrator::Platt { slope, intercept } => *slope >= 0.0 && slope.is_finite() && intercept.is_finite(),
+            Calibrator::Platt { slope, intercept } => {
+                *slope >= 0.0 && slope.is_finite() && intercept.is_finite()
+            }
             Calibrator::Isotonic { knots } => {
                 let rises = knots.windows(2).all(|pair| pair[0][0] < pair[1][0] && pair[0][1] <= pair[1][1]);
                 !knots.is_empty() && rises && knots.iter().flatten().all(|value| (0.0..=1.0).contains(value))
@@ -213,7 +215,8 @@ fn isotonic(judgements: &[Judgement]) -> Calibrator {
     sorted.sort_by(|left, right| left.confidence.total_cmp(&right.confidence));
     let mut ties: Vec<(f64, Block)> = Vec::new();
     for judgement in sorted {
-        let one = Block { sum: judgement.confidence, count: 1.0, right: f64::from(u8::from(judgement.correct)) };
+        let one =
+            Block { sum: judgement.confidence, count: 1.0, right: f64::from(u8::from(judgement.correct)) };
         match ties.last_mut().filter(|(confidence, _)| *confidence == judgement.confidence) {
             Some((_, block)) => *block = block.with(one),
             None => ties.push((judgement.confidence, one)),
@@ -222,7 +225,9 @@ fn isotonic(judgements: &[Judgement]) -> Calibrator {
     let shares = pooled(ties.into_iter().map(|(_, block)| block), Block::share);
     // What draws small blocks to one half can turn the order of neighbours round.
     let blocks = pooled(shares, Block::value);
-    Calibrator::Isotonic { knots: blocks.into_iter().map(|block| [block.sum / block.count, block.value()]).collect() }
+    Calibrator::Isotonic {
+        knots: blocks.into_iter().map(|block| [block.sum / block.count, block.value()]).collect(),
+    }
 }
 
 /// A calibration with what it does to judgements that it was not fitted on.
@@ -263,15 +268,18 @@ pub fn fit_calibration(
         let mut unseen = Vec::with_capacity(judgements.len());
         for fold in 0..FOLDS {
             let part = |inside: bool| {
-                let rows = judgements.iter().enumerate().filter(move |(at, _)| (at % FOLDS == fold) == inside);
+                let rows =
+                    judgements.iter().enumerate().filter(move |(at, _)| (at % FOLDS == fold) == inside);
                 rows.map(|(_, judgement)| *judgement).collect::<Vec<_>>()
             };
             // Four fifths of few judgements may hold too few of one kind; the whole was enough.
             let fitted = Calibrator::fit(method, &part(false)).unwrap_or_else(|_| calibrator.clone());
-            unseen.extend(part(true).into_iter().map(|judgement| Judgement {
-                confidence: fitted.apply(judgement.confidence),
-                ..judgement
-            }));
+            unseen.extend(
+                part(true).into_iter().map(|judgement| Judgement {
+                    confidence: fitted.apply(judgement.confidence),
+                    ..judgement
+                }),
+            );
         }
         let held_out = Judgements::new(unseen)?.summary(BINS)?;
         if best.as_ref().is_none_or(|best| held_out.brier < best.held_out.brier) {
@@ -286,12 +294,12 @@ mod tests {
     use super::*;
     use crate::Binning;
     use proptest::prelude::*;
-    use rand::rngs::SmallRng;
     use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     /// Judgements whose chance of being right is `truth` of their confidence.
     fn drawn(count: usize, seed: u64, truth: impl Fn(f64) -> f64) -> Vec<Judgement> {
-        let mut random = SmallRng::seed_from_u64(seed);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut one = || {
             let confidence: f64 = random.random();
             Judgement { confidence, correct: random.random::<f64>() < truth(confidence) }
@@ -347,12 +355,15 @@ mod tests {
         }
         assert_eq!((made.apply(0.0), made.apply(1.0)), (made.apply(0.2), made.apply(0.8)), "flat outside");
         // The optimum of Platt's likelihood: the gradient is zero.
-        let Calibrator::Platt { slope, intercept } = Calibrator::fit(CalibrationMethod::Platt, &judgements).unwrap() else {
+        let Calibrator::Platt { slope, intercept } =
+            Calibrator::fit(CalibrationMethod::Platt, &judgements).unwrap()
+        else {
             panic!()
         };
         let (high, low) = (16.0 / 17.0, 1.0 / 17.0);
         let gradient = judgements.iter().fold([0.0, 0.0], |[a, b], judgement| {
-            let error = sigmoid(slope * judgement.confidence + intercept) - if judgement.correct { high } else { low };
+            let error = sigmoid(slope * judgement.confidence + intercept)
+                - if judgement.correct { high } else { low };
             [a + error * judgement.confidence, b + error]
         });
         assert!(gradient.iter().all(|part: &f64| part.abs() < 1e-5), "{gradient:?}");

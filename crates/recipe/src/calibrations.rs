@@ -1,10 +1,14 @@
 //! The calibrations that a gateway applies: one file, an entry for each recipe, model and task.
 
 use crate::RecipeError;
-use elenchus_measure::{CalibrationFit, Calibrator};
+use elenchus_control::Composition;
+use elenchus_measure::{CalibrationFit, Calibrator, Judgement};
 use elenchus_remember::RememberError;
+use elenchus_remember::service::{Labelled, ServiceStore, TraceStatus};
+use elenchus_trace::Trace;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Version of the file; a newer one is refused.
@@ -99,7 +103,7 @@ impl Calibrations {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             elenchus_remember::fs::create_dir_all(folder)?;
         }
-        Ok(elenchus_remember::fs::write(path, text)?)
+        Ok(elenchus_remember::fs::write_atomic(path, text.as_bytes())?)
     }
 
     /// The calibration for answers of a recipe over a model in a task.
@@ -119,6 +123,81 @@ impl Calibrations {
     }
 }
 
+/// The name under which a gateway knows a recipe or a composition: that of its answers, and of their calibration.
+///
+/// # Errors
+/// It is no composition.
+pub fn composition_name(text: &str) -> Result<String, RecipeError> {
+    Ok(match Composition::parse(text)? {
+        Composition::Part(part) => part.name,
+        composed => composed.to_string(),
+    })
+}
+
+/// Answers of one recipe over one model in one task that people judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedbackJudgements {
+    /// The recipe.
+    pub recipe: String,
+    /// The model.
+    pub model: String,
+    /// The task.
+    pub task: String,
+    /// Confidences and verdicts.
+    pub judgements: Vec<Judgement>,
+}
+
+/// Name of the metric whose score says whether an answer is right: at least one half is.
+const CORRECT: &str = "correct";
+/// Traces read at once.
+const PAGE: usize = 200;
+
+/// What people said of a whole answer: the last score of the metric `correct`; without one the last reaction; without one a
+/// correction, which says that the answer was wrong unless it is the same.
+fn verdict(labelled: &Labelled) -> Option<bool> {
+    let of_all = || labelled.feedback.iter().rev().filter(|said| said.stage.is_none());
+    let score = of_all().find(|said| said.metric.as_deref() == Some(CORRECT)).and_then(|said| said.score);
+    let reaction = || of_all().find_map(|said| said.reaction).map(|reaction| reaction.is_good());
+    let correction = || of_all().find_map(|said| said.correction.as_ref());
+    score
+        .map(|score| score >= 0.5)
+        .or_else(reaction)
+        .or_else(|| correction().map(|should| should.trim() == labelled.trace.summary.answer.trim()))
+}
+
+/// The judged answers of a gateway that have a confidence, by recipe, model and task; in the order of their random
+/// identifiers, which means nothing.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn feedback_judgements(store: &dyn ServiceStore) -> Result<Vec<FeedbackJudgements>, RecipeError> {
+    let mut groups: BTreeMap<[String; 3], Vec<Judgement>> = BTreeMap::new();
+    let mut after = String::new();
+    loop {
+        let page = store.labelled(&after, PAGE)?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.trace.summary.id);
+        for labelled in &page {
+            let summary = &labelled.trace.summary;
+            let (Some(confidence), TraceStatus::Answered) = (summary.confidence, summary.status) else {
+                continue;
+            };
+            let Some(correct) = verdict(labelled) else { continue };
+            let trace = labelled.trace.trace.as_deref().and_then(|trace| Trace::from_json(trace).ok());
+            let Some(trace) = trace else { continue };
+            let group = [summary.recipe.clone(), summary.model.clone(), trace.problem.task];
+            groups.entry(group).or_default().push(Judgement { confidence, correct });
+        }
+    }
+    let made = groups.into_iter().map(|([recipe, model, task], judgements)| FeedbackJudgements {
+        recipe,
+        model,
+        task,
+        judgements,
+    });
+    Ok(made.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +205,8 @@ mod tests {
 
     #[test]
     fn written_read_found_and_replaced() {
-        let rows = (0..100).map(|at| Judgement { confidence: f64::from(at % 10) / 10.0, correct: at % 10 > 6 });
+        let rows =
+            (0..100).map(|at| Judgement { confidence: f64::from(at % 10) / 10.0, correct: at % 10 > 6 });
         let fit = fit_calibration(&rows.collect::<Vec<_>>(), None).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deeper/calibrations.json");
@@ -143,14 +223,101 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         for (wrong, said) in [
             (text.replace("\"version\": 1", "\"version\": 2"), "version"),
-            (text.replace("\"slope\": ", "\"slope\": -"), "rising"),
             ("{".into(), "no file of calibrations"),
         ] {
             std::fs::write(&path, &wrong).unwrap();
-            if wrong != text {
-                let error = Calibrations::read(&path).unwrap_err().to_string();
-                assert!(error.contains(said) && error.contains("hint"), "{error}");
-            }
+            let error = Calibrations::read(&path).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("hint"), "{error}");
         }
+        let falling = Calibrator::Platt { slope: -1.0, intercept: 0.0 };
+        let mut all = Calibrations::default();
+        all.insert(CalibrationEntry { calibrator: falling, ..CalibrationEntry::new("a", "m", "math", &fit) });
+        all.write(&path).unwrap();
+        assert!(Calibrations::read(&path).unwrap_err().to_string().contains("rising"));
+    }
+
+    #[test]
+    fn what_people_said_is_a_verdict() {
+        use elenchus_remember::service::{
+            FeedbackEntry, Reaction, SqliteStore, TraceEntry, TraceSummary, Write,
+        };
+        use elenchus_trace::{Problem, Usage};
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("s.sqlite")).unwrap();
+        let entry = |id: &str, confidence: Option<f64>| {
+            let trace = Trace::new(id, "vote", Problem::new("p", "math", "Q"));
+            let summary = TraceSummary {
+                id: id.into(),
+                created_ms: 1,
+                recipe: "vote".into(),
+                model: "m".into(),
+                key: String::new(),
+                question: "Q".into(),
+                answer: "4".into(),
+                confidence,
+                status: TraceStatus::Answered,
+                elapsed_ms: 1.0,
+                usage: Usage::default(),
+            };
+            let trace = serde_json::to_string(&trace).ok();
+            Write::Trace(Box::new(TraceEntry { summary, request: b"{}".to_vec(), response: None, trace }))
+        };
+        let mut said = 0;
+        let mut says = |id: &str, change: &dyn Fn(&mut FeedbackEntry)| {
+            said += 1;
+            let mut entry = FeedbackEntry {
+                id: format!("f{said}"),
+                trace_id: id.into(),
+                stage: None,
+                reaction: None,
+                metric: None,
+                score: None,
+                comment: None,
+                correction: None,
+                edit: None,
+                key: String::new(),
+                created_ms: said,
+            };
+            change(&mut entry);
+            Write::Feedback(Box::new(entry))
+        };
+        let reaction = |reaction| move |entry: &mut FeedbackEntry| entry.reaction = Some(reaction);
+        let correct = |score| {
+            move |entry: &mut FeedbackEntry| {
+                (entry.metric, entry.score) = (Some("correct".into()), Some(score))
+            }
+        };
+        let writes = [
+            entry("a", Some(0.1)),
+            entry("b", Some(0.2)),
+            entry("c", Some(0.3)),
+            entry("d", Some(0.4)),
+            entry("e", None),
+            entry("f", Some(0.6)),
+            says("a", &reaction(Reaction::Down)),
+            says("a", &reaction(Reaction::Love)),
+            says("b", &reaction(Reaction::Up)),
+            says("b", &correct(0.0)),
+            says("c", &|entry| entry.correction = Some("5".into())),
+            says("d", &|entry| entry.comment = Some("hm".into())),
+            says("e", &reaction(Reaction::Up)),
+            says("f", &|entry| (entry.stage, entry.reaction) = (Some(0), Some(Reaction::Down))),
+        ];
+        store.write(&writes).unwrap();
+        let found = feedback_judgements(&store).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].recipe.as_str(), found[0].task.as_str()), ("vote", "math"));
+        let told: Vec<(f64, bool)> = found[0].judgements.iter().map(|j| (j.confidence, j.correct)).collect();
+        assert_eq!(
+            told,
+            [(0.1, true), (0.2, false), (0.3, false)],
+            "the last counts, and only what is of the whole"
+        );
+    }
+
+    #[test]
+    fn names_are_those_of_the_gateway() {
+        assert_eq!(composition_name("self_consistency@5").unwrap(), "self-consistency");
+        assert_eq!(composition_name("a  then b").unwrap(), "a then b");
     }
 }

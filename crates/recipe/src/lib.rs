@@ -3,6 +3,7 @@
 //! Knows: how parts are composed and what a paper claims. Does not know: how any part works.
 
 mod acceptance;
+mod calibrations;
 mod catalogue;
 mod configuration;
 mod error;
@@ -17,6 +18,9 @@ mod service_settings;
 mod serving;
 
 pub use acceptance::{Acceptance, Claim, ClaimResult, Reproduction, Size};
+pub use calibrations::{
+    CalibrationEntry, Calibrations, FeedbackJudgements, composition_name, feedback_judgements,
+};
 pub use catalogue::{BUILT_IN, built_in, built_in_or_file, built_in_recipes};
 pub use configuration::{CONFIGURATION_FILE, Configuration, EndpointDefaults, TokenPrice};
 pub use elenchus_control::{Composition, Keeps, Repeated};

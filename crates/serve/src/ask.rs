@@ -1,7 +1,7 @@
 //! `/v1/chat/completions`: which way a request takes, and the answer of a recipe, whole or streamed.
 
 use crate::ApiError;
-use crate::answering::{Finished, Job, Watch, run};
+use crate::answering::{Finished, Job, Watch, run, seed_of};
 use crate::body::{BoxError, Reply, json as reply_json};
 use crate::chat::{ChatRequest, Peek, chunk_body, completion_body, usage_chunk};
 use crate::choose::{PLAIN, Wish, choose};
@@ -113,7 +113,31 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
     let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
     request.for_recipe(&serving)?;
     let bytes = kept;
-    let job = Job { id, caller, live, target, serving, request, budget, bytes, created_ms, started };
+    let seed = request.seed.unwrap_or_else(|| seed_of(&id));
+    let job = Job {
+        id,
+        caller,
+        live,
+        target,
+        serving,
+        request,
+        budget,
+        bytes,
+        created_ms,
+        started,
+        seed,
+        replay: None,
+    };
+    reply(state, job, label, stream).await
+}
+
+/// Runs a recipe and answers, whole or streamed; `label` is the model as the client named it.
+pub(crate) async fn reply(
+    state: &Arc<State>,
+    job: Job,
+    label: String,
+    stream: bool,
+) -> Result<Reply, ApiError> {
     if stream { streamed(state, job, label).await } else { whole(state, job, &label).await }
 }
 

@@ -262,6 +262,9 @@ pub struct Confidence {
     pub value: f64,
     /// `raw`: as the recipe says; `calibrated`: fitted on answers with a known verdict.
     pub kind: ConfidenceKind,
+    /// As the recipe says, where `value` is calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<f64>,
 }
 
 /// Where a confidence comes from.
@@ -287,6 +290,17 @@ pub struct BudgetReport {
     pub recipe: Usage,
 }
 
+/// The trace that another one was run again from, with one stage edited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Parent {
+    /// The trace.
+    pub trace_id: String,
+    /// The stage that was edited.
+    pub stage: u32,
+    /// The edit, as it is stored.
+    pub feedback_id: String,
+}
+
 /// The field `elenchus` of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
@@ -302,6 +316,9 @@ pub struct Report {
     pub agreement: Option<f64>,
     /// Why there is no answer.
     pub abstained: Option<String>,
+    /// What it was run again from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// Bounds and costs.
     pub budget: BudgetReport,
     /// What happened, in order; texts are cut, the trace has them whole.

@@ -89,6 +89,10 @@ struct Named {
 
 /// Reads a composition whose parts are all there.
 fn composition(text: &str, field: &str) -> Result<Composition, ApiError> {
+    if !Composition::is_composed(text) {
+        // A name that is none, an empty one too, is not found.
+        offer_of(text).map_err(|error| ApiError::from(error).param(field))?;
+    }
     let made =
         Composition::parse(text).map_err(|error| ApiError::from(RecipeError::from(error)).param(field))?;
     known(made, field)

@@ -1,8 +1,8 @@
 //! The description of the API, made from the table of routes and the types.
 
 use crate::{
-    EstimateReply, FeedbackReply, FeedbackRequest, ROUTES, Report, Route, TotalsRow, TraceList, TraceReply,
-    Wish,
+    EstimateReply, FeedbackReply, FeedbackRequest, ROUTES, Report, RerunRequest, Route, TotalsRow, TraceList,
+    TraceReply, Wish,
 };
 use elenchus_recipe::Offer;
 use schemars::generate::SchemaSettings;
@@ -70,7 +70,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "traces" => as_json(reference::<TraceList>(generator)),
         "trace" => as_json(reference::<TraceReply>(generator)),
         "totals" => as_json(list_of(reference::<TotalsRow>(generator))),
-        "chat" | "chat_recipe" => {
+        "chat" | "chat_recipe" | "rerun" => {
             // Named in the schema of the answer, which is written by hand.
             let _ = (reference::<Report>(generator), reference::<Wish>(generator));
             let mut both = as_json(named("ChatCompletion"));
@@ -108,6 +108,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "chat" | "chat_recipe" | "estimate" => Some(named("ChatRequest")),
         "responses" | "responses_recipe" => Some(named("ResponseRequest")),
         "feedback" => Some(reference::<FeedbackRequest>(generator)),
+        "rerun" => Some(reference::<RerunRequest>(generator)),
         "completions" | "embeddings" => Some(object()),
         _ => None,
     };

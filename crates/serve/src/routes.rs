@@ -81,6 +81,13 @@ pub const ROUTES: &[Route] = &[
     ),
     route("traces", "GET", "/v1/traces", Some(Scope::Read), "Traces, newest first, with filters."),
     route("trace", "GET", "/v1/traces/{id}", Some(Scope::Read), "One trace, whole, with its feedback."),
+    route(
+        "rerun",
+        "POST",
+        "/v1/traces/{id}/rerun",
+        Some(Scope::Ask),
+        "Run a recipe again from an edited stage, the earlier ones as they were.",
+    ),
     route("totals", "GET", "/v1/totals", Some(Scope::Read), "Feedback per recipe, with intervals."),
     route("export", "GET", "/v1/export", Some(Scope::Export), "Training rows from feedback."),
 ];

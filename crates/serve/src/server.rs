@@ -8,7 +8,7 @@ use crate::metrics::Gauges;
 use crate::pass::{Passed, pass};
 use crate::routes::{Found, Route, find};
 use crate::state::{Live, State};
-use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records, responses};
+use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records, rerun, responses};
 use bytes::Bytes;
 use elenchus_recipe::{LogLevel, ServiceSettings};
 use elenchus_remember::service::ServiceStore;
@@ -339,6 +339,7 @@ async fn answer(
         "responses" | "responses_recipe" => responses::respond(state, caller, headers, bytes, inner).await,
         "completions" => passed(state, live, caller, headers, bytes, "completions").await,
         "embeddings" => passed(state, live, caller, headers, bytes, "embeddings").await,
+        "rerun" => rerun::rerun(state, caller, inner.unwrap_or_default(), &bytes).await,
         "estimate" => catalogue::estimate(state, &bytes),
         "feedback" => records::feedback(state, caller, &bytes).await,
         _ => Err(ApiError::not_found("there is nothing here")),

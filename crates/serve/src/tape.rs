@@ -78,7 +78,9 @@ impl Replay {
         let edited = place_of(trace, &calls, stage)
             .ok_or_else(|| format!("stage {stage} is no text that a model wrote for this trace"))?;
         if calls[..=edited.0].iter().any(|call| call.cut) {
-            return Err("the recipe decides by statistics of tokens, and those of long texts are not kept".into());
+            return Err(
+                "the recipe decides by statistics of tokens, and those of long texts are not kept".into()
+            );
         }
         let mut waiting: HashMap<String, VecDeque<usize>> = HashMap::new();
         for (index, call) in calls.iter().enumerate().take(edited.0 + 1) {
@@ -131,7 +133,8 @@ fn place_of(trace: &Trace, calls: &[Call], stage: u32) -> Option<(usize, usize)>
     let mut take = |fits: &dyn Fn(&Call, &Completion) -> bool| {
         let found = calls.iter().enumerate().find_map(|(index, call)| {
             let mut samples = call.completions.iter().enumerate();
-            let (sample, _) = samples.find(|(sample, said)| free.contains(&(index, *sample)) && fits(call, said))?;
+            let (sample, _) =
+                samples.find(|(sample, said)| free.contains(&(index, *sample)) && fits(call, said))?;
             Some((index, sample))
         });
         found.inspect(|place| {
@@ -155,7 +158,9 @@ fn place_of(trace: &Trace, calls: &[Call], stage: u32) -> Option<(usize, usize)>
     // What evaluators were told has no node of its own.
     for (number, node) in trace.nodes.iter().enumerate() {
         let NodeKind::Evaluated { feedback, .. } = &node.kind else { continue };
-        let Some(text) = feedback.text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else { continue };
+        let Some(text) = feedback.text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
+            continue;
+        };
         let place = take(&|_, said| said.text.trim() == text);
         if number == stage as usize {
             wanted = place;
@@ -329,7 +334,12 @@ mod tests {
         for (index, completion) in drawn.iter().enumerate() {
             let prompt = if index == 0 { vec![Message::user("Solve")] } else { Vec::new() };
             let (role, model) = ("actor".into(), "m".into());
-            trace.push(node(NodeKind::Generated { role, model, prompt, completion: Box::new(completion.clone()) }));
+            trace.push(node(NodeKind::Generated {
+                role,
+                model,
+                prompt,
+                completion: Box::new(completion.clone()),
+            }));
         }
         let feedback = Feedback { text: Some("a critique".into()), ..Feedback::score("critic", 0.0) };
         trace.push(node(NodeKind::Evaluated { of: NodeId(0), feedback: Box::new(feedback) }));
@@ -385,6 +395,10 @@ mod tests {
         long.logprobs = vec![-0.1; MOST_TOKENS + 1];
         assert!(slim(long.clone(), LogprobDetail::Chosen).1 && !slim(long.clone(), LogprobDetail::Offered).1);
         long.logprobs.truncate(1);
-        assert_eq!(slim(long.clone(), LogprobDetail::Chosen), (long, false), "a judge's letter keeps its probability");
+        assert_eq!(
+            slim(long.clone(), LogprobDetail::Chosen),
+            (long, false),
+            "a judge's letter keeps its probability"
+        );
     }
 }

@@ -115,10 +115,13 @@ impl CalibrateConfig {
         let name = composition_name(&self.recipe)?;
         let (task, problems) = self.problems.load(self.asking.seed)?;
         let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
-        let (measured, answers) = measure(&asked, task.as_ref(), &problems, &self.recipe, &self.settings, global)?;
+        let (measured, answers) =
+            measure(&asked, task.as_ref(), &problems, &self.recipe, &self.settings, global)?;
         let told = answers.iter().zip(&measured.correct).filter(|(answer, _)| answer.abstained.is_none());
         let judgements: Vec<Judgement> = told
-            .filter_map(|(answer, correct)| Some(Judgement { confidence: answer.confidence?, correct: *correct > 0.0 }))
+            .filter_map(|(answer, correct)| {
+                Some(Judgement { confidence: answer.confidence?, correct: *correct > 0.0 })
+            })
             .collect();
         if judgements.is_empty() {
             return Err(Failure::new(
@@ -201,8 +204,16 @@ fn finish(all: Vec<Fitted>, file: &Path, global: &Global) -> Result<(), Failure>
                 .to_vec(),
         ];
         for one in &all {
-            let CalibrationEntry { recipe, model, task, calibrator, judgements, raw_error, held_out_error, .. } =
-                &one.entry;
+            let CalibrationEntry {
+                recipe,
+                model,
+                task,
+                calibrator,
+                judgements,
+                raw_error,
+                held_out_error,
+                ..
+            } = &one.entry;
             rows.push(vec![
                 recipe.clone(),
                 model.clone(),

@@ -28,7 +28,7 @@ use std::sync::Arc;
 /// What stands before the trace's identifier in that of a response.
 const PREFIX: &str = "resp_";
 /// The field under which a trace keeps the request as it came, beside the chat request that it became.
-const ORIGINAL: &str = "responses";
+pub(crate) const ORIGINAL: &str = "responses";
 
 /// Answers a request. `path` is the recipe in the path, where there is one.
 pub(crate) async fn respond(

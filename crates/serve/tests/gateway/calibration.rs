@@ -35,8 +35,12 @@ async fn a_fitted_calibration_is_applied_and_nothing_else_is_touched() {
     let other = ask("self-consistency", "arithmetic").await;
     assert!(other.is_null() || other["kind"] == "raw", "another task: {other}");
     let (_, trace) = gateway.get("/v1/traces?limit=2").await;
-    let stored: Vec<&Value> = trace["data"].as_array().unwrap().iter().map(|trace| &trace["confidence"]).collect();
-    assert!(stored.iter().any(|stored| stored.as_f64() == Some(raw)), "what is fitted on stays raw: {stored:?}");
+    let stored: Vec<&Value> =
+        trace["data"].as_array().unwrap().iter().map(|trace| &trace["confidence"]).collect();
+    assert!(
+        stored.iter().any(|stored| stored.as_f64() == Some(raw)),
+        "what is fitted on stays raw: {stored:?}"
+    );
 
     // A reload reads the file again, and one that is damaged changes nothing.
     std::fs::write(&file, "{").unwrap();

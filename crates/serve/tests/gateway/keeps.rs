@@ -245,7 +245,9 @@ async fn recipes_compose_by_body_path_and_name() {
         let text = match shown {
             _ if shown.contains("Improve the proposed solution") => "2 + 2 = 4\nAnswer: 4",
             _ if shown.contains("Solve the problem below") => "2 + 2 = 5\nAnswer: 5",
-            _ if shown.contains("2 + 2 = 5") => "Step 1: wrong — the sum is 4\nFirst wrong step: 1\nAdvice: add again",
+            _ if shown.contains("2 + 2 = 5") => {
+                "Step 1: wrong — the sum is 4\nFirst wrong step: 1\nAdvice: add again"
+            }
             _ => "Step 1: correct — it is\nFirst wrong step: none\nAdvice: none",
         };
         Act::Json(200, completion(&vec![text.to_string(); count]))

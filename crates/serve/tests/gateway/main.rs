@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod calibration;
 mod clients;
 mod description;
 mod faults;
@@ -15,6 +16,7 @@ mod feedback;
 mod keeps;
 mod keys;
 mod page;
+mod rerun;
 mod responses;
 mod schema;
 mod support;

@@ -10,7 +10,8 @@ async fn refiner() -> Stub {
     Stub::start(move |asked: &Asked| {
         let shown = asked.body["messages"].to_string();
         let text = if shown.contains("Improve the proposed solution") {
-            if shown.contains("the sum is 9") { "2 + 2 = 9\nAnswer: 9" } else { "2 + 2 = 4\nAnswer: 4" }.to_string()
+            if shown.contains("the sum is 9") { "2 + 2 = 9\nAnswer: 9" } else { "2 + 2 = 4\nAnswer: 4" }
+                .to_string()
         } else if shown.contains("Solve the problem below") {
             match drawn.fetch_add(1, Ordering::SeqCst) {
                 0 => "2 + 2 = 5\nAnswer: 5".to_string(),
@@ -33,7 +34,9 @@ fn prompts(stub: &Stub, from: usize) -> Vec<String> {
 
 fn stage_with(trace: &Value, kind: &str, text: &str) -> u64 {
     let stages = trace["stages"].as_array().unwrap();
-    let found = stages.iter().find(|stage| stage["kind"] == kind && stage["text"].as_str().is_some_and(|t| t.contains(text)));
+    let found = stages
+        .iter()
+        .find(|stage| stage["kind"] == kind && stage["text"].as_str().is_some_and(|t| t.contains(text)));
     found.unwrap_or_else(|| panic!("no {kind} with {text}: {stages:#?}"))["id"].as_u64().unwrap()
 }
 
@@ -54,7 +57,11 @@ async fn the_earlier_stages_are_replayed_and_the_rest_is_new() {
     assert_eq!(status, 200, "{again}");
     let made = prompts(&stub, before);
     assert!(made.iter().all(|prompt| !prompt.contains("Solve the problem below")), "{made:?}");
-    assert!(made[0].contains("Improve the proposed solution") && made[0].contains("the sum is 9"), "{}", made[0]);
+    assert!(
+        made[0].contains("Improve the proposed solution") && made[0].contains("the sum is 9"),
+        "{}",
+        made[0]
+    );
     let parent = &again["elenchus"]["parent"];
     assert_eq!((&parent["trace_id"], &parent["stage"]), (&json!(id), &json!(critique)));
     assert_ne!(again["elenchus"]["trace_id"], first["elenchus"]["trace_id"]);
@@ -67,7 +74,10 @@ async fn the_earlier_stages_are_replayed_and_the_rest_is_new() {
     // The edit is feedback on the stage, once however often it is run.
     let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
     let said = trace["feedback"].as_array().unwrap();
-    assert_eq!((said.len(), &said[0]["id"], &said[0]["stage"]), (1, &parent["feedback_id"], &json!(critique)));
+    assert_eq!(
+        (said.len(), &said[0]["id"], &said[0]["stage"]),
+        (1, &parent["feedback_id"], &json!(critique))
+    );
     assert_eq!((&said[0]["edit"]["part"], &said[0]["edit"]["text"]), (&json!("critique"), &edit["text"]));
     let child = again["elenchus"]["trace_id"].as_str().unwrap().to_string();
     let (_, stored) = gateway.get(&format!("/v1/traces/{child}")).await;
@@ -82,7 +92,11 @@ async fn the_earlier_stages_are_replayed_and_the_rest_is_new() {
     assert!(comments.iter().any(|comment| comment["type"] == "stage"));
     let report = &data.last().unwrap()["elenchus"];
     assert_eq!((&report["answer"], &report["parent"]["trace_id"]), (&json!("4"), &json!(child)), "{report}");
-    assert!(prompts(&stub, before).iter().all(|prompt| !prompt.contains("Improve the") && !prompt.contains("Solve the")));
+    assert!(
+        prompts(&stub, before)
+            .iter()
+            .all(|prompt| !prompt.contains("Improve the") && !prompt.contains("Solve the"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,10 +127,13 @@ async fn what_cannot_be_run_again_is_said() {
     let (_, first) = gateway.ask(question("elenchus/critique-and-refine/little", "2+2?")).await;
     let id = first["elenchus"]["trace_id"].as_str().unwrap().to_string();
     let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
-    let decided = trace["stages"].as_array().unwrap().iter().find(|stage| stage["kind"] == "decided").unwrap()["id"].clone();
+    let decided =
+        trace["stages"].as_array().unwrap().iter().find(|stage| stage["kind"] == "decided").unwrap()["id"]
+            .clone();
     let plain = gateway.ask(question("little", "2+2?")).await;
     assert_eq!(plain.0, 200);
-    let plain = gateway.traces(2).await.iter().find(|trace| trace["recipe"] == "plain").unwrap()["id"].clone();
+    let plain =
+        gateway.traces(2).await.iter().find(|trace| trace["recipe"] == "plain").unwrap()["id"].clone();
     let plain = plain.as_str().unwrap().to_string();
     for (id, body, status, param) in [
         (id.as_str(), json!({"stage": decided, "text": "x"}), 400, json!("stage")),
