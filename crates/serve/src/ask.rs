@@ -112,7 +112,10 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
     }
     let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
     request.for_recipe(&serving)?;
-    let bytes = kept;
+    let bytes = match &path {
+        None => kept,
+        Some(path) => with_path(&kept, path)?,
+    };
     let seed = request.seed.unwrap_or_else(|| seed_of(&id));
     let job = Job {
         id,
@@ -139,6 +142,16 @@ pub(crate) async fn reply(
     stream: bool,
 ) -> Result<Reply, ApiError> {
     if stream { streamed(state, job, label).await } else { whole(state, job, &label).await }
+}
+
+/// The recipe that stood in the path, where a trace keeps it: without it the request could not be run again.
+pub(crate) const PATH: &str = "elenchus_path";
+
+fn with_path(kept: &Bytes, path: &str) -> Result<Bytes, ApiError> {
+    let mut fields: Map<String, Value> =
+        serde_json::from_slice(kept).map_err(|error| ApiError::bad("", error.to_string()))?;
+    fields.insert(PATH.into(), path.into());
+    Ok(Bytes::from(Value::Object(fields).to_string()))
 }
 
 /// The request as the upstream shall see it: with its own name of the model, and without what only we understand.

@@ -2,7 +2,7 @@
 
 use crate::ApiError;
 use crate::answering::{Job, seed_of};
-use crate::ask::{reply, serving};
+use crate::ask::{PATH, reply, serving};
 use crate::body::Reply;
 use crate::chat::{ChatRequest, Parent, Peek};
 use crate::choose::{Wish, choose};
@@ -94,18 +94,15 @@ pub(crate) async fn rerun(
         .map_err(|error| ApiError::bad("", format!("the request of trace `{id}` is no chat: {error}")))?;
     let before: Option<Kept> = fields.remove(FIELD).and_then(|kept| serde_json::from_value(kept).ok());
     let mut kept = fields.clone();
-    // What a Responses request was before it became a chat belongs to no model.
+    // What a Responses request was before it became a chat, and the path that it took, belong to no model.
     fields.remove(crate::responses::ORIGINAL);
+    let path = fields.remove(PATH).and_then(|path| path.as_str().map(str::to_string));
     let chat = Value::Object(fields).to_string();
     let peek = Peek::read(chat.as_bytes())?;
     let wish = peek.elenchus.as_ref().map(Wish::read).transpose()?.unwrap_or_default();
     let named = peek.model.as_deref().unwrap_or_default();
     let approach = peek.optillm_approach.as_deref();
-    let mut choice = choose(named, None, approach, &wish)?;
-    if choice.recipe.is_none() {
-        // It was in the path.
-        choice = choose(named, Some(&entry.summary.recipe), approach, &wish)?;
-    }
+    let choice = choose(named, path.as_deref(), approach, &wish)?;
     let target = match entry.summary.model.as_str() {
         models::EMBEDDED if live.settings.embedded => Target::Embedded,
         model => Target::Upstream(model.into()),

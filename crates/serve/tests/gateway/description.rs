@@ -57,7 +57,8 @@ async fn answers_are_what_the_description_says() {
 fn the_guide_says_what_each_recipe_keeps() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateway.md");
     let text = std::fs::read_to_string(&path).unwrap();
-    let (_, table) = text.split_once("| recipes and strategies | `response_format`").expect("the table is there");
+    let (_, table) =
+        text.split_once("| recipes and strategies | `response_format`").expect("the table is there");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let rows: Vec<(Vec<&str>, [bool; 3])> = rows
         .map(|line| {
