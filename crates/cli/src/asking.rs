@@ -255,7 +255,12 @@ impl Asking {
 /// composition with the part's name in front.
 pub fn named_strategy(name: &str, settings: &[String]) -> Result<Arc<dyn Strategy>, Failure> {
     if Composition::is_composed(name) {
+        let composition = Composition::parse(name)?;
+        let parts = composition.parts();
         let mut values = Value::Object(Default::default());
+        for part in parts.iter().filter(|_| parts.len() > 1) {
+            values[part.name.as_str()] = Value::Object(Default::default());
+        }
         for setting in settings {
             crate::settings::set(&mut values, setting)?;
         }

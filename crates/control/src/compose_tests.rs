@@ -29,7 +29,7 @@ fn critic() -> Scripted {
         "Check the proposed",
         [
             "Step 1: wrong — 2 + 5 is 7\nFirst wrong step: 1\nAdvice: add again",
-            "Step 1: correct — it is\nFirst wrong step: none\nAdvice: none",
+            "Step 1: correct — it is\nStep 2: correct — it is\nFirst wrong step: none\nAdvice: none",
         ],
     )
 }

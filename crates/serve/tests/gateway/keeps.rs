@@ -248,7 +248,7 @@ async fn recipes_compose_by_body_path_and_name() {
             _ if shown.contains("2 + 2 = 5") => {
                 "Step 1: wrong — the sum is 4\nFirst wrong step: 1\nAdvice: add again"
             }
-            _ => "Step 1: correct — it is\nFirst wrong step: none\nAdvice: none",
+            _ => "Step 1: correct — it is\nStep 2: correct — it is\nFirst wrong step: none\nAdvice: none",
         };
         Act::Json(200, completion(&vec![text.to_string(); count]))
     })
