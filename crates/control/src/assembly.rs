@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(trace.usage(), context.usage());
         let chosen = trace.chosen().and_then(|node| trace.completion(node)).unwrap();
         assert_eq!(chosen.text, "x#7", "the first answer");
-        let seen = seen.0.lock().unwrap();
+        let seen = seen.0.lock().unwrap().clone();
         assert!(
             seen.iter().enumerate().all(|(index, (id, _))| id.0 as usize == index),
             "numbered as in the trace"

@@ -82,15 +82,14 @@ impl Composition {
     /// # Errors
     /// [`ControlError::Setting`] with what does not fit.
     pub fn read(value: &Value) -> Result<Self, ControlError> {
-        let mut parts = 0;
-        let made = Self::read_at(value, 0, &mut parts)?;
+        let made = Self::read_at(value, 0)?;
         if made.parts().len() > MOST_PARTS {
             return Err(wrong(format!("there are more than {MOST_PARTS} strategies")));
         }
         Ok(made)
     }
 
-    fn read_at(value: &Value, depth: usize, parts: &mut usize) -> Result<Self, ControlError> {
+    fn read_at(value: &Value, depth: usize) -> Result<Self, ControlError> {
         if depth > MOST_DEPTH {
             return Err(wrong(format!("it is nested deeper than {MOST_DEPTH} levels")));
         }
@@ -99,10 +98,10 @@ impl Composition {
             Value::Object(fields) => fields,
             _ => return Err(wrong("it is neither a text nor an object")),
         };
-        let mut list = |name: &str| -> Result<Vec<Composition>, ControlError> {
+        let list = |name: &str| -> Result<Vec<Composition>, ControlError> {
             let items = fields.get(name).and_then(Value::as_array);
             let items = items.ok_or_else(|| wrong(format!("`{name}` is no list")))?;
-            items.iter().map(|item| Self::read_at(item, depth + 1, parts)).collect()
+            items.iter().map(|item| Self::read_at(item, depth + 1)).collect()
         };
         let (made, known): (Composition, &[&str]) = if fields.contains_key("then") {
             (Composition::Then(list("then")?), &["then"])

@@ -18,7 +18,8 @@ async fn refiner() -> Stub {
                 other => format!("2 + 2 = {}\nAnswer: {}", 5 + other, 5 + other),
             }
         } else if shown.contains("= 4") {
-            "Step 1: correct — it is\nStep 2: correct — it is\nFirst wrong step: none\nAdvice: none".to_string()
+            "Step 1: correct — it is\nStep 2: correct — it is\nFirst wrong step: none\nAdvice: none"
+                .to_string()
         } else {
             "Step 1: wrong — the sum is 4\nFirst wrong step: 1\nAdvice: add again".to_string()
         };
