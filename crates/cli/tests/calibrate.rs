@@ -1,7 +1,5 @@
 //! `elenchus calibrate`, and a gateway that applies it.
 
-#![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
-
 mod support;
 
 use serde_json::Value;
