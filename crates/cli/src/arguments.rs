@@ -77,6 +77,8 @@ pub enum Command {
     Reproduce(commands::reproduce::Reproduce),
     /// Serve the OpenAI API and a web page: any client gets a recipe's answers, and can say what it thinks of them
     Serve(commands::serve::Serve),
+    /// Fit what a recipe's confidences mean, from answers with a known verdict; the gateway applies it then
+    Calibrate(commands::calibrate::Calibrate),
     /// Keys of the gateway: who may ask, and how much
     Keys(commands::keys::Keys),
     /// The small checkpoints that experiments need: train them once, find them again

@@ -8,7 +8,7 @@ use elenchus_generate::{
     CancelToken, Context, LanguageModel, LayerSettings, NativeModel, NativeOptions, OpenAi, OpenAiConfig,
     Replay, RunJournal, Voice, stack,
 };
-use elenchus_recipe::{CONFIGURATION_FILE, Configuration, built_in, models};
+use elenchus_recipe::{CONFIGURATION_FILE, Composition, Configuration, built_in, models, strategy_of};
 use elenchus_remember::Run;
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Budget, Price, Problem, SampleRow, nearest};
@@ -195,6 +195,11 @@ impl ModelChoice {
 }
 
 impl Asking {
+    /// Name of the model, as a gateway knows it.
+    pub fn model_name(&self) -> &str {
+        &self.model.model
+    }
+
     /// What the command line says, and what the configuration adds to it.
     pub fn new(model: &ModelOptions, budget: &BudgetOptions, global: &Global) -> Result<Self, Failure> {
         let configuration = budget.price.configuration()?;
@@ -246,8 +251,21 @@ impl Asking {
     }
 }
 
-/// A strategy by its own name, or the one of a recipe; `settings` are `PATH=VALUE`.
+/// A strategy by its own name, the one of a recipe, or a composition (`a then b`); `settings` are `PATH=VALUE`, in a
+/// composition with the part's name in front.
 pub fn named_strategy(name: &str, settings: &[String]) -> Result<Arc<dyn Strategy>, Failure> {
+    if Composition::is_composed(name) {
+        let composition = Composition::parse(name)?;
+        let parts = composition.parts();
+        let mut values = Value::Object(Default::default());
+        for part in parts.iter().filter(|_| parts.len() > 1) {
+            values[part.name.as_str()] = Value::Object(Default::default());
+        }
+        for setting in settings {
+            crate::settings::set(&mut values, setting)?;
+        }
+        return Ok(strategy_of(name, values.as_object().unwrap_or(&Default::default()))?);
+    }
     let (part, mut values) = match built_in(name).ok().and_then(|recipe| recipe.strategy) {
         Some(part) => (part.name, part.settings),
         None => (name.to_string(), Value::Null),

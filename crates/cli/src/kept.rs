@@ -3,6 +3,7 @@
 use crate::arguments::Global;
 use crate::commands::ask::AskConfig;
 use crate::commands::audit::AuditConfig;
+use crate::commands::calibrate::CalibrateConfig;
 use crate::commands::eval::{CompareConfig, EvalConfig};
 use crate::commands::grid::GridConfig;
 use crate::failure::{Code, Failure};
@@ -35,11 +36,13 @@ pub enum KeptConfig {
     Grid(GridConfig),
     /// A run of `audit`.
     Audit(Box<AuditConfig>),
+    /// A run of `calibrate`.
+    Calibrate(Box<CalibrateConfig>),
 }
 
 impl KeptConfig {
     /// The names that `command` has in a configuration.
-    pub const COMMANDS: [&str; 5] = ["ask", "eval", "compare", "grid", "audit"];
+    pub const COMMANDS: [&str; 6] = ["ask", "eval", "compare", "grid", "audit", "calibrate"];
 
     /// Runs the command, in the run when there is one.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
@@ -49,6 +52,7 @@ impl KeptConfig {
             KeptConfig::Compare(config) => config.execute(run, global),
             KeptConfig::Grid(config) => config.execute(run, global),
             KeptConfig::Audit(config) => config.execute(run, global),
+            KeptConfig::Calibrate(config) => config.execute(run, global),
         }
     }
 }

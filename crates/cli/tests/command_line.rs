@@ -436,3 +436,33 @@ fn the_lab_lists_its_checkpoints_and_names_what_is_missing() {
     let rows = json(&elenchus(folder.path(), &["lab", "list", "--cache", there, "--json"]));
     assert!(rows[0]["folder"].as_str().expect("a path").starts_with(there), "{rows}");
 }
+
+#[test]
+fn strategies_compose_on_the_command_line() {
+    let folder = scratch();
+    let question = "g=50;e=g-1;d=e+81;d?";
+    let ask = |strategy: &str, settings: &[&str]| {
+        let arguments = [&["ask", question, "--json", "--strategy", strategy], settings].concat();
+        elenchus(folder.path(), &arguments)
+    };
+    let output =
+        ask("self-consistency@3 then critique-and-refine", &["--set", "critique-and-refine.rounds=1"]);
+    let answer = json(&output);
+    assert_eq!(answer["trace"]["strategy"], "then");
+    let stages: Vec<&str> = answer["trace"]["nodes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|node| node["name"].as_str())
+        .collect();
+    assert!(stages.starts_with(&["self-consistency@3", "critique-and-refine"]), "{stages:?}");
+    for (strategy, settings, said) in [
+        ("self-consistency then self-consistency", vec![], "critique-and-refine"),
+        ("self-consistency else", vec![], "hint:"),
+        ("self-consistency else single", vec!["--set", "samples=3"], "self-consistency.samples"),
+    ] {
+        let output = ask(strategy, &settings);
+        assert_eq!(code(&output), 2, "{strategy}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{strategy}: {}", stderr(&output));
+    }
+}

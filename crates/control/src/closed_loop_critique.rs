@@ -1,7 +1,7 @@
 //! A critique is worth the correction that it leads to (arXiv 2501.14492).
 
 use crate::attempts::{Account, budget_over};
-use crate::draw::ask;
+use crate::draw::{ask, first};
 use crate::{
     Attempt, ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine,
     GenerateKind, Minimum, Strategy, Trail, Triple,
@@ -432,11 +432,25 @@ impl Strategy for ClosedLoopCritique {
         }
     }
 
+    fn takes_draft(&self) -> bool {
+        self.settings.solution == CritiqueOf::Own
+    }
+
     async fn attempt(
         &self,
         context: &Context,
         task: &dyn Task,
         problem: &Problem,
+    ) -> Result<Answer, ControlError> {
+        self.attempt_from(context, task, problem, None).await
+    }
+
+    async fn attempt_from(
+        &self,
+        context: &Context,
+        task: &dyn Task,
+        problem: &Problem,
+        draft: Option<&Completion>,
     ) -> Result<Answer, ControlError> {
         let place = Place { context, task, problem };
         let mut trail = Trail::new(context, NAME, problem);
@@ -446,7 +460,7 @@ impl Strategy for ClosedLoopCritique {
             CritiqueOf::Own => {
                 let request =
                     self.settings.draw.request(context, problem, 1, false, LogprobDetail::Offered, 0)?;
-                let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
+                let drawn = first(&mut trail, context, task, problem, draft, &request).await?;
                 let (Some(own), Some(&node)) = (drawn.candidates.into_iter().next(), drawn.nodes.first())
                 else {
                     let reason = Some("the model gave no response".to_string());

@@ -5,7 +5,7 @@ use crate::drafts::{DraftCall, DraftReply, Place};
 use crate::draw::{ask, check_samples};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
-    Minimum, Sampled, Strategy, Trail, Triple, majority,
+    Keeps, Minimum, Sampled, Strategy, Trail, Triple, majority,
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{Groups, Needs, RoleNeeds};
@@ -269,6 +269,14 @@ impl Strategy for ConsistencyGate {
 
     fn needs(&self) -> Needs {
         Needs::role(RoleNeeds::new(ACTOR))
+    }
+
+    fn keeps(&self) -> Keeps {
+        match self.settings.update {
+            ConsistencyUpdate::Sample => Keeps::SAMPLE,
+            // Later responses are asked for in view of earlier ones.
+            ConsistencyUpdate::Contrast => Keeps::NOTHING,
+        }
     }
 
     fn minimum(&self) -> Minimum {

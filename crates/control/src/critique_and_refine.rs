@@ -1,7 +1,7 @@
 //! Critique, refine, and keep what is not worse.
 
 use crate::attempts::{Account, attempt, budget_over};
-use crate::draw::ask;
+use crate::draw::{ask, first};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Minimum, Strategy, Trail, Triple,
@@ -13,7 +13,7 @@ use elenchus_evaluate::{
 };
 use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots};
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Feedback, NodeId, Outcome, Problem, Usage};
+use elenchus_trace::{Answer, Completion, Feedback, NodeId, Outcome, Problem, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -365,11 +365,25 @@ impl Strategy for CritiqueAndRefine {
         }
     }
 
+    fn takes_draft(&self) -> bool {
+        true
+    }
+
     async fn attempt(
         &self,
         context: &Context,
         task: &dyn Task,
         problem: &Problem,
+    ) -> Result<Answer, ControlError> {
+        self.attempt_from(context, task, problem, None).await
+    }
+
+    async fn attempt_from(
+        &self,
+        context: &Context,
+        task: &dyn Task,
+        problem: &Problem,
+        draft: Option<&Completion>,
     ) -> Result<Answer, ControlError> {
         let place = Place { context, task, problem };
         let mut trail = Trail::new(context, self.name(), problem);
@@ -378,7 +392,7 @@ impl Strategy for CritiqueAndRefine {
             detail => detail,
         };
         let request = self.settings.draw.request(context, problem, 1, false, detail, 0)?;
-        let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
+        let drawn = first(&mut trail, context, task, problem, draft, &request).await?;
         let (Some(candidate), Some(&node)) = (drawn.candidates.into_iter().next(), drawn.nodes.first())
         else {
             return Ok(trail.answer("", None, None, Vec::new(), Some("the model gave no response".into())));

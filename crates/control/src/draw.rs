@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Draw {
-    /// Skill that the actor is asked for: `solve` (with a chain of steps) or `direct`.
+    /// Skill that the actor is asked for: `solve` (with a chain of steps), `direct`, or `asked`: the question as it stands.
     pub skill: String,
     /// Temperature; absent, 0 for strategies that draw one response and 0.6 for those that draw several.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,9 @@ impl Default for Draw {
 }
 
 /// Skills whose prompt needs nothing but the problem.
-const SKILLS: [&str; 3] = ["solve", "direct", "backward"];
+const SKILLS: [&str; 4] = ["solve", "direct", "backward", ASKED];
+/// The question as it stands, without a prompt of ours.
+const ASKED: &str = "asked";
 
 /// Responses with their place in the trace.
 #[derive(Debug, Clone, Default)]
@@ -146,11 +148,18 @@ impl Draw {
         offset: usize,
     ) -> Result<GenerateRequest, ControlError> {
         let label = format!("draw\0{}\0{}\0{}\0{offset}", problem.task, problem.id, self.skill);
+        // Who wants JSON or calls of tools has said how the answer shall look; our own prompt would say otherwise.
+        let messages = match problem.wants_form() || self.skill == ASKED {
+            true if problem.history.is_empty() => vec![Message::user(&problem.question)],
+            true => problem.history.clone(),
+            false => context.prompt(ACTOR, self.skill.as_str(), &PromptSlots::new(problem))?,
+        };
         Ok(GenerateRequest {
             samples,
             sampling: self.sampling(several, context.seed_for(&label, self.seed)),
             logprobs: detail,
-            ..GenerateRequest::new(context.prompt(ACTOR, self.skill.as_str(), &PromptSlots::new(problem))?)
+            extra: problem.wants.clone(),
+            ..GenerateRequest::new(messages)
         })
     }
 }
@@ -176,6 +185,22 @@ pub(crate) async fn ask(
         sampled.candidates.push(Candidate::extract(task, problem, completion));
     }
     Ok(sampled)
+}
+
+/// The first response: the draft where one is given, which costs nothing, else what the actor writes.
+pub(crate) async fn first(
+    trail: &mut Trail,
+    context: &Context,
+    task: &dyn Task,
+    problem: &Problem,
+    draft: Option<&Completion>,
+    request: &GenerateRequest,
+) -> Result<Sampled, ControlError> {
+    let Some(draft) = draft else { return ask(trail, context, task, problem, ACTOR, None, request).await };
+    let draft = Completion { usage: Default::default(), ..draft.clone() };
+    let (model, started) = (context.model(ACTOR).name().to_string(), trail.now());
+    let node = trail.generated(None, ACTOR, &model, request.messages.clone(), &draft, started);
+    Ok(Sampled { candidates: vec![Candidate::extract(task, problem, draft)], nodes: vec![node] })
 }
 
 /// Asks a role several things at the same time and writes the replies into the trace, in the order of the requests.

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use elenchus_evaluate::{DialogueJudge, ModelJudge, Needs};
 use elenchus_generate::{ACTOR, Context, Voice};
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Problem};
+use elenchus_trace::{Answer, Completion, Problem};
 
 const NAME: &str = "judged-dialogue";
 
@@ -119,13 +119,27 @@ impl Strategy for JudgedDialogue {
         self.settings.estimate(input, 1)
     }
 
+    fn takes_draft(&self) -> bool {
+        true
+    }
+
     async fn attempt(
         &self,
         context: &Context,
         task: &dyn Task,
         problem: &Problem,
     ) -> Result<Answer, ControlError> {
+        self.attempt_from(context, task, problem, None).await
+    }
+
+    async fn attempt_from(
+        &self,
+        context: &Context,
+        task: &dyn Task,
+        problem: &Problem,
+        draft: Option<&Completion>,
+    ) -> Result<Answer, ControlError> {
         let place = Place { context, task, problem };
-        Dialogue { name: NAME, settings: &self.settings, judge: &self.judge, place }.run().await
+        Dialogue { name: NAME, settings: &self.settings, judge: &self.judge, place }.run(draft).await
     }
 }

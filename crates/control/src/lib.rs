@@ -5,12 +5,15 @@
 //! `generate`), or weights.
 
 mod act;
+mod assembly;
 mod attempts;
 mod ballot;
 mod beam;
 mod best_of_n;
 mod borda;
 mod closed_loop_critique;
+mod compose;
+mod composition;
 mod consistency_gate;
 mod continuation;
 mod critique_and_refine;
@@ -51,6 +54,7 @@ mod vote;
 mod weibull;
 
 pub use act::{Act, ActSettings};
+pub use assembly::{Repeated, repeat};
 pub use attempts::{Attempt, AttemptLog, Transitions};
 pub use ballot::{Ballot, Choice, Power, Rule, borda_weights, choose, rule_of_thumb};
 pub use beam::{Beam, BeamSettings, keep_best};
@@ -59,6 +63,8 @@ pub use borda::{Borda, BordaRule, BordaSettings};
 pub use closed_loop_critique::{
     ClosedLoopCritique, ClosedLoopCritiqueSettings, CritiqueOf, CritiqueTurn, Unreadable,
 };
+pub use compose::{BestOf, Member, Otherwise, Then};
+pub use composition::{Composition, Part};
 pub use consistency_gate::{
     ConsistencyGate, ConsistencyGateSettings, ConsistencyMeasure, ConsistencyUpdate, consistency_labels,
     gated_count,
@@ -87,7 +93,7 @@ pub use recorded::{
     RecordedChoice, RecordedMethod, RecordedSettings, ScoreField, recorded_methods, select_recorded,
 };
 pub use recorded_rows::select_all;
-pub use registry::{StrategyEntry, strategies, strategy};
+pub use registry::{StrategyEntry, strategies, strategies_that, strategy};
 pub use retry_with_feedback::{
     RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,
 };
@@ -98,7 +104,7 @@ pub use self_check::{SelfCheck, SelfCheckSettings, VoteCertainty, checked_vote};
 pub use self_consistency::{SelfConsistency, SelfConsistencySettings};
 pub use single::{Single, SingleSettings};
 pub use step_search::{StepSearch, StepSearchSettings};
-pub use strategy::{ControlError, Estimate, EstimateInput, Minimum, Strategy};
+pub use strategy::{ControlError, Estimate, EstimateInput, Keeps, Minimum, Strategy};
 pub use taxonomy::{ControlKind, EvaluateKind, FeedbackLine, GenerateKind, Triple};
 pub use trail::Trail;
 pub use universal_self_consistency::{

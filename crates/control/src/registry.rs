@@ -1,9 +1,10 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    Act, Beam, BestOfN, Borda, ClosedLoopCritique, ConsistencyGate, ControlError, CritiqueAndRefine, CyberV,
-    Fobar, Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain, RetryWithFeedback, Rpc, SelfAgreement,
-    SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple, UniversalSelfConsistency,
+    Act, Beam, BestOfN, Borda, ClosedLoopCritique, Composition, ConsistencyGate, ControlError,
+    CritiqueAndRefine, CyberV, Fobar, Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain,
+    RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple,
+    UniversalSelfConsistency,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -93,10 +94,18 @@ fn schema<S: JsonSchema>() -> Value {
     schema_for!(S).to_value()
 }
 
-/// The strategy of this name (`_` and `-` are the same) with its settings; `null` takes the defaults.
+/// The strategy of this name (`_` and `-` are the same) with its settings; `null` takes the defaults. A composition
+/// ([`Composition`]) has settings by the names of its parts.
 ///
 /// Errors: [`ControlError::Unknown`] with the nearest names; [`ControlError::Setting`] for an unknown or wrong setting.
 pub fn strategy(name: &str, settings: Value) -> Result<Arc<dyn Strategy>, ControlError> {
+    if Composition::is_composed(name) {
+        let composition = match settings {
+            Value::Object(settings) => Composition::parse(name)?.with_settings(&settings)?,
+            _ => Composition::parse(name)?,
+        };
+        return composition.build(&|part| strategy(&part.name, Value::Object(part.settings.clone())));
+    }
     let wanted = name.replace('_', "-");
     match ROWS.iter().find(|row| row.name == wanted) {
         Some(row) => (row.make)(settings),
@@ -106,6 +115,12 @@ pub fn strategy(name: &str, settings: Value) -> Result<Arc<dyn Strategy>, Contro
             hint: nearest(name, ROWS.iter().map(|row| row.name)),
         }),
     }
+}
+
+/// Names of the strategies that are so with default settings.
+pub fn strategies_that(are: impl Fn(&dyn Strategy) -> bool) -> Vec<&'static str> {
+    let made = |row: &Row| (row.make)(Value::Null).is_ok_and(|strategy| are(strategy.as_ref()));
+    ROWS.iter().filter(|row| made(row)).map(|row| row.name).collect()
 }
 
 /// All strategies, in the order of the registry.

@@ -1,7 +1,7 @@
 //! Try again with feedback from somebody who knows the answer (arXiv 2506.11930).
 
 use crate::attempts::{Account, attempt, budget_over};
-use crate::draw::{Sampled, ask};
+use crate::draw::{Sampled, ask, first};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Minimum, Strategy, Trail, Triple,
@@ -12,7 +12,7 @@ use elenchus_evaluate::{
 };
 use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Sampling, Voice};
 use elenchus_task::{Skill, Task};
-use elenchus_trace::{Answer, Message, NodeId, NodeKind, Problem, Trace, Usage};
+use elenchus_trace::{Answer, Completion, Message, NodeId, NodeKind, Problem, Trace, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -452,11 +452,25 @@ impl Strategy for RetryWithFeedback {
         }
     }
 
+    fn takes_draft(&self) -> bool {
+        true
+    }
+
     async fn attempt(
         &self,
         context: &Context,
         task: &dyn Task,
         problem: &Problem,
+    ) -> Result<Answer, ControlError> {
+        self.attempt_from(context, task, problem, None).await
+    }
+
+    async fn attempt_from(
+        &self,
+        context: &Context,
+        task: &dyn Task,
+        problem: &Problem,
+        draft: Option<&Completion>,
     ) -> Result<Answer, ControlError> {
         let place = Place { context, task, problem };
         if let Some((what, hint)) = self.settings.feedback.obstacle(context.voice_of(ACTOR), task, problem)? {
@@ -468,7 +482,7 @@ impl Strategy for RetryWithFeedback {
         if self.settings.temperature_step > 0.0 {
             request.sampling.temperature = 0.0;
         }
-        let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
+        let drawn = first(&mut trail, context, task, problem, draft, &request).await?;
         let (Some(candidate), Some(&node)) = (drawn.candidates.into_iter().next(), drawn.nodes.first())
         else {
             return Ok(trail.answer("", None, None, Vec::new(), Some("the model gave no response".into())));

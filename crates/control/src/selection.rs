@@ -5,7 +5,8 @@ use crate::drafts::Place;
 use crate::draw::{ask, check_samples};
 use crate::vote::is_settled;
 use crate::{
-    Ballot, ControlError, Draw, Estimate, EstimateInput, EvaluateKind, Minimum, Rule, Sampled, Trail, Triple,
+    Ballot, ControlError, Draw, Estimate, EstimateInput, EvaluateKind, Keeps, Minimum, Rule, Sampled, Trail,
+    Triple,
 };
 use elenchus_evaluate::{CandidateSize, EvaluateInput, Evaluator, Needs, RoleNeeds, evaluate_all, evaluator};
 use elenchus_generate::{ACTOR, Context, GenerateError, LogprobDetail};
@@ -100,6 +101,16 @@ impl Selection {
         match &self.evaluator {
             Some(evaluator) if !self.fallback => actor.and(evaluator.needs()),
             _ => actor,
+        }
+    }
+
+    /// The answer is a sample. An evaluator that looks at tokens has none to look at in a call of a tool.
+    pub(crate) fn keeps(&self) -> Keeps {
+        let reads_text =
+            |evaluator: &Arc<dyn Evaluator>| evaluator.needs().of(ACTOR).detail() == LogprobDetail::None;
+        match self.evaluator.as_ref().is_none_or(reads_text) || self.fallback {
+            true => Keeps::SAMPLE,
+            false => Keeps::TEXT_SAMPLE,
         }
     }
 
@@ -355,6 +366,10 @@ macro_rules! selection_strategy {
 
             fn estimate(&self, input: &$crate::EstimateInput) -> $crate::Estimate {
                 self.selection.estimate(input)
+            }
+
+            fn keeps(&self) -> $crate::Keeps {
+                self.selection.keeps()
             }
 
             async fn attempt(

@@ -3,7 +3,7 @@
 use crate::attempts::budget_over;
 use crate::draw::{ask, check_samples};
 use crate::vote::{VoteResult, majority};
-use crate::{ControlError, Draw, Estimate, EstimateInput, Minimum, Strategy, Trail, Triple};
+use crate::{ControlError, Draw, Estimate, EstimateInput, Keeps, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{
     Candidate, CandidateSize, EvaluateInput, Evaluator, Judgment, JudgmentSettings, Needs, RoleNeeds,
@@ -134,6 +134,10 @@ impl Strategy for SelfCheck {
 
     fn needs(&self) -> Needs {
         Needs::role(RoleNeeds::new(ACTOR)).and(self.critic.needs())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::SAMPLE
     }
 
     fn minimum(&self) -> Minimum {

@@ -2,8 +2,8 @@
 
 use crate::draw::ask;
 use crate::{
-    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, GenerateKind, Minimum, Strategy,
-    Trail, Triple,
+    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, GenerateKind, Keeps, Minimum,
+    Strategy, Trail, Triple,
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
@@ -59,6 +59,10 @@ impl Strategy for Single {
 
     fn needs(&self) -> Needs {
         Needs::role(RoleNeeds::new(ACTOR))
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::SAMPLE
     }
 
     fn minimum(&self) -> Minimum {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use elenchus_evaluate::{EvaluateError, Needs};
 use elenchus_generate::{Context, GenerateError};
 use elenchus_task::{Task, TaskError};
-use elenchus_trace::{Answer, Budget, Problem, Usage};
+use elenchus_trace::{Answer, Budget, Completion, Problem, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,35 @@ pub struct Minimum {
     pub calls: u64,
     /// Tokens: one per sample and prompt.
     pub tokens: u64,
+}
+
+/// What the asker may want of the response itself (see [`Problem::wants`]), and whether it outlives a strategy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Keeps {
+    /// The answer is JSON when JSON is wanted.
+    pub response_format: bool,
+    /// The answer may be calls of tools.
+    pub tools: bool,
+    /// The log-probabilities of the answer's tokens are those of the response that it is.
+    pub logprobs: bool,
+}
+
+impl Keeps {
+    /// Nothing: the answer is written in view of other texts, or put together.
+    pub const NOTHING: Keeps = Keeps { response_format: false, tools: false, logprobs: false };
+    /// Everything: the answer is one of the actor's responses to the problem, whole and as it was sampled.
+    pub const SAMPLE: Keeps = Keeps { response_format: true, tools: true, logprobs: true };
+    /// The same where the choice among the responses reads their text, and calls of tools have none.
+    pub const TEXT_SAMPLE: Keeps = Keeps { tools: false, ..Keeps::SAMPLE };
+
+    /// What both keep.
+    pub fn and(self, other: Keeps) -> Keeps {
+        Keeps {
+            response_format: self.response_format && other.response_format,
+            tools: self.tools && other.tools,
+            logprobs: self.logprobs && other.logprobs,
+        }
+    }
 }
 
 /// Why a strategy could not run.
@@ -143,6 +172,11 @@ pub trait Strategy: Send + Sync {
     /// What one problem costs at most.
     fn estimate(&self, input: &EstimateInput) -> Estimate;
 
+    /// What of the asker's wishes for the response itself it keeps.
+    fn keeps(&self) -> Keeps {
+        Keeps::NOTHING
+    }
+
     /// Checks what only the context can tell, beyond needs and budget (the voice, for example), before any call.
     fn check(&self, context: &Context) -> Result<(), ControlError> {
         let _ = context;
@@ -157,6 +191,23 @@ pub trait Strategy: Send + Sync {
         problem: &Problem,
     ) -> Result<Answer, ControlError>;
 
+    /// Whether it can begin with a response that it is given, in the place of its own first one.
+    fn takes_draft(&self) -> bool {
+        false
+    }
+
+    /// [`Strategy::attempt`] that begins with a draft, for strategies that take one. The draft was paid for.
+    async fn attempt_from(
+        &self,
+        context: &Context,
+        task: &dyn Task,
+        problem: &Problem,
+        draft: Option<&Completion>,
+    ) -> Result<Answer, ControlError> {
+        let _ = draft;
+        self.attempt(context, task, problem).await
+    }
+
     /// Answers one problem, in a budget scope of its own under that of `context`.
     ///
     /// Errors, before any call: [`ControlError::Capability`] for a need that is not met, [`ControlError::Budget`] when
@@ -167,6 +218,17 @@ pub trait Strategy: Send + Sync {
         context: &Context,
         task: &dyn Task,
         problem: &Problem,
+    ) -> Result<Answer, ControlError> {
+        self.run_from(context, task, problem, None).await
+    }
+
+    /// [`Strategy::run`], beginning with a draft where there is one and the strategy takes one.
+    async fn run_from(
+        &self,
+        context: &Context,
+        task: &dyn Task,
+        problem: &Problem,
+        draft: Option<&Completion>,
     ) -> Result<Answer, ControlError> {
         if let Some(unmet) = self.needs().unmet_by(context) {
             return Err(ControlError::Capability {
@@ -179,7 +241,10 @@ pub trait Strategy: Send + Sync {
         self.check(context)?;
         afford(self.name(), self.minimum(), &context.remaining())?;
         let scope = context.child(Budget::default());
-        let mut answer = self.attempt(&scope, task, problem).await?;
+        let mut answer = match draft.filter(|_| self.takes_draft()) {
+            Some(draft) => self.attempt_from(&scope, task, problem, Some(draft)).await?,
+            None => self.attempt(&scope, task, problem).await?,
+        };
         answer.usage = scope.usage();
         Ok(answer)
     }

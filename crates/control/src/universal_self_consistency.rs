@@ -3,7 +3,7 @@
 
 use crate::drafts::{DraftCall, Drafts, Place, check_reply_tokens};
 use crate::draw::check_samples;
-use crate::{ControlError, Draw, Estimate, EstimateInput, Minimum, Strategy, Trail, Triple};
+use crate::{ControlError, Draw, Estimate, EstimateInput, Keeps, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
 use elenchus_generate::{ACTOR, Context, LogprobDetail, PromptSlots, Voice};
@@ -92,6 +92,10 @@ impl Strategy for UniversalSelfConsistency {
 
     fn needs(&self) -> Needs {
         Needs::role(RoleNeeds::new(ACTOR)).and(Needs::role(RoleNeeds::new(&self.settings.selector)))
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::TEXT_SAMPLE
     }
 
     fn minimum(&self) -> Minimum {

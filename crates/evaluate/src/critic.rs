@@ -65,7 +65,8 @@ impl Critic {
 
     async fn one(&self, input: EvaluateInput<'_>, index: usize) -> Result<Feedback, EvaluateError> {
         let candidate = &input.candidates[index];
-        let solution = candidate.completion.text.as_str();
+        let shown = candidate.shown();
+        let solution = shown.as_ref();
         if solution.trim().is_empty() {
             return Ok(Feedback::abstain(self.name(), "the response is empty"));
         }

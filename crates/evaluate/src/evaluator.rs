@@ -4,7 +4,8 @@ use crate::Needs;
 use async_trait::async_trait;
 use elenchus_generate::{Context, GenerateError};
 use elenchus_task::{Task, TaskError};
-use elenchus_trace::{Completion, Feedback, Problem, Usage};
+use elenchus_trace::{Completion, Feedback, Problem, ToolCall, Usage, calls_text};
+use std::borrow::Cow;
 
 /// A response to judge.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,11 +17,28 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A completion with the answer that the task finds in it.
+    /// A completion with the answer that the task finds in it; calls of tools are an answer of their own.
     pub fn extract(task: &dyn Task, problem: &Problem, completion: Completion) -> Self {
-        let answer = task.extract(problem, &completion.text);
+        let answer = match calls_of(&completion) {
+            [] => task.extract(problem, &completion.text),
+            calls => Some(calls_text(calls)),
+        };
         Candidate { completion, answer }
     }
+
+    /// What a judge is shown: the text, and the calls of tools behind it.
+    pub fn shown(&self) -> Cow<'_, str> {
+        let text = self.completion.text.as_str();
+        match calls_of(&self.completion) {
+            [] => Cow::Borrowed(text),
+            calls if text.trim().is_empty() => Cow::Owned(calls_text(calls)),
+            calls => Cow::Owned(format!("{text}\n{}", calls_text(calls))),
+        }
+    }
+}
+
+fn calls_of(completion: &Completion) -> &[ToolCall] {
+    completion.message.as_ref().map_or(&[], |message| &message.tool_calls)
 }
 
 /// How much there is to judge, for estimates.

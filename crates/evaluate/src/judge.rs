@@ -189,7 +189,8 @@ impl Judge {
     }
 
     async fn one(&self, input: EvaluateInput<'_>, index: usize) -> Result<Feedback, EvaluateError> {
-        let solution = input.candidates[index].completion.text.as_str();
+        let shown = input.candidates[index].shown();
+        let solution = shown.as_ref();
         if solution.trim().is_empty() {
             return Ok(Feedback::abstain(self.name(), "the response is empty"));
         }
@@ -221,7 +222,8 @@ impl Judge {
     }
 
     async fn opinions(&self, input: EvaluateInput<'_>, index: usize) -> Result<Vec<Opinion>, GenerateError> {
-        let solution = input.candidates[index].completion.text.as_str();
+        let shown = input.candidates[index].shown();
+        let solution = shown.as_ref();
         let role = self.settings.role.as_str();
         let voice = input.context.voice_of(role);
         let ideas = self.ideas(input, index, voice);
@@ -255,7 +257,7 @@ impl Judge {
         let show = |place: usize| {
             let candidate = &input.candidates[place];
             match (self.settings.shown, &candidate.answer, voice) {
-                (Shown::Responses, ..) => candidate.completion.text.clone(),
+                (Shown::Responses, ..) => candidate.shown().into_owned(),
                 (Shown::Answers, Some(answer), Voice::Chat) => answer.clone(),
                 (Shown::Answers, None, Voice::Chat) => "(no answer)".into(),
                 (Shown::Answers, answer, Voice::Compact) => {

@@ -126,7 +126,8 @@ impl Judgment {
 
     async fn one(&self, input: EvaluateInput<'_>, index: usize) -> Result<Feedback, EvaluateError> {
         let candidate = &input.candidates[index];
-        let solution = candidate.completion.text.as_str();
+        let shown = candidate.shown();
+        let solution = shown.as_ref();
         if solution.trim().is_empty() {
             return Ok(Feedback::abstain(NAME, "the response is empty"));
         }

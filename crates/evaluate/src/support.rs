@@ -106,7 +106,7 @@ impl Evaluator for Support {
         let samples: Vec<Vec<Words>> = input
             .candidates
             .iter()
-            .map(|candidate| steps_of(&input, input.problem, &candidate.completion.text))
+            .map(|candidate| steps_of(&input, input.problem, &candidate.shown()))
             .collect();
         let mut all = Words::new();
         for (word, count) in samples.iter().flatten().flatten() {

@@ -97,6 +97,15 @@ impl Context {
         Self::assemble(self.inner.models.clone(), ledgers, own, cancel, self.inner.settings.clone())
     }
 
+    /// A child whose traces `observer` sees instead, drawn with another seed: a part of what this context is for.
+    pub fn branch(&self, seed: u64, observer: Option<Arc<dyn TraceObserver>>) -> Context {
+        let own = Arc::new(Ledger::new(Budget::default()));
+        let mut ledgers = vec![Arc::clone(&own)];
+        ledgers.extend(self.inner.ledgers.iter().cloned());
+        let settings = Settings { seed, observer, ..self.inner.settings.clone() };
+        Self::assemble(self.inner.models.clone(), ledgers, own, self.inner.cancel.child(), settings)
+    }
+
     /// The model of a role, under this context's budget; a role that is not bound falls back to `actor`.
     pub fn model(&self, role: &str) -> Arc<dyn LanguageModel> {
         Arc::clone(self.inner.metered.get(role).unwrap_or(&self.inner.actor))

@@ -6,6 +6,7 @@
 mod association;
 mod bootstrap;
 mod calibration;
+mod calibrator;
 mod compare;
 mod consistency;
 mod correction;
@@ -26,6 +27,7 @@ mod temperature;
 pub use association::*;
 pub use bootstrap::{Bootstrap, BootstrapMethod};
 pub use calibration::*;
+pub use calibrator::*;
 pub use compare::*;
 pub use consistency::{Consistency, consistency, covariance_spectrum, log_spread, population_variance};
 pub use correction::*;

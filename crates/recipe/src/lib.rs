@@ -3,6 +3,7 @@
 //! Knows: how parts are composed and what a paper claims. Does not know: how any part works.
 
 mod acceptance;
+mod calibrations;
 mod catalogue;
 mod configuration;
 mod error;
@@ -17,11 +18,15 @@ mod service_settings;
 mod serving;
 
 pub use acceptance::{Acceptance, Claim, ClaimResult, Reproduction, Size};
+pub use calibrations::{
+    CalibrationEntry, Calibrations, FeedbackJudgements, composition_name, feedback_judgements,
+};
 pub use catalogue::{BUILT_IN, built_in, built_in_or_file, built_in_recipes};
 pub use configuration::{CONFIGURATION_FILE, Configuration, EndpointDefaults, TokenPrice};
+pub use elenchus_control::{Composition, Keeps, Repeated};
 pub use error::RecipeError;
 pub use improve::{ImproveConfig, Improvement, run_improve};
 pub use parse::parse;
 pub use recipe::{Kind, Recipe, State, StrategyPart, Triple};
 pub use service_settings::{LogLevel, ServiceSettings, UpstreamSettings, data_folder};
-pub use serving::{Cause, Offer, Serving, embedded_examples, offers};
+pub use serving::{Cause, Offer, Serving, embedded_examples, offer_of, offers, strategy_of};

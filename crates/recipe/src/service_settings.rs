@@ -29,6 +29,9 @@ pub struct ServiceSettings {
     /// File of the store; absent, `gateway.sqlite` in the user's data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
+    /// File of calibrations (`elenchus calibrate` writes it); absent, `calibrations.json` in the user's data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrations: Option<PathBuf>,
     /// The model of requests that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -64,6 +67,7 @@ impl Default for ServiceSettings {
             host: "127.0.0.1".into(),
             port: 8080,
             store: None,
+            calibrations: None,
             model: None,
             embedded: true,
             upstreams: Vec::new(),
@@ -92,6 +96,11 @@ pub fn data_folder() -> PathBuf {
 }
 
 impl ServiceSettings {
+    /// The file of calibrations.
+    pub fn calibrations_file(&self) -> PathBuf {
+        self.calibrations.clone().unwrap_or_else(|| data_folder().join("calibrations.json"))
+    }
+
     /// The file of the store.
     pub fn store_file(&self) -> PathBuf {
         self.store.clone().unwrap_or_else(|| data_folder().join("gateway.sqlite"))

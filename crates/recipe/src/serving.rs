@@ -1,11 +1,14 @@
 //! Answering one question with a recipe, for a service: by name, with settings from a request.
 
 use crate::{RecipeError, built_in_recipes};
-use elenchus_control::{ControlError, EstimateInput, Strategy, StrategyEntry, strategies, strategy};
+use elenchus_control::{
+    Composition, ControlError, EstimateInput, Keeps, Part, Repeated, Strategy, StrategyEntry, repeat,
+    strategies, strategy,
+};
 use elenchus_evaluate::EvaluateError;
 use elenchus_generate::{Context, GenerateError};
-use elenchus_task::{Split, Task};
-use elenchus_trace::{Answer, Problem, Usage, nearest};
+use elenchus_task::{Split, Structured, Task};
+use elenchus_trace::{Problem, Usage, nearest};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -27,6 +30,10 @@ pub struct Offer {
     pub settings: Value,
     /// Roles of the models that it asks.
     pub roles: Vec<String>,
+    /// What of the request's wishes for the response itself it keeps.
+    pub keeps: Keeps,
+    /// Whether it can stand behind `then`: begin with another's answer.
+    pub takes_draft: bool,
     #[serde(skip)]
     strategy: String,
     #[serde(skip)]
@@ -72,6 +79,8 @@ fn offer(
         paper,
         cost,
         settings: entry.settings.clone(),
+        keeps: made.keeps(),
+        takes_draft: made.takes_draft(),
         roles: needs.roles.into_iter().map(|needs| needs.role).collect(),
         strategy: entry.name.into(),
         defaults,
@@ -90,48 +99,93 @@ impl Offer {
     }
 }
 
-/// A recipe with its settings, ready to answer.
+/// The offer of this name (`_` and `-` are the same); `plain`, which only stands in compositions, is that of `single`.
+///
+/// # Errors
+/// There is none, with the nearest names.
+pub fn offer_of(name: &str) -> Result<&'static Offer, RecipeError> {
+    let wanted = name.replace('_', "-");
+    let wanted = if wanted == "plain" { "single" } else { wanted.as_str() };
+    OFFERS.iter().find(|offer| offer.name == wanted).ok_or_else(|| RecipeError::Unknown {
+        what: "recipe",
+        name: name.into(),
+        hint: nearest(wanted, OFFERS.iter().map(|offer| offer.name.as_str())),
+    })
+}
+
+/// The strategy of a recipe, of a strategy, or of a composition of them. `settings` win over the recipe's own; those of a
+/// composition are by the names of its parts.
+///
+/// # Errors
+/// No recipe or strategy has a name; a setting is unknown or wrong; parts do not go together.
+pub fn strategy_of(name: &str, settings: &Map<String, Value>) -> Result<Arc<dyn Strategy>, RecipeError> {
+    let composition = Composition::parse(name)?.with_settings(settings)?;
+    composition.build(&|part: &Part| match built_in_strategy(&part.name) {
+        Some((name, defaults)) => Ok(strategy(&name, merged(defaults, &part.settings))?),
+        None => Ok(strategy(&part.name, Value::Object(part.settings.clone()))?),
+    })
+}
+
+fn built_in_strategy(name: &str) -> Option<(String, Value)> {
+    let part = crate::built_in(name).ok()?.strategy?;
+    Some((part.name, part.settings))
+}
+
+fn merged(defaults: Value, settings: &Map<String, Value>) -> Value {
+    let mut values = defaults.as_object().cloned().unwrap_or_default();
+    values.extend(settings.clone());
+    Value::Object(values)
+}
+
+/// A recipe, or several composed, with settings, ready to answer.
 #[derive(Clone)]
 pub struct Serving {
-    offer: &'static Offer,
+    name: String,
+    roles: Vec<String>,
     strategy: Arc<dyn Strategy>,
     task: Arc<dyn Task>,
 }
 
 impl std::fmt::Debug for Serving {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (name, task) = (&self.offer.name, self.task.name());
+        let (name, task) = (&self.name, self.task.name());
         formatter.debug_struct("Serving").field("name", name).field("task", &task).finish_non_exhaustive()
     }
 }
 
 impl Serving {
-    /// The recipe or strategy of this name; `settings` win over the recipe's own. `task` says how answers are extracted
-    /// and compared.
+    /// What a composition says; its parts' settings win over the recipes' own. `task` says how answers are extracted and
+    /// compared.
     ///
     /// # Errors
-    /// No recipe or task has the name (with the nearest ones); a setting is unknown or wrong.
-    pub fn new(name: &str, settings: &Map<String, Value>, task: &str) -> Result<Self, RecipeError> {
-        let wanted = name.replace('_', "-");
-        let Some(offer) = OFFERS.iter().find(|offer| offer.name == wanted) else {
-            return Err(RecipeError::Unknown {
-                what: "recipe",
-                name: name.into(),
-                hint: nearest(&wanted, OFFERS.iter().map(|offer| offer.name.as_str())),
-            });
+    /// No recipe or task has a name (with the nearest ones); a setting is unknown or wrong; parts do not go together.
+    pub fn new(composition: &Composition, task: &str) -> Result<Self, RecipeError> {
+        let strategy = composition.build(&|part: &Part| -> Result<_, RecipeError> {
+            let offer = offer_of(&part.name)?;
+            Ok(strategy(&offer.strategy, merged(offer.defaults.clone(), &part.settings))?)
+        })?;
+        let name = match composition {
+            Composition::Part(part) => offer_of(&part.name)?.name.clone(),
+            composed => composed.to_string(),
         };
-        let mut values = offer.defaults.as_object().cloned().unwrap_or_default();
-        for (name, value) in settings {
-            values.insert(name.clone(), value.clone());
-        }
-        let strategy = strategy(&offer.strategy, Value::Object(values))?;
+        let roles = strategy.needs().roles.into_iter().map(|needs| needs.role).collect();
         let task = Arc::from(elenchus_task::task(task, &Value::Null)?);
-        Ok(Serving { offer, strategy, task })
+        Ok(Serving { name, roles, strategy, task })
     }
 
-    /// Name, settings and cost.
-    pub fn offer(&self) -> &'static Offer {
-        self.offer
+    /// The recipe, or the composition as text.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Roles of the models that it asks.
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// What of the request's wishes for the response itself it keeps, with its settings.
+    pub fn keeps(&self) -> Keeps {
+        self.strategy.keeps()
     }
 
     /// Name of the task.
@@ -145,12 +199,26 @@ impl Serving {
         (estimate.usage, estimate.formula)
     }
 
-    /// Answers.
+    /// Answers `count` times, independently, under one budget.
     ///
     /// # Errors
     /// What the strategy says: a need that is not met, a budget that cannot suffice, failures of models.
-    pub async fn answer(&self, context: &Context, problem: &Problem) -> Result<Answer, RecipeError> {
-        Ok(self.strategy.run(context, self.task.as_ref(), problem).await?)
+    pub async fn answers(
+        &self,
+        context: &Context,
+        problem: &Problem,
+        count: usize,
+    ) -> Result<Repeated, RecipeError> {
+        let task: Arc<dyn Task> = match problem.wants_form() {
+            true => Arc::new(Structured::new(Arc::clone(&self.task))),
+            false => Arc::clone(&self.task),
+        };
+        if count > 1 {
+            return Ok(repeat(self.strategy.as_ref(), context, task.as_ref(), problem, count).await?);
+        }
+        let answer = self.strategy.run(context, task.as_ref(), problem).await?;
+        let trace = answer.trace.clone();
+        Ok(Repeated { answers: vec![answer], trace })
     }
 }
 
@@ -203,6 +271,7 @@ pub fn embedded_examples(count: usize) -> Result<Vec<String>, RecipeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn recipes_and_strategies_are_offered_and_oracles_are_not() {
@@ -215,22 +284,51 @@ mod tests {
         unique.dedup();
         assert_eq!(unique.len(), names.len(), "no name stands for two things");
         for offer in offers() {
-            Serving::new(&offer.name, &Map::new(), "math").unwrap();
+            serving(&offer.name, json!({}), "math").unwrap();
         }
+    }
+
+    fn serving(name: &str, settings: Value, task: &str) -> Result<Serving, RecipeError> {
+        let composition = Composition::parse(name)?.with_settings(settings.as_object().unwrap())?;
+        Serving::new(&composition, task)
     }
 
     #[test]
     fn settings_of_a_request_win_and_wrong_ones_are_named() {
-        let mut settings = Map::new();
-        settings.insert("samples".into(), 3.into());
-        let serving = Serving::new("self_consistency", &settings, "math").unwrap();
-        assert_eq!(serving.offer().name, "self-consistency", "`_` and `-` are the same");
-        assert!(serving.estimate(10, 10).1.contains("n = 3"));
-        settings.insert("sample".into(), 3.into());
-        let error = Serving::new("self-consistency", &settings, "math").unwrap_err().to_string();
+        let made = serving("self_consistency", json!({"samples": 3}), "math").unwrap();
+        assert_eq!(made.name(), "self-consistency", "`_` and `-` are the same");
+        assert!(made.estimate(10, 10).1.contains("n = 3"));
+        let error = serving("self-consistency", json!({"sample": 3}), "math").unwrap_err().to_string();
         assert!(error.contains("`samples`"), "{error}");
-        let error = Serving::new("self-consistancy", &Map::new(), "math").unwrap_err().to_string();
+        let error = serving("self-consistancy", json!({}), "math").unwrap_err().to_string();
         assert!(error.contains("did you mean `self-consistency`"), "{error}");
-        assert!(Serving::new("single", &Map::new(), "maths").is_err());
+        assert!(serving("single", json!({}), "maths").is_err());
+    }
+
+    #[test]
+    fn recipes_compose_with_their_own_settings() {
+        let made = serving(
+            "self-certainty else self-consistency@3",
+            json!({"self-certainty": {"samples": 4}}),
+            "math",
+        );
+        let made = made.unwrap();
+        assert_eq!(made.name(), "self-certainty else self-consistency@3");
+        let formula = made.estimate(10, 10).1;
+        assert!(formula.contains("n = 4") && formula.contains("n = 3"), "{formula}");
+        let roles = serving("self-consistency then critique-and-refine", json!({}), "math").unwrap();
+        assert!(roles.roles().iter().any(|role| role == "critic"), "{:?}", roles.roles());
+        for (text, said) in [
+            ("gsa then self-consistency", "cannot begin"),
+            ("gsa then feedback-friction", "feedback-friction"),
+            ("gsa then nothing-like-it", "nothing-like-it"),
+        ] {
+            let error = serving(text, json!({}), "math").unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        assert!(
+            strategy_of("self-certainty else plain", &Map::new()).is_ok(),
+            "the same on the command line"
+        );
     }
 }

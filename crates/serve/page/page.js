@@ -177,11 +177,12 @@ class Stages {
   fill(inside, stage) {
     if (stage.model) inside.append(make("p", { class: "hint" }, `by ${stage.model}`));
     inside.append(make("pre", { tabindex: "0" }, stage.text || "(no text)"));
-    if (stage.kind !== "generated") return;
+    // What a critic said can be edited like a text; a bare score has no words.
+    if (stage.kind !== "generated" && !(stage.kind === "evaluated" && stage.text)) return;
     const field = newId("edit");
     const text = make("textarea", { id: field, rows: "3" });
     text.value = stage.text;
-    const part = stage.title === "actor" ? "answer" : "critique";
+    const part = stage.kind === "generated" ? "answer" : "critique";
     const send = (what, said) => async () => {
       if (!this.traceId) { say("Wait until the answer is stored."); return; }
       await feedback({ trace_id: this.traceId, stage: stage.id, ...said() }, what);
@@ -191,7 +192,27 @@ class Stages {
         make("button", { type: "button", class: "small", onclick: send("Stage marked good", () => ({ reaction: "up" })) }, "Good"),
         make("button", { type: "button", class: "small", onclick: send("Stage rejected", () => ({ reaction: "down", edit: { part } })) }, "Reject")),
       make("label", { for: field }, "As it should be"), text,
-      make("button", { type: "button", class: "small", onclick: send("Edit stored", () => ({ edit: { part, text: text.value } })) }, "Store edit"));
+      make("div", { class: "reactions" },
+        make("button", { type: "button", class: "small", onclick: send("Edit stored", () => ({ edit: { part, text: text.value } })) }, "Store edit"),
+        make("button", { type: "button", class: "small", "data-rerun": "edited", onclick: () => this.again(stage, text.value) }, "Run again from here"),
+        make("button", { type: "button", class: "small", "data-rerun": "rejected", onclick: () => this.again(stage, undefined) }, "Reject and run again")));
+  }
+
+  // The recipe again, with this stage as the person wants it; the edit is stored with it.
+  async again(stage, text) {
+    if (!this.traceId) { say("Wait until the answer is stored."); return; }
+    const panels = this.list.closest(".panels");
+    const panel = new Panel(`Again from stage #${stage.id}`);
+    panels.classList.remove("single");
+    panels.append(panel.element);
+    say("Running again …");
+    try {
+      await ask(panel, { stage: stage.id, text }, new AbortController().signal, `/v1/traces/${encodeURIComponent(this.traceId)}/rerun`);
+      say("Answered again; the edit is stored.");
+    } catch (error) {
+      panel.fail(error.message);
+      say(error.message, true);
+    }
   }
 }
 
@@ -224,6 +245,10 @@ class Panel {
     this.facts.append(make("li", {}, `${name} `, make("b", {}, value)));
   }
 
+  from(parent) {
+    this.facts.append(make("li", {}, "again from ", make("a", { href: `#trace=${parent.trace_id}` }, `stage #${parent.stage}`)));
+  }
+
   fail(message) {
     this.answer.classList.remove("waiting");
     this.answer.classList.add("bad");
@@ -234,6 +259,7 @@ class Panel {
     this.answer.classList.remove("waiting");
     if (report.abstained) this.fact("no sure answer:", report.abstained);
     if (report.answer) this.fact("answer", report.answer);
+    if (report.parent) this.from(report.parent);
     if (report.confidence) this.fact(`confidence (${report.confidence.kind})`, percent(report.confidence.value));
     if (typeof report.agreement === "number") this.fact("agreement", percent(report.agreement));
     const spent = report.budget.spent;
@@ -292,8 +318,11 @@ async function* lines(response) {
   }
 }
 
-async function ask(panel, body, signal) {
-  const response = await post("/v1/chat/completions", { ...body, stream: true, stream_options: { include_usage: true } }, signal);
+const CHAT = "/v1/chat/completions";
+
+async function ask(panel, body, signal, path = CHAT) {
+  const options = path === CHAT ? { stream_options: { include_usage: true } } : {};
+  const response = await post(path, { ...body, ...options, stream: true }, signal);
   let traceId = response.headers.get("x-elenchus-trace-id");
   let finished = false;
   for await (const line of lines(response)) {
@@ -401,6 +430,7 @@ async function openTrace(id) {
     panel.answer.classList.remove("waiting");
     panel.answer.classList.toggle("bad", trace.status === "failed");
     panel.answer.textContent = trace.answer || `(${trace.status})`;
+    if (trace.parent) panel.from(trace.parent);
     panel.fact("ended", trace.status);
     panel.fact("took", time(trace.elapsed_ms));
     panel.fact("cost", `${trace.usage.prompt_tokens + trace.usage.completion_tokens} tokens`);

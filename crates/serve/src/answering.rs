@@ -2,15 +2,19 @@
 
 use crate::ApiError;
 use crate::carry::Carrying;
-use crate::chat::{BudgetReport, ChatRequest, Confidence, ConfidenceKind, Report, finish_word};
+use crate::chat::{
+    BudgetReport, ChatRequest, ChoiceBody, ChoiceReport, Confidence, ConfidenceKind, Parent, Report,
+    finish_word, logprobs_body,
+};
 use crate::keys::Caller;
 use crate::stage::{StageView, slim, views};
 use crate::state::{Live, State, Target};
+use crate::tape::{Kept, Replay, Tape, Taped};
 use bytes::Bytes;
 use elenchus_generate::{ACTOR, Context, LanguageModel, TraceObserver, Voice};
-use elenchus_recipe::{LogLevel, Serving};
+use elenchus_recipe::{LogLevel, Repeated, Serving};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
-use elenchus_trace::{Answer, Budget, Node, NodeId, NodeKind, Problem, ToolCall, Trace, Usage};
+use elenchus_trace::{Answer, Budget, Completion, Node, NodeId, Problem, Trace, Usage};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +37,17 @@ pub(crate) struct Job {
     pub bytes: Bytes,
     pub created_ms: u64,
     pub started: Instant,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// What is run again, and from which trace.
+    pub replay: Option<(Replay, Parent)>,
+}
+
+/// The seed of a request that names none: a trace that is run again draws the same.
+pub(crate) fn seed_of(trace_id: &str) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&blake3::hash(trace_id.as_bytes()).as_bytes()[..8]);
+    u64::from_le_bytes(bytes)
 }
 
 /// Keeps what a strategy does while it does it, so that nothing is lost when it is cut off, and tells who listens.
@@ -65,9 +80,7 @@ impl TraceObserver for Watch {
 /// What came of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Finished {
-    pub text: String,
-    pub tool_calls: Vec<ToolCall>,
-    pub finish: &'static str,
+    pub choices: Vec<ChoiceBody>,
     pub usage: Usage,
     pub report: Report,
 }
@@ -80,6 +93,7 @@ pub(crate) struct Record {
     problem: Problem,
     context: Context,
     watch: Arc<Watch>,
+    tape: Arc<Tape>,
     started: Instant,
     finished: bool,
 }
@@ -91,13 +105,14 @@ impl Record {
         problem: &Problem,
         context: &Context,
         watch: &Arc<Watch>,
+        tape: &Arc<Tape>,
     ) -> Self {
         Record {
             state: Arc::clone(state),
             summary: TraceSummary {
                 id: job.id.clone(),
                 created_ms: job.created_ms,
-                recipe: job.serving.offer().name.clone(),
+                recipe: job.serving.name().into(),
                 model: job.target.model().into(),
                 key: job.caller.name().into(),
                 question: problem.question.clone(),
@@ -111,6 +126,7 @@ impl Record {
             problem: problem.clone(),
             context: context.clone(),
             watch: Arc::clone(watch),
+            tape: Arc::clone(tape),
             started: job.started,
             finished: false,
         }
@@ -133,18 +149,19 @@ impl Record {
             request: self.request.to_vec(),
             response: None,
             // A trace is text and numbers and always serializes.
-            trace: serde_json::to_string(&trace).ok(),
+            trace: serde_json::to_string(&Kept { trace: &trace, calls: self.tape.calls() }).ok(),
         }
     }
 
     /// Stores an answer; says whether that worked.
-    async fn answered(&mut self, answer: &Answer) -> bool {
+    async fn answered(&mut self, found: &Repeated) -> bool {
+        let Some(answer) = found.answers.first() else { return false };
         self.summary.confidence = answer.confidence;
         let status = match answer.abstained {
             Some(_) => TraceStatus::Abstained,
             None => TraceStatus::Answered,
         };
-        let nodes = answer.trace.nodes.iter().cloned().map(slim).collect();
+        let nodes = found.trace.nodes.iter().cloned().map(slim).collect();
         let entry = self.entry(status, &answer.text, nodes);
         self.keep(entry).await
     }
@@ -189,7 +206,10 @@ fn problem(job: &Job) -> Problem {
             problem.data = exercise(&question);
             problem.compact = Some(question);
         }
-        Target::Upstream(_) => problem.history = job.request.messages.clone(),
+        Target::Upstream(_) => {
+            problem.history = job.request.messages.clone();
+            problem.wants = job.request.wants.clone();
+        }
     }
     problem
 }
@@ -209,6 +229,9 @@ pub(crate) struct Asked<'a> {
     pub caller: &'a Caller,
     pub request: &'a ChatRequest,
     pub budget: Budget,
+    pub seed: u64,
+    /// Keeps the calls.
+    pub tape: Option<Arc<Tape>>,
 }
 
 /// A context over the model of a request, bound to these roles beside the actor's.
@@ -218,7 +241,7 @@ pub(crate) async fn context(
     watch: Option<Arc<Watch>>,
     roles: &[String],
 ) -> Result<Context, ApiError> {
-    let Asked { live, target, caller, request, budget } = asked;
+    let Asked { live, target, caller, request, budget, seed, tape } = asked;
     let (model, voice): (Arc<dyn LanguageModel>, Voice) = match target {
         Target::Embedded => (state.embedded().await?, Voice::Compact),
         Target::Upstream(name) => (live.pool.model(name, caller.foreign.as_deref())?, Voice::Chat),
@@ -231,15 +254,19 @@ pub(crate) async fn context(
         Target::Embedded => Default::default(),
         Target::Upstream(_) => request.rest.clone(),
     };
+    let taped = |model: Arc<dyn LanguageModel>, role: &str| match &tape {
+        Some(tape) => Taped::around(model, role, tape),
+        None => model,
+    };
     // What the caller said about the answer goes to the actor; judges and critics write for us.
     for role in roles.iter().filter(|role| role.as_str() != ACTOR) {
-        builder = builder.role(role, Arc::clone(&model));
+        builder = builder.role(role, taped(Arc::clone(&model), role));
     }
     builder = builder
-        .role(ACTOR, Carrying::around(model, carried))
+        .role(ACTOR, taped(Carrying::around(model, carried), ACTOR))
         .budget(budget)
         .voice(voice)
-        .seed(request.seed.unwrap_or_else(|| rand::RngExt::random(&mut rand::rng())))
+        .seed(seed)
         .cancel(state.cancel.child());
     if let Some(watch) = watch {
         builder = builder.observer(watch);
@@ -248,25 +275,30 @@ pub(crate) async fn context(
 }
 
 /// Runs the recipe of a request to its end and stores the trace. Dropping the future cancels it.
-pub(crate) async fn run(state: &Arc<State>, job: Job, watch: Arc<Watch>) -> Result<Finished, ApiError> {
+pub(crate) async fn run(state: &Arc<State>, mut job: Job, watch: Arc<Watch>) -> Result<Finished, ApiError> {
     let _place = Arc::clone(&state.recipes).try_acquire_owned().map_err(|_| ApiError {
         retry_after_seconds: Some(1),
         ..ApiError::unavailable("busy", "as many recipes run as are allowed at once")
     })?;
-    let roles = &job.serving.offer().roles;
+    let (replay, parent) = job.replay.take().unzip();
+    let tape = Arc::new(Tape::new(replay));
+    let roles = job.serving.roles();
     let asked = Asked {
         live: &job.live,
         target: &job.target,
         caller: &job.caller,
         request: &job.request,
         budget: job.budget,
+        seed: job.seed,
+        tape: Some(Arc::clone(&tape)),
     };
     let context = context(state, asked, Some(Arc::clone(&watch)), roles).await?;
     let problem = problem(&job);
-    let mut record = Record::new(state, &job, &problem, &context, &watch);
+    let mut record = Record::new(state, &job, &problem, &context, &watch, &tape);
     let within = Duration::from_secs_f64(job.live.settings.request_seconds.clamp(0.0, 1e6)) + OVERRUN;
-    let answer = match tokio::time::timeout(within, job.serving.answer(&context, &problem)).await {
-        Ok(Ok(answer)) => answer,
+    let count = job.request.choices as usize;
+    let found = match tokio::time::timeout(within, job.serving.answers(&context, &problem, count)).await {
+        Ok(Ok(found)) => found,
         outcome => {
             let error = match outcome {
                 Ok(Err(error)) => ApiError::from(error),
@@ -280,31 +312,87 @@ pub(crate) async fn run(state: &Arc<State>, job: Job, watch: Arc<Watch>) -> Resu
             return Err(error);
         }
     };
-    let stored = record.answered(&answer).await;
-    Ok(finished(&job, answer, &context, stored))
+    let stored = record.answered(&found).await;
+    finished(&job, found, &context, stored, parent)
 }
 
-/// The node that the last decision chose.
-fn chosen(trace: &Trace) -> Option<NodeId> {
-    trace.nodes.iter().rev().find_map(|node| match &node.kind {
-        NodeKind::Decided { chosen, .. } => *chosen,
-        _ => None,
-    })
+/// The response that became the answer: what the last decision chose; without one, what was written last.
+pub(crate) fn final_completion(trace: &Trace) -> Option<&Completion> {
+    match trace.chosen() {
+        Some(node) => trace.completion(node),
+        None => trace.completions().last().map(|(_, completion)| completion),
+    }
 }
 
-fn finished(job: &Job, answer: Answer, context: &Context, stored: bool) -> Finished {
-    let spent = context.usage();
-    let completion = chosen(&answer.trace).and_then(|node| answer.trace.completion(node));
-    let own = completion.map(|completion| completion.usage).unwrap_or_default();
+/// A confidence, calibrated where that was fitted.
+fn confidence(job: &Job, raw: f64) -> Confidence {
+    let (recipe, model, task) = (job.serving.name(), job.target.model(), job.serving.task());
+    match job.live.calibrations.find(recipe, model, task) {
+        None => Confidence { value: raw, kind: ConfidenceKind::Raw, raw: None },
+        Some(entry) => Confidence {
+            value: entry.calibrator.apply(raw),
+            kind: ConfidenceKind::Calibrated,
+            raw: Some(raw),
+        },
+    }
+}
+
+/// What is said of one answer.
+fn of_choice(job: &Job, answer: &Answer) -> ChoiceReport {
     let votes: usize = answer.votes.iter().map(|votes| votes.count).sum();
-    let agreement = answer.votes.first().map(|first| first.count as f64 / votes.max(1) as f64);
+    ChoiceReport {
+        answer: answer.answer.clone(),
+        confidence: answer.confidence.map(|raw| confidence(job, raw)),
+        agreement: answer.votes.first().map(|first| first.count as f64 / votes.max(1) as f64),
+        abstained: answer.abstained.clone(),
+    }
+}
+
+/// The completion that an answer is; where none was chosen, the one whose text is shown.
+fn completion_of(answer: &Answer) -> Option<&Completion> {
+    let shown =
+        || answer.trace.completions().map(|(_, written)| written).find(|written| written.text == answer.text);
+    answer.trace.chosen().and_then(|node| answer.trace.completion(node)).or_else(shown)
+}
+
+fn finished(
+    job: &Job,
+    found: Repeated,
+    context: &Context,
+    stored: bool,
+    parent: Option<Parent>,
+) -> Result<Finished, ApiError> {
+    let spent = context.usage();
+    let several = found.answers.len() > 1;
+    let own: Usage = found.answers.iter().filter_map(completion_of).map(|completion| completion.usage).sum();
+    let choices = found.answers.iter().map(|answer| {
+        let completion = completion_of(answer);
+        let message = completion.and_then(|completion| completion.message.as_ref());
+        let tool_calls = message.map(|message| message.tool_calls.clone()).unwrap_or_default();
+        let word = completion.map_or("stop", |completion| finish_word(&completion.finish));
+        ChoiceBody {
+            finish: if tool_calls.is_empty() || word != "stop" { word } else { "tool_calls" },
+            tool_calls,
+            text: answer.text.clone(),
+            logprobs: match completion {
+                Some(completion) if job.request.logprobs => logprobs_body(completion),
+                _ => serde_json::Value::Null,
+            },
+            report: several.then(|| of_choice(job, answer)),
+        }
+    });
+    let choices: Vec<ChoiceBody> = choices.collect();
+    let first = found.answers.first().map(|answer| of_choice(job, answer)).ok_or_else(|| {
+        ApiError::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, "internal", "the recipe gave no answer")
+    })?;
     let report = Report {
         trace_id: stored.then(|| job.id.clone()),
-        recipe: job.serving.offer().name.clone(),
-        answer: answer.answer,
-        confidence: answer.confidence.map(|value| Confidence { value, kind: ConfidenceKind::Raw }),
-        agreement,
-        abstained: answer.abstained,
+        recipe: job.serving.name().into(),
+        answer: first.answer,
+        confidence: first.confidence,
+        agreement: first.agreement,
+        abstained: first.abstained,
+        parent,
         budget: BudgetReport {
             limit: context.budget(),
             spent,
@@ -317,16 +405,7 @@ fn finished(job: &Job, answer: Answer, context: &Context, stored: bool) -> Finis
                 money: (spent.money - own.money).max(0.0),
             },
         },
-        stages: views(&answer.trace).into_iter().map(|view| view.cut(STAGE_CHARACTERS)).collect(),
+        stages: views(&found.trace).into_iter().map(|view| view.cut(STAGE_CHARACTERS)).collect(),
     };
-    Finished {
-        finish: completion.map_or("stop", |completion| finish_word(&completion.finish)),
-        tool_calls: completion
-            .and_then(|completion| completion.message.as_ref())
-            .map(|message| message.tool_calls.clone())
-            .unwrap_or_default(),
-        text: answer.text,
-        usage: spent,
-        report,
-    }
+    Ok(Finished { choices, usage: spent, report })
 }

@@ -1,9 +1,9 @@
 //! `/v1/chat/completions`: which way a request takes, and the answer of a recipe, whole or streamed.
 
 use crate::ApiError;
-use crate::answering::{Finished, Job, Watch, run};
+use crate::answering::{Finished, Job, Watch, run, seed_of};
 use crate::body::{BoxError, Reply, json as reply_json};
-use crate::chat::{ChatRequest, ChoiceBody, Peek, chunk_body, completion_body, usage_chunk};
+use crate::chat::{ChatRequest, Peek, chunk_body, completion_body, usage_chunk};
 use crate::choose::{PLAIN, Wish, choose};
 use crate::keys::Caller;
 use crate::pass::{PassRecord, Passed, pass};
@@ -12,7 +12,7 @@ use crate::sse;
 use crate::stage::StageView;
 use crate::state::{State, Target, new_id, now_ms};
 use bytes::Bytes;
-use elenchus_recipe::Serving;
+use elenchus_recipe::{Composition, RecipeError, Serving, offer_of};
 use elenchus_remember::service::{TraceStatus, TraceSummary};
 use elenchus_trace::Usage;
 use hyper::header::HeaderMap;
@@ -29,28 +29,44 @@ const PING_AFTER: Duration = Duration::from_secs(10);
 /// How long the head of a stream waits for the first stage: what fails at once gets a status of its own.
 const HEAD_WAITS: Duration = Duration::from_millis(50);
 
-/// Answers a chat request. `path` is the recipe in the path, where there is one.
-pub(crate) async fn chat(
-    state: &Arc<State>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
-    path: Option<&str>,
-) -> Result<Reply, ApiError> {
+/// A chat request on its way in.
+pub(crate) struct Inbound {
+    /// Identifier of its trace.
+    pub id: String,
+    pub caller: Caller,
+    pub headers: HeaderMap,
+    /// The request.
+    pub bytes: Bytes,
+    /// What is kept of it with the trace: the request itself, unless it came in another form.
+    pub kept: Bytes,
+    /// The recipe in the path, where there is one.
+    pub path: Option<String>,
+}
+
+impl Inbound {
+    pub fn new(caller: Caller, headers: HeaderMap, bytes: Bytes, path: Option<&str>) -> Self {
+        let kept = bytes.clone();
+        Inbound { id: new_id("tr_"), caller, headers, bytes, kept, path: path.map(str::to_string) }
+    }
+}
+
+/// Answers a chat request.
+pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, ApiError> {
     let (started, created_ms, live) = (Instant::now(), now_ms(), state.live());
+    let Inbound { id, caller, headers, bytes, kept, path } = inbound;
     let peek = Peek::read(&bytes)?;
     let wish = peek.elenchus.as_ref().map(Wish::read).transpose()?.unwrap_or_default();
     let named = peek.model.as_deref().unwrap_or_default();
-    let choice = choose(named, path, peek.optillm_approach.as_deref(), &wish)?;
+    let choice = choose(named, path.as_deref(), peek.optillm_approach.as_deref(), &wish)?;
     let target = state.target(&live, &choice.model)?;
     let stream = peek.stream.unwrap_or(false);
     let budget = state.budget(&live, &caller, wish.budget).await?;
-    let id = new_id("tr_");
     let label = if named.is_empty() { target.model().to_string() } else { named.to_string() };
     let Some(recipe) = choice.recipe else {
         return match target {
             Target::Embedded => {
                 let request = ChatRequest::read(&bytes)?;
+                let bytes = kept;
                 let plain =
                     Plain { id, label, caller, live, request, budget, bytes, created_ms, started, stream };
                 crate::plain::answer(state, plain).await
@@ -74,7 +90,7 @@ pub(crate) async fn chat(
                 };
                 let as_it_is = named == model && peek.elenchus.is_none() && peek.optillm_approach.is_none();
                 let body = if as_it_is { bytes.clone() } else { without_our_fields(&bytes, &model)? };
-                let record = PassRecord::new(state, &live, &caller, summary, bytes, started);
+                let record = PassRecord::new(state, &live, &caller, summary, kept, started);
                 let path = "chat/completions";
                 let passed = Passed {
                     method: Method::POST,
@@ -91,13 +107,51 @@ pub(crate) async fn chat(
         };
     };
     let mut request = ChatRequest::read(&bytes)?;
-    request.for_recipe(&recipe)?;
     if target == Target::Embedded {
         request.for_embedded()?;
     }
     let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
-    let job = Job { id, caller, live, target, serving, request, budget, bytes, created_ms, started };
+    request.for_recipe(&serving)?;
+    let bytes = match &path {
+        None => kept,
+        Some(path) => with_path(&kept, path)?,
+    };
+    let seed = request.seed.unwrap_or_else(|| seed_of(&id));
+    let job = Job {
+        id,
+        caller,
+        live,
+        target,
+        serving,
+        request,
+        budget,
+        bytes,
+        created_ms,
+        started,
+        seed,
+        replay: None,
+    };
+    reply(state, job, label, stream).await
+}
+
+/// Runs a recipe and answers, whole or streamed; `label` is the model as the client named it.
+pub(crate) async fn reply(
+    state: &Arc<State>,
+    job: Job,
+    label: String,
+    stream: bool,
+) -> Result<Reply, ApiError> {
     if stream { streamed(state, job, label).await } else { whole(state, job, &label).await }
+}
+
+/// The recipe that stood in the path, where a trace keeps it: without it the request could not be run again.
+pub(crate) const PATH: &str = "elenchus_path";
+
+fn with_path(kept: &Bytes, path: &str) -> Result<Bytes, ApiError> {
+    let mut fields: Map<String, Value> =
+        serde_json::from_slice(kept).map_err(|error| ApiError::bad("", error.to_string()))?;
+    fields.insert(PATH.into(), path.into());
+    Ok(Bytes::from(Value::Object(fields).to_string()))
 }
 
 /// The request as the upstream shall see it: with its own name of the model, and without what only we understand.
@@ -112,41 +166,40 @@ fn without_our_fields(bytes: &Bytes, model: &str) -> Result<Bytes, ApiError> {
 
 /// The recipe with the settings of the request: its sampling, its number of samples, its own settings, which win.
 pub(crate) fn serving(
-    recipe: &str,
+    recipe: &Composition,
     samples: Option<u64>,
     wish: &Wish,
     request: &ChatRequest,
     target: &Target,
 ) -> Result<Serving, ApiError> {
     let task = wish.task.as_deref().unwrap_or(target.task());
-    let offer = Serving::new(recipe, &Map::new(), task)?.offer();
-    let mut settings = request.sampling.clone();
-    if let Some(field) = settings.keys().find(|name| !offer.has_setting(name)) {
-        let message = format!("the recipe `{recipe}` cannot keep `{field}`");
-        return Err(ApiError::bad(field, message));
-    }
-    if let Some(samples) = samples {
-        if !offer.has_setting("samples") {
-            let message = format!("the recipe `{recipe}` has no number of samples");
+    for part in recipe.parts() {
+        let offer = offer_of(&part.name)?;
+        if let Some(field) = request.sampling.keys().find(|name| !offer.has_setting(name)) {
+            let message = format!("the recipe `{}` cannot keep `{field}`", part.name);
+            return Err(ApiError::bad(field, message));
+        }
+        if let Some(samples) = samples.filter(|_| !offer.has_setting("samples")) {
+            let message = format!("the recipe `{}` has no number of samples", part.name);
             let hint = format!("leave `@{samples}` out; `GET /v1/recipes` lists the settings");
             return Err(ApiError::bad("model", format!("{message}\nhint: {hint}")));
         }
-        settings.insert("samples".into(), samples.into());
     }
-    settings.extend(wish.settings.clone());
-    Ok(Serving::new(recipe, &settings, task)?)
+    let mut recipe = recipe.clone().with_settings(&wish.settings).map_err(RecipeError::from)?;
+    for (field, value) in &request.sampling {
+        recipe = recipe.with_default(field, value);
+    }
+    if let Some(samples) = samples {
+        recipe = recipe.with_default("samples", &samples.into());
+    }
+    Ok(Serving::new(&recipe, task)?)
 }
 
 async fn whole(state: &Arc<State>, job: Job, label: &str) -> Result<Reply, ApiError> {
     let (id, created) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000);
     let finished = run(state, job, Arc::default()).await?;
-    let choice = ChoiceBody {
-        text: finished.text,
-        tool_calls: finished.tool_calls,
-        finish: finished.finish,
-        logprobs: Value::Null,
-    };
-    let body = completion_body(&id, created, label, &[choice], &finished.usage, Some(&finished.report));
+    let body =
+        completion_body(&id, created, label, &finished.choices, &finished.usage, Some(&finished.report));
     Ok(reply_json(StatusCode::OK, &body))
 }
 
@@ -167,7 +220,7 @@ enum Event {
 async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, ApiError> {
     let (id, created, trace_id) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000, job.id.clone());
     let include_usage = job.request.include_usage;
-    let recipe = job.serving.offer().name.clone();
+    let recipe = job.serving.name().to_string();
     let (stages, mut listening) = unbounded_channel::<StageView>();
     let (sender, mut events) = unbounded_channel::<Event>();
     let shared = Arc::clone(state);
@@ -254,21 +307,31 @@ impl Pieces {
                 return;
             }
         };
-        let mut delta = json!({"role": "assistant", "content": finished.text});
-        if !finished.tool_calls.is_empty() {
-            let calls = finished.tool_calls.iter().enumerate().map(|(index, call)| {
-                let mut call = json!(call);
-                call["index"] = index.into();
-                call
-            });
-            delta["tool_calls"] = calls.collect();
+        let chunk =
+            |index, delta, finish| chunk_body(&self.id, self.created, &self.label, index, delta, finish);
+        let count = finished.choices.len();
+        for (index, choice) in finished.choices.into_iter().enumerate() {
+            let mut delta = json!({"role": "assistant", "content": choice.text});
+            if !choice.tool_calls.is_empty() {
+                let calls = choice.tool_calls.iter().enumerate().map(|(index, call)| {
+                    let mut call = json!(call);
+                    call["index"] = index.into();
+                    call
+                });
+                delta["tool_calls"] = calls.collect();
+            }
+            let mut first = chunk(index, delta, None);
+            first["choices"][0]["logprobs"] = choice.logprobs;
+            let mut last = chunk(index, json!({}), Some(choice.finish));
+            if let Some(of_choice) = choice.report {
+                last["choices"][0]["elenchus"] = json!(of_choice);
+            }
+            if index + 1 == count {
+                last["elenchus"] = json!(finished.report);
+            }
+            self.queue.push_back(sse::data(&first));
+            self.queue.push_back(sse::data(&last));
         }
-        let chunk = |delta, finish| chunk_body(&self.id, self.created, &self.label, 0, delta, finish);
-        let first = chunk(delta, None);
-        let mut last = chunk(json!({}), Some(finished.finish));
-        last["elenchus"] = json!(finished.report);
-        self.queue.push_back(sse::data(&first));
-        self.queue.push_back(sse::data(&last));
         if self.include_usage {
             let usage = usage_chunk(&self.id, self.created, &self.label, &finished.usage);
             self.queue.push_back(sse::data(&usage));

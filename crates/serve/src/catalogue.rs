@@ -146,10 +146,14 @@ pub(crate) fn estimate(state: &Arc<State>, bytes: &[u8]) -> Result<Reply, ApiErr
             (PLAIN.to_string(), usage, "1 call, p + nc tokens, n choices".to_string())
         }
         Some(recipe) => {
-            request.for_recipe(recipe)?;
             let serving = serving(recipe, choice.samples, &wish, &request, &target)?;
-            let (usage, formula) = serving.estimate(prompt_tokens, completion_tokens);
-            (recipe.clone(), usage, formula)
+            request.for_recipe(&serving)?;
+            let (mut usage, mut formula) = serving.estimate(prompt_tokens, completion_tokens);
+            if request.choices > 1 {
+                usage = (0..request.choices).map(|_| usage).sum();
+                formula = format!("{} times: {formula}", request.choices);
+            }
+            (serving.name().to_string(), usage, formula)
         }
     };
     let price = live.prices.get(target.model());

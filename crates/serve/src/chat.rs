@@ -2,7 +2,8 @@
 
 use crate::ApiError;
 use crate::stage::StageView;
-use elenchus_trace::{Budget, FinishReason, Message, Role, ToolCall, Usage};
+use elenchus_recipe::{Keeps, Serving, offers};
+use elenchus_trace::{Budget, Completion, FinishReason, Message, Role, ToolCall, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -60,6 +61,8 @@ pub(crate) struct ChatRequest {
     pub include_usage: bool,
     /// Whatever else was said, in the request's words.
     pub rest: Map<String, Value>,
+    /// What a recipe must keep of it because the answer itself depends on it.
+    pub wants: Map<String, Value>,
 }
 
 fn wrong(name: &str, what: &str) -> ApiError {
@@ -144,23 +147,33 @@ impl ChatRequest {
         Ok(())
     }
 
-    /// Refuses what a recipe would lose; what is left in `rest` is carried to the model.
+    /// Refuses what a recipe would lose. What the answer itself shall be goes into `wants`; what is left in `rest` is
+    /// carried to the model.
     ///
     /// # Errors
-    /// The field, and what to do instead.
-    pub fn for_recipe(&mut self, recipe: &str) -> Result<(), ApiError> {
-        let refuse = |field: &str| {
+    /// The field, and who can keep it.
+    pub fn for_recipe(&mut self, serving: &Serving) -> Result<(), ApiError> {
+        let (recipe, keeps) = (serving.name(), serving.keeps());
+        let refuse = |field: &str, able: &dyn Fn(Keeps) -> bool| {
+            let able: Vec<&str> =
+                offers().iter().filter(|offer| able(offer.keeps)).map(|offer| offer.name.as_str()).collect();
+            let hint = match able.is_empty() {
+                true => "leave it out, or ask the model without a recipe".to_string(),
+                false => format!("it is kept by {}, and without a recipe", able.join(", ")),
+            };
             let message = format!("the recipe `{recipe}` cannot keep `{field}`");
-            let hint = "leave it out, or ask the model without a recipe";
             Err(ApiError::bad(field, format!("{message}\nhint: {hint}")))
         };
-        if self.choices > 1 {
-            return refuse("n");
-        }
         if self.logprobs || self.top_logprobs > 0 {
-            return refuse("logprobs");
+            if !keeps.logprobs {
+                return refuse("logprobs", &|keeps| keeps.logprobs);
+            }
+            self.wants.insert("logprobs".into(), true.into());
+            if self.top_logprobs > 0 {
+                self.wants.insert("top_logprobs".into(), self.top_logprobs.into());
+            }
         }
-        let keeps = |name: &str, value: &Value| match name {
+        let is_neutral = |name: &str, value: &Value| match name {
             "tools" | "functions" => value.as_array().is_some_and(Vec::is_empty),
             "tool_choice" | "function_call" => value == "none",
             "parallel_tool_calls" => true,
@@ -169,19 +182,35 @@ impl ChatRequest {
             "audio" | "prediction" | "web_search_options" => false,
             _ => true,
         };
-        if let Some((name, _)) = self.rest.iter().find(|(name, value)| !keeps(name, value)) {
-            return refuse(&name.clone());
+        let has_tools = self.rest.get("tools").is_some_and(|tools| !is_neutral("tools", tools));
+        for (name, _) in self.rest.iter().filter(|(name, value)| !is_neutral(name, value)) {
+            match name.as_str() {
+                "tools" | "tool_choice" if has_tools && keeps.tools => {}
+                "tools" | "tool_choice" => return refuse(name, &|keeps| keeps.tools),
+                "response_format" if keeps.response_format => {}
+                "response_format" => return refuse(name, &|keeps| keeps.response_format),
+                _ => return refuse(name, &|_| false),
+            }
         }
-        for neutral in
-            ["tools", "functions", "tool_choice", "function_call", "parallel_tool_calls", "modalities"]
-        {
+        for name in ["tools", "tool_choice", "parallel_tool_calls", "response_format"] {
+            if let Some(value) = self.rest.remove(name)
+                && (has_tools || name == "response_format")
+                && !(name == "response_format" && is_neutral(name, &value))
+            {
+                self.wants.insert(name.into(), value);
+            }
+        }
+        for neutral in ["functions", "function_call", "modalities"] {
             self.rest.remove(neutral);
         }
+        let answered = |role: Role| role == Role::User || (role == Role::Tool && has_tools);
         match self.messages.last() {
-            Some(last) if last.role == Role::User => Ok(()),
+            Some(last) if answered(last.role) => Ok(()),
             _ => {
-                let message =
-                    format!("the recipe `{recipe}` answers a user: the last message must be the user's");
+                let message = format!(
+                    "the recipe `{recipe}` answers a user: the last message must be the user's, or the result of a tool \
+                     where there are `tools`"
+                );
                 Err(ApiError::bad("messages", message))
             }
         }
@@ -211,6 +240,9 @@ impl ChatRequest {
             "audio" | "prediction" => false,
             _ => true,
         };
+        if self.logprobs || self.top_logprobs > 0 {
+            return refuse("logprobs", "it tells none here; its traces hold scores");
+        }
         match self.rest.iter().find(|(name, value)| !neutral(name, value)) {
             Some((name, _)) => refuse(name, "it has no such thing"),
             None => Ok(()),
@@ -230,6 +262,9 @@ pub struct Confidence {
     pub value: f64,
     /// `raw`: as the recipe says; `calibrated`: fitted on answers with a known verdict.
     pub kind: ConfidenceKind,
+    /// As the recipe says, where `value` is calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<f64>,
 }
 
 /// Where a confidence comes from.
@@ -255,6 +290,17 @@ pub struct BudgetReport {
     pub recipe: Usage,
 }
 
+/// The trace that another one was run again from, with one stage edited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Parent {
+    /// The trace.
+    pub trace_id: String,
+    /// The stage that was edited.
+    pub stage: u32,
+    /// The edit, as it is stored.
+    pub feedback_id: String,
+}
+
 /// The field `elenchus` of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
@@ -270,6 +316,9 @@ pub struct Report {
     pub agreement: Option<f64>,
     /// Why there is no answer.
     pub abstained: Option<String>,
+    /// What it was run again from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// Bounds and costs.
     pub budget: BudgetReport,
     /// What happened, in order; texts are cut, the trace has them whole.
@@ -295,13 +344,47 @@ pub(crate) fn usage_body(usage: &Usage) -> Value {
     })
 }
 
+/// The field `elenchus` of one of several choices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ChoiceReport {
+    /// The extracted answer, where there is one.
+    pub answer: Option<String>,
+    /// How sure the recipe is of it.
+    pub confidence: Option<Confidence>,
+    /// Share of the samples that agree with it.
+    pub agreement: Option<f64>,
+    /// Why there is no answer.
+    pub abstained: Option<String>,
+}
+
 /// One choice of an answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ChoiceBody {
     pub text: String,
     pub tool_calls: Vec<ToolCall>,
     pub finish: &'static str,
     pub logprobs: Value,
+    /// Where there are several.
+    pub report: Option<ChoiceReport>,
+}
+
+/// Log-probabilities of a completion's tokens in the form of a chat answer; null where they are not known.
+pub(crate) fn logprobs_body(completion: &Completion) -> Value {
+    if completion.logprobs.is_empty() || completion.token_texts.len() != completion.logprobs.len() {
+        return Value::Null;
+    }
+    let one =
+        |token: &str, logprob: f32| json!({"token": token, "logprob": logprob, "bytes": token.as_bytes()});
+    let tokens = completion.token_texts.iter().zip(&completion.logprobs).enumerate();
+    let content: Vec<Value> = tokens
+        .map(|(place, (token, logprob))| {
+            let mut entry = one(token, *logprob);
+            let top = completion.top.get(place).into_iter().flatten();
+            entry["top_logprobs"] = top.map(|top| one(&top.token, top.logprob)).collect();
+            entry
+        })
+        .collect();
+    json!({"content": content, "refusal": null})
 }
 
 /// A whole answer.
@@ -324,9 +407,13 @@ pub(crate) fn completion_body(
                     message["content"] = Value::Null;
                 }
             }
-            json!({
+            let mut choice_body = json!({
                 "index": index, "message": message, "logprobs": choice.logprobs, "finish_reason": choice.finish,
-            })
+            });
+            if let Some(report) = &choice.report {
+                choice_body["elenchus"] = json!(report);
+            }
+            choice_body
         })
         .collect();
     let mut body = json!({
@@ -407,24 +494,61 @@ mod tests {
         }
     }
 
+    fn serving(recipe: &str) -> Serving {
+        Serving::new(&elenchus_recipe::Composition::parse(recipe).unwrap(), "math").unwrap()
+    }
+
     #[test]
     fn a_recipe_refuses_what_it_would_lose() {
         let tools = json!([{"type": "function", "function": {"name": "f"}}]);
-        for (fields, name) in [
-            (json!({"tools": tools}), "tools"),
-            (json!({"n": 2}), "n"),
-            (json!({"logprobs": true}), "logprobs"),
-            (json!({"response_format": {"type": "json_object"}}), "response_format"),
-            (json!({"audio": {}}), "audio"),
-            (json!({"messages": [{"role": "assistant", "content": "x"}]}), "messages"),
+        for (recipe, fields, name) in [
+            ("gsa", json!({"tools": tools}), "tools"),
+            ("universal-self-consistency", json!({"tools": tools}), "tools"),
+            ("gsa", json!({"logprobs": true}), "logprobs"),
+            ("gsa", json!({"response_format": {"type": "json_object"}}), "response_format"),
+            (
+                "self-consistency then critique-and-refine",
+                json!({"response_format": {"type": "json_object"}}),
+                "response_format",
+            ),
+            ("self-consistency", json!({"audio": {}}), "audio"),
+            ("self-consistency", json!({"functions": [{"name": "f"}]}), "functions"),
+            ("self-consistency", json!({"tool_choice": "required"}), "tool_choice"),
+            ("self-consistency", json!({"messages": [{"role": "assistant", "content": "x"}]}), "messages"),
         ] {
-            let error = read(fields.clone()).unwrap().for_recipe("gsa").unwrap_err();
-            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(name)), "{fields}");
+            let error = read(fields.clone()).unwrap().for_recipe(&serving(recipe)).unwrap_err();
+            assert_eq!(
+                (error.status.as_u16(), error.param.as_deref()),
+                (400, Some(name)),
+                "{recipe} {fields}"
+            );
+            if matches!(name, "tools" | "logprobs" | "response_format") {
+                assert!(error.message.contains("self-consistency"), "who can is named: {}", error.message);
+            }
         }
         let mut request =
             read(json!({"tools": [], "response_format": {"type": "text"}, "user": "u"})).unwrap();
-        request.for_recipe("gsa").unwrap();
+        request.for_recipe(&serving("gsa")).unwrap();
         assert!(!request.rest.contains_key("tools") && request.rest.contains_key("user"));
+        assert!(request.wants.is_empty());
+    }
+
+    #[test]
+    fn what_a_recipe_keeps_is_wanted_of_the_answer_and_not_of_every_call() {
+        let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+        let format = json!({"type": "json_object"});
+        let mut request = read(json!({
+            "tools": tools, "tool_choice": "auto", "parallel_tool_calls": false, "response_format": format,
+            "top_logprobs": 2, "logprobs": true, "n": 3, "user": "u",
+            "messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": null, "tool_calls": []},
+                {"role": "tool", "content": "r", "tool_call_id": "c"}],
+        }))
+        .unwrap();
+        request.for_recipe(&serving("self-consistency")).unwrap();
+        let wants = json!({"logprobs": true, "top_logprobs": 2, "tools": tools, "tool_choice": "auto",
+            "parallel_tool_calls": false, "response_format": format});
+        assert_eq!(Value::Object(request.wants), wants);
+        assert_eq!(Value::Object(request.rest), json!({"user": "u"}));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which recipe answers a request: by model name, by path, by the body.
 
 use crate::ApiError;
-use elenchus_recipe::{Serving, offers};
+use elenchus_recipe::{Composition, RecipeError, offer_of};
 use elenchus_trace::Budget;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,13 +14,13 @@ pub(crate) const PREFIX: &str = "elenchus/";
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wish {
-    /// Name of the recipe; absent, what model name or path say.
+    /// The recipe, or several composed; absent, what model name or path say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub recipe: Option<String>,
+    pub recipe: Option<RecipeWish>,
     /// Number of samples n, for recipes that have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,
-    /// Settings of the recipe.
+    /// Settings of the recipe; of several, by their names: `{"self-consistency": {"samples": 3}}`.
     pub settings: Map<String, Value>,
     /// Bounds on what the request may spend.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,12 +30,25 @@ pub struct Wish {
     pub task: Option<String>,
 }
 
+/// A recipe as a request names it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RecipeWish {
+    /// A name, or a composition as text: `a then b`, `best of a, b by judge`, `a else plain`.
+    Text(String),
+    /// A composition as an object: `{"then": ["a", "b"]}`, `{"best_of": ["a", "b"], "by": "judge"}`,
+    /// `{"else": ["a", "plain"]}`, each part a name or `{"recipe": …, "samples": …, "settings": {…}}`.
+    Object(Map<String, Value>),
+}
+
 impl Wish {
     /// Reads the field: a name, or an object.
     pub fn read(value: &Value) -> Result<Self, ApiError> {
         match value {
             Value::Null => Ok(Wish::default()),
-            Value::String(recipe) => Ok(Wish { recipe: Some(recipe.clone()), ..Wish::default() }),
+            Value::String(recipe) => {
+                Ok(Wish { recipe: Some(RecipeWish::Text(recipe.clone())), ..Wish::default() })
+            }
             object => serde_json::from_value(object.clone()).map_err(|error| {
                 let hint = "`elenchus` is the name of a recipe, or an object of `recipe`, `samples`, `settings`, \
                             `budget`, `task`";
@@ -48,8 +61,8 @@ impl Wish {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// The recipe; `None` asks the model as it is.
-    pub recipe: Option<String>,
+    /// The recipe, or several composed; `None` asks the model as it is.
+    pub recipe: Option<Composition>,
     /// Number of samples.
     pub samples: Option<u64>,
     /// The model; empty for the default one.
@@ -68,35 +81,45 @@ const APPROACHES: &[(&str, &str)] = &[
 /// The name of the recipe that does nothing.
 pub(crate) const PLAIN: &str = "plain";
 
-fn is_known(recipe: &str) -> bool {
-    let recipe = recipe.replace('_', "-");
-    recipe == PLAIN || offers().iter().any(|offer| offer.name == recipe)
+/// What a model name says.
+struct Named {
+    recipe: Option<String>,
+    model: String,
+}
+
+/// Reads a composition whose parts are all there.
+fn composition(text: &str, field: &str) -> Result<Composition, ApiError> {
+    if !Composition::is_composed(text) {
+        // A name that is none, an empty one too, is not found.
+        offer_of(text).map_err(|error| ApiError::from(error).param(field))?;
+    }
+    let made =
+        Composition::parse(text).map_err(|error| ApiError::from(RecipeError::from(error)).param(field))?;
+    known(made, field)
+}
+
+fn known(made: Composition, field: &str) -> Result<Composition, ApiError> {
+    for part in made.parts() {
+        // The error lists the nearest names.
+        offer_of(&part.name).map_err(|error| ApiError::from(error).param(field))?;
+    }
+    Ok(made)
 }
 
 /// What a model name says: `elenchus/<recipe>[@n]/<model>`, optillm's `<approach>-<model>`, or a plain name.
-fn by_model(model: &str) -> Result<Choice, ApiError> {
+fn by_model(model: &str) -> Named {
     let Some(rest) = model.strip_prefix(PREFIX) else {
         let approach = APPROACHES.iter().find_map(|(approach, recipe)| {
             let model = model.strip_prefix(approach)?.strip_prefix('-')?;
             (!model.is_empty()).then(|| (recipe.to_string(), model.to_string()))
         });
-        return Ok(match approach {
-            Some((recipe, model)) => Choice { recipe: Some(recipe), samples: None, model },
-            None => Choice { recipe: None, samples: None, model: model.into() },
-        });
+        return match approach {
+            Some((recipe, model)) => Named { recipe: Some(recipe), model },
+            None => Named { recipe: None, model: model.into() },
+        };
     };
     let (recipe, model) = rest.split_once('/').unwrap_or((rest, ""));
-    let (recipe, samples) = match recipe.split_once('@') {
-        None => (recipe, None),
-        Some((recipe, count)) => {
-            let count = count.parse().map_err(|_| {
-                let message = format!("`@{count}` in the model name is no number of samples");
-                ApiError::bad("model", format!("{message}\nhint: write `{PREFIX}<recipe>@5/<model>`"))
-            })?;
-            (recipe, Some(count))
-        }
-    };
-    Ok(Choice { recipe: Some(recipe.into()), samples, model: model.into() })
+    Named { recipe: Some(recipe.into()), model: model.into() }
 }
 
 /// Decides. The body wins over the path, the path over the model name.
@@ -106,7 +129,7 @@ pub(crate) fn choose(
     approach: Option<&str>,
     wish: &Wish,
 ) -> Result<Choice, ApiError> {
-    let named = by_model(model)?;
+    let named = by_model(model);
     let approach = approach
         .map(|approach| {
             let known = APPROACHES.iter().find(|(name, _)| *name == approach);
@@ -120,19 +143,37 @@ pub(crate) fn choose(
             })
         })
         .transpose()?;
-    let recipe = wish.recipe.clone().or(approach).or(path.map(str::to_string)).or(named.recipe);
-    let recipe = match recipe {
-        Some(recipe) if !is_known(&recipe) => {
-            // The error lists the nearest names.
-            return Err(Serving::new(&recipe, &Map::new(), "math").err().map_or_else(
-                || ApiError::not_found(format!("unknown recipe `{recipe}`")),
-                |error| ApiError::from(error).param("model"),
-            ));
+    let said = match &wish.recipe {
+        Some(RecipeWish::Object(fields)) => {
+            let made = Composition::read(&Value::Object(fields.clone()));
+            Some(known(
+                made.map_err(|error| ApiError::from(RecipeError::from(error)).param("elenchus"))?,
+                "elenchus",
+            )?)
         }
-        Some(recipe) if recipe == PLAIN => None,
-        recipe => recipe.map(|recipe| recipe.replace('_', "-")),
+        Some(RecipeWish::Text(text)) => Some(composition(text, "elenchus")?),
+        None => approach.map(|name| composition(&name, "optillm_approach")).transpose()?,
     };
-    let samples = wish.samples.or(named.samples);
+    let recipe = match (said, path) {
+        (Some(said), _) => Some(said),
+        (None, Some(path)) => Some(composition(path, "recipe")?),
+        (None, None) => named.recipe.as_deref().map(|recipe| composition(recipe, "model")).transpose()?,
+    };
+    let mut samples = wish.samples;
+    let recipe = match recipe {
+        Some(Composition::Part(mut part)) => {
+            // A number behind the name is the same as the field.
+            let counted = part.settings.remove("samples");
+            samples = samples.or(counted.as_ref().and_then(Value::as_u64));
+            (part.name != PLAIN).then_some(Composition::Part(part))
+        }
+        Some(_) if samples.is_some() => {
+            let hint = "write it behind a name: `self-consistency@5 then critique-and-refine`";
+            let message = format!("`samples` belongs to one recipe, and there are several\nhint: {hint}");
+            return Err(ApiError::bad("elenchus", message));
+        }
+        recipe => recipe,
+    };
     if recipe.is_none() && (samples.is_some() || !wish.settings.is_empty()) {
         let message = "`samples` and `settings` need a recipe";
         return Err(ApiError::bad("elenchus", format!("{message}\nhint: name one with `elenchus.recipe`")));
@@ -147,7 +188,35 @@ mod tests {
 
     fn chosen(model: &str) -> (Option<String>, Option<u64>, String) {
         let choice = choose(model, None, None, &Wish::default()).unwrap();
-        (choice.recipe, choice.samples, choice.model)
+        (choice.recipe.map(|recipe| recipe.to_string()), choice.samples, choice.model)
+    }
+
+    fn name(choice: &Choice) -> Option<String> {
+        choice.recipe.as_ref().map(ToString::to_string)
+    }
+
+    #[test]
+    fn compositions_are_named_everywhere() {
+        let text = "self-consistency@3 then critique-and-refine";
+        assert_eq!(chosen(&format!("elenchus/{text}/m")), (Some(text.into()), None, "m".into()));
+        let choice = choose("m", Some(text), None, &Wish::default()).unwrap();
+        assert_eq!(name(&choice).as_deref(), Some(text));
+        let parts = json!([{"recipe": "self_consistency", "samples": 3}, "critique-and-refine"]);
+        for recipe in [json!(text), json!({ "then": parts })] {
+            let wish = Wish::read(&json!({ "recipe": recipe })).unwrap();
+            assert_eq!(name(&choose("m", None, None, &wish).unwrap()).as_deref(), Some(text));
+        }
+        let wish = Wish::read(&json!({"recipe": text, "samples": 3})).unwrap();
+        assert!(choose("m", None, None, &wish).unwrap_err().message.contains("@5"));
+        for (recipe, param) in [
+            (json!("gsa then"), "elenchus"),
+            (json!({"than": []}), "elenchus"),
+            (json!("gsa else x"), "elenchus"),
+        ] {
+            let wish = Wish::read(&json!({ "recipe": recipe })).unwrap();
+            let error = choose("m", None, None, &wish).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{}", error.message);
+        }
     }
 
     #[test]
@@ -172,12 +241,13 @@ mod tests {
         let wish = Wish::read(&json!({"recipe": "gsa", "samples": 3})).unwrap();
         let model = "elenchus/self-consistency@5/m";
         let choice = choose(model, Some("iad"), None, &wish).unwrap();
-        assert_eq!((choice.recipe.as_deref(), choice.samples), (Some("gsa"), Some(3)));
+        assert_eq!((name(&choice).as_deref(), choice.samples), (Some("gsa"), Some(3)));
         let choice = choose(model, Some("iad"), None, &Wish::default()).unwrap();
-        assert_eq!(choice.recipe.as_deref(), Some("iad"));
+        assert_eq!(name(&choice).as_deref(), Some("iad"));
         let choice = choose("m", None, Some("bon"), &Wish::default()).unwrap();
-        assert_eq!(choice.recipe.as_deref(), Some("best-of-n"));
-        assert_eq!(Wish::read(&json!("gsa")).unwrap().recipe.as_deref(), Some("gsa"));
+        assert_eq!(name(&choice).as_deref(), Some("best-of-n"));
+        let text = Some(RecipeWish::Text("gsa".into()));
+        assert_eq!(Wish::read(&json!("gsa")).unwrap().recipe, text);
     }
 
     #[test]

@@ -77,9 +77,9 @@ impl Said {
                 if let Some(content) = &message.content {
                     self.text.push_str(&content.text());
                 }
-                let calls = message.tool_calls.unwrap_or_default();
-                self.tool_calls
-                    .extend(calls.into_iter().filter_map(|call| serde_json::from_value(call).ok()));
+                for call in message.tool_calls.unwrap_or_default() {
+                    self.call(call);
+                }
             }
             if let Some(text) = choice.text {
                 self.text.push_str(&text);
@@ -96,6 +96,23 @@ impl Said {
             Some(WireError::Text(text)) => Some(text),
             None => None,
         });
+    }
+
+    /// A call, or the next piece of one: those of a stream have an index, and only the first one the name.
+    fn call(&mut self, mut call: serde_json::Value) {
+        let index = call.get("index").and_then(|index| index.as_u64()).map(|index| index as usize);
+        let more = call.pointer("/function/arguments").and_then(|text| text.as_str()).unwrap_or_default();
+        if let Some(begun) = index.and_then(|index| self.tool_calls.get_mut(index)) {
+            begun.function.arguments.push_str(more);
+            return;
+        }
+        if let Some(fields) = call.as_object_mut() {
+            fields.remove("index");
+            if let Some(function) = fields.get_mut("function").and_then(|function| function.as_object_mut()) {
+                function.entry("arguments").or_insert_with(|| "".into());
+            }
+        }
+        self.tool_calls.extend(serde_json::from_value(call).ok());
     }
 
     /// Of a whole response; nothing when it is no JSON of that form.
@@ -218,6 +235,21 @@ mod tests {
         let said = Said::of(whole);
         assert_eq!((said.text.as_str(), said.usage), ("ab", Some((3, 2))));
         assert_eq!(said, Said::of(stream));
+    }
+
+    #[test]
+    fn the_pieces_of_a_call_are_put_together() {
+        let stream = br#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f"}}]}}]}
+
+data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}}]}}]}
+
+data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}}]}
+"#;
+        let said = Said::of(stream);
+        let calls: Vec<(&str, &str)> =
+            said.tool_calls.iter().map(|call| (call.id.as_str(), call.function.arguments.as_str())).collect();
+        assert_eq!(calls, [("c", "{\"a\":1}")]);
+        assert!(said.tool_calls[0].extra.is_empty(), "the index belongs to the stream");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The description of the API, made from the table of routes and the types.
 
 use crate::{
-    EstimateReply, FeedbackReply, FeedbackRequest, ROUTES, Report, Route, TotalsRow, TraceList, TraceReply,
-    Wish,
+    EstimateReply, FeedbackReply, FeedbackRequest, ROUTES, Report, RerunRequest, Route, TotalsRow, TraceList,
+    TraceReply, Wish,
 };
 use elenchus_recipe::Offer;
 use schemars::generate::SchemaSettings;
@@ -26,6 +26,8 @@ pub fn description() -> Value {
     schemas.insert("Error".into(), error_schema());
     schemas.insert("ChatRequest".into(), chat_request_schema());
     schemas.insert("ChatCompletion".into(), chat_completion_schema());
+    schemas.insert("ResponseRequest".into(), response_request_schema());
+    schemas.insert("Response".into(), response_schema());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -68,10 +70,15 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "traces" => as_json(reference::<TraceList>(generator)),
         "trace" => as_json(reference::<TraceReply>(generator)),
         "totals" => as_json(list_of(reference::<TotalsRow>(generator))),
-        "chat" | "chat_recipe" => {
+        "chat" | "chat_recipe" | "rerun" => {
             // Named in the schema of the answer, which is written by hand.
             let _ = (reference::<Report>(generator), reference::<Wish>(generator));
             let mut both = as_json(named("ChatCompletion"));
+            both["text/event-stream"] = json!({"schema": {"type": "string"}});
+            both
+        }
+        "responses" | "responses_recipe" => {
+            let mut both = as_json(named("Response"));
             both["text/event-stream"] = json!({"schema": {"type": "string"}});
             both
         }
@@ -99,7 +106,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut operation = json!({"operationId": route.name, "summary": route.summary, "responses": responses});
     let request = match route.name {
         "chat" | "chat_recipe" | "estimate" => Some(named("ChatRequest")),
+        "responses" | "responses_recipe" => Some(named("ResponseRequest")),
         "feedback" => Some(reference::<FeedbackRequest>(generator)),
+        "rerun" => Some(reference::<RerunRequest>(generator)),
         "completions" | "embeddings" => Some(object()),
         _ => None,
     };
@@ -185,6 +194,38 @@ fn chat_completion_schema() -> Value {
             "id": {"type": "string"}, "object": {"const": "chat.completion"}, "created": {"type": "integer"},
             "model": {"type": "string"}, "choices": {"type": "array", "items": {"type": "object"}},
             "usage": {"type": "object"}, "elenchus": named("Report"),
+        },
+    })
+}
+
+fn response_request_schema() -> Value {
+    json!({
+        "type": "object", "required": ["input"],
+        "description": "OpenAI's Responses request, as far as a chat can say it. Fields that are not known are passed on.",
+        "properties": {
+            "model": {"type": ["string", "null"], "description": "As in a chat request."},
+            "input": {"description": "A text, or items: messages, function calls and their outputs.", "anyOf": [
+                {"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "object"}},
+            ]},
+            "instructions": {"type": ["string", "null"]},
+            "previous_response_id": {"type": ["string", "null"]},
+            "stream": {"type": ["boolean", "null"]},
+            "tools": {"type": ["array", "null"], "items": {"type": "object", "required": ["type", "name"],
+                "properties": {"type": {"const": "function"}, "name": {"type": "string"}}}},
+            "elenchus": {"anyOf": [{"type": "string"}, named("Wish")]},
+        },
+    })
+}
+
+fn response_schema() -> Value {
+    json!({
+        "type": "object", "required": ["id", "object", "created_at", "status", "model", "output"],
+        "description": "OpenAI's response, with a report where a recipe or the embedded model answered.",
+        "properties": {
+            "id": {"type": "string"}, "object": {"const": "response"}, "created_at": {"type": "integer"},
+            "status": {"enum": ["completed", "incomplete"]}, "model": {"type": "string"},
+            "output": {"type": "array", "items": {"type": "object"}}, "usage": {"type": ["object", "null"]},
+            "elenchus": named("Report"),
         },
     })
 }

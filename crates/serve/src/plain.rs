@@ -1,7 +1,7 @@
 //! The embedded model asked as it is, without a recipe.
 
 use crate::ApiError;
-use crate::answering::{Asked, context};
+use crate::answering::{Asked, context, seed_of};
 use crate::body::{BoxError, Reply};
 use crate::chat::{
     BudgetReport, ChatRequest, ChoiceBody, Report, chunk_body, completion_body, finish_word, usage_chunk,
@@ -100,6 +100,7 @@ impl Kept {
             confidence: None,
             agreement: None,
             abstained: None,
+            parent: None,
             budget: BudgetReport {
                 limit: self.context.budget(),
                 spent,
@@ -159,18 +160,16 @@ fn sampling(request: &ChatRequest, seed: u64) -> Sampling {
 /// Answers.
 pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, ApiError> {
     plain.request.for_embedded()?;
-    if plain.request.logprobs || plain.request.top_logprobs > 0 {
-        let message =
-            "the embedded model reports no `logprobs` here\nhint: its traces hold scores; leave it out";
-        return Err(ApiError::bad("logprobs", message));
-    }
     let target = Target::Embedded;
+    let seed = plain.request.seed.unwrap_or_else(|| seed_of(&plain.id));
     let asked = Asked {
         live: &plain.live,
         target: &target,
         caller: &plain.caller,
         request: &plain.request,
         budget: plain.budget,
+        seed,
+        tape: None,
     };
     let context = context(state, asked, None, &[]).await?;
     let question = plain.request.question();
@@ -225,6 +224,7 @@ pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, Ap
             tool_calls: Vec::new(),
             finish: finish_word(&completion.finish),
             logprobs: Value::Null,
+            report: None,
         })
         .collect();
     let report = kept.report(&completions, stored);

@@ -2,8 +2,10 @@
 
 use crate::ApiError;
 use crate::body::{Reply, full, json as reply_json};
+use crate::chat::Parent;
 use crate::exchange::{exchange_of, trace_of};
 use crate::keys::Caller;
+use crate::rerun::parent_of;
 use crate::stage::{StageView, views};
 use crate::state::{State, new_id, now_ms};
 use elenchus_measure::{LEVEL, wilson as wilson_interval};
@@ -189,6 +191,9 @@ pub struct TraceReply {
     pub summary: TraceSummary,
     /// The request as it came.
     pub request: Value,
+    /// What it was run again from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// Everything that happened.
     pub trace: Trace,
     /// The same for reading.
@@ -255,10 +260,12 @@ pub(crate) async fn trace(state: &Arc<State>, id: &str) -> Result<Reply, ApiErro
     let trace = trace_of(&entry).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "trace_damaged", error.to_string())
     })?;
+    // What was no JSON was refused before it was stored.
+    let request = serde_json::from_slice(&entry.request).unwrap_or(Value::Null);
     let reply = TraceReply {
         stages: views(&trace),
-        // What was no JSON was refused before it was stored.
-        request: serde_json::from_slice(&entry.request).unwrap_or(Value::Null),
+        parent: parent_of(&request),
+        request,
         trace,
         feedback,
         summary: entry.summary,

@@ -56,6 +56,20 @@ pub const ROUTES: &[Route] = &[
         Some(Scope::Ask),
         "Ask with the recipe in the path.",
     ),
+    route(
+        "responses",
+        "POST",
+        "/v1/responses",
+        Some(Scope::Ask),
+        "The same by OpenAI's Responses API: text, functions, earlier responses.",
+    ),
+    route(
+        "responses_recipe",
+        "POST",
+        "/v1/{recipe}/responses",
+        Some(Scope::Ask),
+        "The same with the recipe in the path.",
+    ),
     route("completions", "POST", "/v1/completions", Some(Scope::Ask), "Passed on to an upstream."),
     route("embeddings", "POST", "/v1/embeddings", Some(Scope::Ask), "Passed on to an upstream."),
     route(
@@ -67,6 +81,13 @@ pub const ROUTES: &[Route] = &[
     ),
     route("traces", "GET", "/v1/traces", Some(Scope::Read), "Traces, newest first, with filters."),
     route("trace", "GET", "/v1/traces/{id}", Some(Scope::Read), "One trace, whole, with its feedback."),
+    route(
+        "rerun",
+        "POST",
+        "/v1/traces/{id}/rerun",
+        Some(Scope::Ask),
+        "Run a recipe again from an edited stage, the earlier ones as they were.",
+    ),
     route("totals", "GET", "/v1/totals", Some(Scope::Read), "Feedback per recipe, with intervals."),
     route("export", "GET", "/v1/export", Some(Scope::Export), "Training rows from feedback."),
 ];

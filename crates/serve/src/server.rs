@@ -1,13 +1,14 @@
 //! Connections, requests, and the end.
 
 use crate::archive::Archive;
+use crate::ask::Inbound;
 use crate::body::{Body, Reply, check_depth, full, json as reply_json, read, refuse};
 use crate::keys::{Caller, KeyRing};
 use crate::metrics::Gauges;
 use crate::pass::{Passed, pass};
 use crate::routes::{Found, Route, find};
 use crate::state::{Live, State};
-use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records};
+use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records, rerun, responses};
 use bytes::Bytes;
 use elenchus_recipe::{LogLevel, ServiceSettings};
 use elenchus_remember::service::ServiceStore;
@@ -325,19 +326,29 @@ async fn answer(
             _ => Err(ApiError::not_found("there is nothing here")),
         };
     }
+    // A composition in the path has spaces.
+    let recipe = inner.map(decoded);
+    let inner = recipe.as_deref();
     let live = state.live();
     let headers = request.headers().clone();
     let within = Duration::from_secs_f64(live.settings.body_seconds.clamp(0.1, 1e6));
     let bytes = read(request, live.settings.most_body_bytes, within).await?;
     check_depth(&bytes, live.settings.most_depth)?;
     match route.name {
-        "chat" | "chat_recipe" => ask::chat(state, caller, headers, bytes, inner).await,
+        "chat" | "chat_recipe" => ask::chat(state, Inbound::new(caller, headers, bytes, inner)).await,
+        "responses" | "responses_recipe" => responses::respond(state, caller, headers, bytes, inner).await,
         "completions" => passed(state, live, caller, headers, bytes, "completions").await,
         "embeddings" => passed(state, live, caller, headers, bytes, "embeddings").await,
+        "rerun" => rerun::rerun(state, caller, inner.unwrap_or_default(), &bytes).await,
         "estimate" => catalogue::estimate(state, &bytes),
         "feedback" => records::feedback(state, caller, &bytes).await,
         _ => Err(ApiError::not_found("there is nothing here")),
     }
+}
+
+/// A part of a path, `%20` and `+` as the spaces that they stand for.
+fn decoded(part: &str) -> String {
+    form_urlencoded::parse(part.as_bytes()).next().map_or_else(String::new, |(name, _)| name.into_owned())
 }
 
 /// Passes a request on without a recipe.

@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::upstream::{Pool, unknown_model};
 use crate::{ApiError, ServeError};
 use elenchus_generate::{CancelToken, LanguageModel, NativeModel, NativeOptions};
-use elenchus_recipe::{LogLevel, ServiceSettings, models};
+use elenchus_recipe::{Calibrations, LogLevel, ServiceSettings, models};
 use elenchus_trace::{Budget, Price};
 use hyper::header::HeaderMap;
 use serde_json::{Value, json};
@@ -21,12 +21,14 @@ pub(crate) struct Live {
     pub settings: ServiceSettings,
     pub prices: HashMap<String, Price>,
     pub pool: Pool,
+    pub calibrations: Calibrations,
 }
 
 impl Live {
     pub fn new(settings: ServiceSettings, prices: HashMap<String, Price>) -> Result<Self, ServeError> {
         let pool = Pool::new(&settings.upstreams)?;
-        Ok(Live { settings, prices, pool })
+        let calibrations = Calibrations::read(&settings.calibrations_file())?;
+        Ok(Live { settings, prices, pool, calibrations })
     }
 }
 

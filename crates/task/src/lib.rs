@@ -18,12 +18,14 @@ pub mod rules;
 mod settings;
 mod skill;
 pub mod sql;
+mod structured;
 pub mod world;
 
 pub use environment::{Ended, Environment, Observation};
 pub use recompute::Recheck;
 pub use registry::{TASKS, TaskEntry, task};
 pub use skill::{Critique, ReplyError, Skill, parse_critique, parse_judge};
+pub use structured::Structured;
 
 use elenchus_trace::{Problem, Step, Verdict};
 

@@ -5,6 +5,7 @@
 
 mod answer;
 mod budget;
+mod canonical;
 mod completion;
 mod feedback;
 mod message;
@@ -15,6 +16,7 @@ mod tree;
 
 pub use answer::{Answer, Votes};
 pub use budget::{Budget, Price, Usage};
+pub use canonical::{calls_text, canonical_json, is_calls_text};
 pub use completion::{Completion, FinishReason, TokenDistribution, TopToken};
 pub use feedback::{Feedback, Outcome, Step, StepVerdict, Verdict};
 pub use message::{Content, ContentPart, FunctionCall, ImageUrl, Message, Role, ToolCall};

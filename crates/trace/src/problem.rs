@@ -1,7 +1,7 @@
 use crate::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// One lettered option of a problem with a closed set of answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,10 @@ pub struct Problem {
     /// Dialogue that came before (history, tools, images); the question is then its last user message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Message>,
+    /// What the asker wants of a response itself, in the words of OpenAI's API: `response_format`, `tools`, `logprobs`.
+    /// Every request whose reply may become the answer carries it, and no other.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub wants: Map<String, Value>,
     /// What only the task understands.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub data: Value,
@@ -49,8 +53,23 @@ impl Problem {
             gold: None,
             options: Vec::new(),
             history: Vec::new(),
+            wants: Map::new(),
             data: Value::Null,
         }
+    }
+
+    /// Whether the asker wants a response of another form than text with an answer in it: JSON, or calls of tools. The
+    /// question is then asked as it stands.
+    pub fn wants_form(&self) -> bool {
+        self.wants_json() || self.wants.contains_key("tools")
+    }
+
+    /// Whether the asker wants JSON.
+    pub fn wants_json(&self) -> bool {
+        self.wants
+            .get("response_format")
+            .and_then(|format| format.get("type"))
+            .is_some_and(|kind| kind != "text")
     }
 
     /// The same problem with a reference answer.

@@ -170,6 +170,14 @@ impl Trace {
         }
     }
 
+    /// The node that the last decision chose.
+    pub fn chosen(&self) -> Option<NodeId> {
+        self.nodes.iter().rev().find_map(|node| match &node.kind {
+            NodeKind::Decided { chosen, .. } => *chosen,
+            _ => None,
+        })
+    }
+
     /// All completions with their node ids, in order.
     pub fn completions(&self) -> impl Iterator<Item = (NodeId, &Completion)> {
         self.nodes.iter().enumerate().filter_map(|(i, n)| match &n.kind {

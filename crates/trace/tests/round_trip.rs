@@ -187,8 +187,9 @@ fn feedback() -> impl Strategy<Value = Feedback> {
 
 fn problem() -> impl Strategy<Value = Problem> {
     let option = (text(), text()).prop_map(|(label, text)| ChoiceOption { label, text });
-    (text(), text(), text(), of(text()), of(text()), vec(option, 0..3), vec(message(), 0..2), value())
-        .prop_map(|(id, task, question, compact, gold, options, history, data)| Problem {
+    let wants = value().prop_map(|value| serde_json::Map::from_iter([("tools".to_string(), value)]));
+    (text(), text(), text(), of(text()), of(text()), vec(option, 0..3), vec(message(), 0..2), wants, value())
+        .prop_map(|(id, task, question, compact, gold, options, history, wants, data)| Problem {
             id,
             task,
             question,
@@ -196,6 +197,7 @@ fn problem() -> impl Strategy<Value = Problem> {
             gold,
             options,
             history,
+            wants,
             data,
         })
 }

@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 #[command(after_help = "Examples:
   elenchus ask 'g=50;e=g-1;d=e+81;d?'
   elenchus ask 'What is 12 * 7 + 5?' --strategy self-consistency --set samples=5 \\
-      --endpoint http://localhost:11434/v1 --model qwen3:4b")]
+      --endpoint http://localhost:11434/v1 --model qwen3:4b
+  elenchus ask 'What is 12 * 7 + 5?' --strategy 'self-consistency then critique-and-refine' \\
+      --set self-consistency.samples=3 --endpoint http://localhost:11434/v1 --model qwen3:4b")]
 pub struct Ask {
     /// The question; the embedded model reads the compact notation of its own tasks
     question: String,
-    /// A strategy or a recipe (`elenchus recipes`)
+    /// A strategy or a recipe (`elenchus recipes`), or several: `a then b`, `best of a, b by judge`, `a else b`
     #[arg(long, visible_alias = "recipe", default_value = "self-consistency")]
     strategy: String,
     /// Change a setting of the strategy

@@ -160,7 +160,7 @@ pub struct Compare {
 
 /// What one strategy achieved.
 #[derive(Debug, Serialize)]
-struct Measured {
+pub(crate) struct Measured {
     strategy: String,
     problems: usize,
     accuracy: Interval,
@@ -172,8 +172,9 @@ struct Measured {
     /// What a server did that makes its samples worth less than they cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     remark: Option<String>,
+    /// 1 for each problem that was solved, 0 for the others.
     #[serde(skip)]
-    correct: Vec<f64>,
+    pub(crate) correct: Vec<f64>,
 }
 
 /// What the endpoint's layer noted of samples that are one and the same text, with how many problems it befell.
@@ -230,10 +231,10 @@ pub struct CompareConfig {
     asking: Asking,
 }
 
-struct Asked<'a> {
-    at_once: usize,
-    asking: &'a Asking,
-    run: Option<&'a Run>,
+pub(crate) struct Asked<'a> {
+    pub(crate) at_once: usize,
+    pub(crate) asking: &'a Asking,
+    pub(crate) run: Option<&'a Run>,
 }
 
 /// A progress bar with a name in front.
@@ -250,7 +251,8 @@ pub fn bar(length: usize, name: &str, quiet: bool) -> ProgressBar {
     bar
 }
 
-fn measure(
+/// Answers all problems by a strategy and verifies the answers.
+pub(crate) fn measure(
     asked: &Asked<'_>,
     task: &dyn Task,
     problems: &[Problem],

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod audit;
+pub mod calibrate;
 pub mod estimate;
 pub mod eval;
 pub mod grid;
@@ -41,6 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Train(command) => train::run(command, global),
         Command::Reproduce(command) => reproduce::run(command, global),
         Command::Serve(command) => serve::run(command, global),
+        Command::Calibrate(command) => calibrate::run(command, global),
         Command::Keys(command) => keys::run(command, global),
         Command::Lab(command) => lab::run(command, global),
         Command::Resume(command) => resume::run(command, global),

@@ -85,6 +85,6 @@ impl Strategy for AuditDialogue {
         let AuditSettings { behaviour, writer, falsehood, dialogue } = &self.settings;
         let judge = HarnessJudge::new(*behaviour, *writer, *falsehood, AnswerKey::of(problem)?);
         let place = Place { context, task, problem };
-        Dialogue { name: NAME, settings: dialogue, judge: &judge, place }.run().await
+        Dialogue { name: NAME, settings: dialogue, judge: &judge, place }.run(None).await
     }
 }

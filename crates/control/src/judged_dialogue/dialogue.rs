@@ -3,7 +3,7 @@
 use super::gate::Gate;
 use super::settings::JudgedDialogueSettings;
 use crate::attempts::{Account, budget_over};
-use crate::draw::ask;
+use crate::draw::{ask, first};
 use crate::{Attempt, AttemptLog, ControlError, Trail};
 use elenchus_evaluate::{
     Candidate, DialogueJudge, Question, Review, ReviewInput, ReviewedTurn, group_answers, states_ambiguity,
@@ -11,7 +11,7 @@ use elenchus_evaluate::{
 use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Voice};
 use elenchus_measure::Course;
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Message, NodeId, NodeKind, Problem, Trace, Usage};
+use elenchus_trace::{Answer, Completion, Message, NodeId, NodeKind, Problem, Trace, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -299,12 +299,12 @@ impl Dialogue<'_> {
         Ok(false)
     }
 
-    /// The whole dialogue.
-    pub(super) async fn run(&self) -> Result<Answer, ControlError> {
+    /// The whole dialogue, about a draft where one is given.
+    pub(super) async fn run(&self, draft: Option<&Completion>) -> Result<Answer, ControlError> {
         let Place { context, task, problem } = self.place;
         let mut trail = Trail::new(context, self.name, problem);
         let request = self.settings.draw.request(context, problem, 1, false, LogprobDetail::Offered, 0)?;
-        let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
+        let drawn = first(&mut trail, context, task, problem, draft, &request).await?;
         let (Some(candidate), Some(&node)) = (drawn.candidates.first(), drawn.nodes.first()) else {
             return Ok(trail.answer("", None, None, Vec::new(), Some("the model gave no response".into())));
         };

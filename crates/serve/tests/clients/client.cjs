@@ -16,6 +16,16 @@ async function main() {
     }
     assert.deepEqual([text, finish], ["Answer: 4", "stop"]);
   }
+  const whole = await client.responses.create({ model: "little", input: "What is 2+2?" });
+  assert.equal(whole.output_text, "Answer: 4");
+  let said = "";
+  const stream = await client.responses.create({
+    model: "elenchus/self-consistency@3/little", input: "Again?", previous_response_id: whole.id, stream: true,
+  });
+  for await (const event of stream) {
+    said += event.type === "response.output_text.delta" ? event.delta : "";
+  }
+  assert.equal(said, "Answer: 4");
   await assert.rejects(
     client.chat.completions.create({ model: "elenchus/nothing/little", messages }),
     (error) => error.status === 404 && error.code === "recipe_not_found",

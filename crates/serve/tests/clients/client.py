@@ -22,6 +22,16 @@ for model in ["little", "elenchus/self-consistency@3/little"]:
     if model != "little":
         assert whole.model_extra["elenchus"]["recipe"] == "self-consistency", whole
         assert usage.total_tokens > 0
+for model in ["little", "elenchus/self-consistency@3/little"]:
+    whole = client.responses.create(model=model, input="What is 2+2?")
+    assert (whole.output_text, whole.status) == ("Answer: 4", "completed"), whole
+    text, last = "", None
+    for event in client.responses.create(model=model, input="And 3+1?", stream=True, previous_response_id=whole.id):
+        text += event.delta if event.type == "response.output_text.delta" else ""
+        last = event
+    assert (text, last.type) == ("Answer: 4", "response.completed"), (model, text, last)
+    with client.responses.stream(model=model, input="Once more", store=False) as stream:
+        assert stream.get_final_response().output_text == "Answer: 4"
 assert "little" in [model.id for model in client.models.list()]
 try:
     client.chat.completions.create(model="elenchus/nothing/little", messages=messages)

@@ -203,6 +203,7 @@ async fn history_images_and_parameters_reach_the_model_and_the_rest_is_refused()
     assert_eq!(messages[3]["tool_call_id"], "c1");
     assert_eq!(messages[5]["content"][1], image, "the image is where it was");
     body["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
+    body["model"] = "elenchus/gsa@2/little".into();
     let (status, error) = gateway.ask(body).await;
     assert_eq!((status, &error["error"]["param"]), (400, &json!("tools")), "{error}");
     assert!(error["error"]["message"].as_str().unwrap().contains("hint:"), "{error}");

@@ -36,6 +36,10 @@ async fn answers_are_what_the_description_says() {
     };
     let (_, answer) = gateway.ask(question("elenchus/self-consistency@3/little", "2+2?")).await;
     check("ChatCompletion", &answer);
+    check(
+        "Response",
+        &gateway.send("/v1/responses", json!({"model": "elenchus/gsa/little", "input": "2+2?"})).await.1,
+    );
     let id = answer["elenchus"]["trace_id"].as_str().unwrap();
     let (_, said) = gateway.send("/v1/feedback", json!({"trace_id": id, "reaction": "love"})).await;
     check("FeedbackReply", &said);
@@ -46,4 +50,28 @@ async fn answers_are_what_the_description_says() {
     check("EstimateReply", &gateway.send("/v1/estimate", question("little", "x")).await.1);
     check("Error", &gateway.send("/v1/feedback", json!({})).await.1);
     check("Error", &gateway.get("/nowhere").await.1);
+}
+
+/// The table of docs/gateway.md that says what each recipe keeps, against what the recipes themselves say.
+#[test]
+fn the_guide_says_what_each_recipe_keeps() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateway.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (_, table) =
+        text.split_once("| recipes and strategies | `response_format`").expect("the table is there");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let rows: Vec<(Vec<&str>, [bool; 3])> = rows
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            (cells[0].split('`').skip(1).step_by(2).collect(), [1, 2, 3].map(|cell| cells[cell] == "yes"))
+        })
+        .collect();
+    for offer in elenchus_recipe::offers() {
+        let keeps = [offer.keeps.response_format, offer.keeps.tools, offer.keeps.logprobs];
+        let named: Vec<_> = rows.iter().filter(|(names, _)| names.contains(&offer.name.as_str())).collect();
+        match keeps.contains(&true) {
+            true => assert!(named.iter().any(|(_, said)| *said == keeps), "{}: {keeps:?}", offer.name),
+            false => assert!(named.is_empty(), "{} keeps nothing", offer.name),
+        }
+    }
 }

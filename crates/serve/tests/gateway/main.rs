@@ -8,12 +8,16 @@
 )]
 
 mod api;
+mod calibration;
 mod clients;
 mod description;
 mod faults;
 mod feedback;
+mod keeps;
 mod keys;
 mod page;
+mod rerun;
+mod responses;
 mod schema;
 mod support;
 mod wire;

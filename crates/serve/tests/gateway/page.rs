@@ -199,6 +199,23 @@ async fn ask_watch_open_edit_react_and_find_it_again() {
     browser.wait("document.querySelectorAll('#trace [data-stage]').length >= 4").await;
     browser.picture("trace").await;
     assert_eq!(browser.value("document.title").await, "elenchus");
+    // From an edited stage the recipe is run again, beside what it was.
+    browser.click("#trace [data-stage='0'] summary").await;
+    browser.wait("document.querySelector('#trace [data-stage=\"0\"] textarea') !== null").await;
+    browser.value("document.querySelector('#trace [data-stage=\"0\"] textarea').value = 'Answer: 77'").await;
+    let before = stub.asked().len();
+    browser.click("#trace [data-stage='0'] [data-rerun=edited]").await;
+    browser.wait("document.querySelectorAll('#trace .panel').length === 2").await;
+    browser.wait("document.querySelector('#trace .panel:nth-child(2) [data-reaction=love]') !== null").await;
+    browser.picture("rerun").await;
+    let again = browser.value("document.querySelector('#trace .panel:nth-child(2)').textContent").await;
+    assert!(again.as_str().unwrap().contains("Answer: 77"), "{again}");
+    let child = gateway.traces(2).await[0]["id"].as_str().unwrap().to_string();
+    let (_, trace) = gateway.get(&format!("/v1/traces/{child}")).await;
+    assert_eq!((&trace["parent"]["trace_id"], &trace["parent"]["stage"]), (&json!(id), &json!(0)));
+    assert_eq!(trace["trace"]["nodes"][0]["completion"]["text"], "Answer: 77");
+    assert!(stub.asked().len() <= before + 3, "the first wave is not drawn again");
+    browser.click("#trace .panel:nth-child(2) .facts a").await;
     browser.click("[data-view=totals]").await;
     browser.wait("document.querySelectorAll('#totals tbody tr').length === 1").await;
     browser.picture("totals").await;

@@ -241,6 +241,8 @@ impl Running {
             embedded: upstreams.is_empty(),
             upstreams: upstreams.iter().map(|stub| UpstreamSettings::new(&stub.url)).collect(),
             log: LogLevel::Off,
+            // What a person who runs the tests has fitted is not theirs.
+            calibrations: Some(folder.path().join("calibrations.json")),
             ..ServiceSettings::default()
         };
         change(&mut settings);

@@ -1,5 +1,6 @@
 //! Our answers against OpenAI's own description of them, where the reference data lies beside the checkout.
 
+use crate::responses::{events, forecaster, weather_tool};
 use crate::schema::problems;
 use crate::support::{Running, Stub, pieces, question};
 use serde_json::{Value, json};
@@ -34,6 +35,11 @@ async fn answers_keep_openais_contract() {
     for (gateway, body) in [
         (&behind, question("elenchus/self-consistency@3/little", "2+2?")),
         (&behind, question("elenchus/gsa/little", "2+2?")),
+        (&behind, {
+            let mut body = question("elenchus/self-consistency@3/little", "2+2?");
+            (body["n"], body["logprobs"]) = (2.into(), true.into());
+            body
+        }),
         (&alone, embedded("embedded")),
         (&alone, embedded("elenchus/self-consistency@3/embedded")),
     ] {
@@ -59,4 +65,36 @@ async fn answers_keep_openais_contract() {
         assert!((400..500).contains(&status));
         check(&contract, "ErrorResponse", &error);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_keep_openais_contract() {
+    let Some(contract) = contract() else { return };
+    let stub = Stub::answering(&["Answer: 4", "Answer: 5"]).await;
+    let talker = Running::before(&[&stub]).await;
+    let stub = forecaster().await;
+    let caller = Running::before(&[&stub]).await;
+    let alone = Running::with(&[], |_| {}).await;
+    let example = alone.get("/v1/models").await.1["data"][0]["elenchus"]["examples"][0].clone();
+    for (gateway, body) in [
+        (&talker, json!({"model": "little", "input": "2+2?", "metadata": {"a": "b"}, "user": "u"})),
+        (&talker, json!({"model": "elenchus/self-consistency@3/little", "input": "2+2?"})),
+        (&talker, json!({"model": "elenchus/gsa/little", "input": [{"role": "user", "content": "2+2?"}]})),
+        (&alone, json!({"model": "embedded", "input": example})),
+        (&caller, json!({"model": "little", "input": "Weather?", "tools": [weather_tool()]})),
+    ] {
+        let (status, answer) = gateway.send("/v1/responses", body.clone()).await;
+        assert_eq!(status, 200, "{answer}");
+        check(&contract, "Response", &answer);
+        let mut streamed = body.clone();
+        streamed["stream"] = true.into();
+        let response = gateway.post("/v1/responses").json(&streamed).send().await.unwrap();
+        let events = events(&response.text().await.unwrap());
+        assert!(events.len() >= 6, "{events:?}");
+        for event in &events {
+            check(&contract, "ResponseStreamEvent", event);
+        }
+    }
+    let (_, error) = talker.send("/v1/responses", json!({"model": "little"})).await;
+    check(&contract, "ErrorResponse", &error);
 }

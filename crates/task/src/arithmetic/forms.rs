@@ -188,6 +188,7 @@ impl Exercise {
             compact: Some(compact),
             options,
             history: Vec::new(),
+            wants: Map::new(),
             data: Value::Object(data),
         }
     }

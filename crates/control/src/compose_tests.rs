@@ -1,0 +1,130 @@
+use super::*;
+use crate::strategy;
+use crate::testing::{away, context, context_with, run};
+use elenchus_generate::{LanguageModel, Scored, Scripted};
+use elenchus_trace::{Budget, NodeKind, Trace};
+
+fn made(text: &str) -> Arc<dyn Strategy> {
+    strategy(text, Value::Null).unwrap()
+}
+
+fn stages(trace: &Trace) -> Vec<&str> {
+    let names = trace.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Stage { name } if node.parent.is_none() => Some(name.as_str()),
+        _ => None,
+    });
+    names.collect()
+}
+
+fn last_decision(answer: &Answer) -> &str {
+    match &answer.trace.nodes.last().unwrap().kind {
+        NodeKind::Decided { decision, .. } => decision,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Finds an error in the first solution and writes another one.
+fn critic() -> Scripted {
+    Scripted::new("m").on("Improve the proposed", ["a=2+5;a=7#7"]).on(
+        "Check the proposed",
+        [
+            "Step 1: wrong — 2 + 5 is 7\nFirst wrong step: 1\nAdvice: add again",
+            "Step 1: correct — it is\nStep 2: correct — it is\nFirst wrong step: none\nAdvice: none",
+        ],
+    )
+}
+
+#[test]
+fn the_second_begins_with_the_answer_of_the_first() {
+    let model = critic().on("", ["x#8", "x#8", "y#9"]).shared();
+    let strategy = made("self-consistency@3 then critique-and-refine");
+    let answer = run(strategy.as_ref(), &context(model.clone())).unwrap();
+    assert_eq!(stages(&answer.trace), ["self-consistency@3", "critique-and-refine"]);
+    let critiqued = model.requests().iter().any(|request| {
+        let text = request.messages.last().unwrap().text();
+        text.contains("x#8") && !text.contains("y#9")
+    });
+    assert!(critiqued, "the vote's winner is what is criticised");
+    let drawn =
+        model.requests().iter().filter(|request| request.messages[0].text().starts_with("Solve")).count();
+    assert!(drawn <= 2, "the vote's draws, and none for a first solution: {drawn}");
+    assert_eq!(
+        answer.usage,
+        answer.trace.usage(),
+        "the trace accounts for every call, and the draft costs nothing again"
+    );
+    assert!(Trace::from_json(&serde_json::to_string(&answer.trace).unwrap()).is_ok());
+    let chosen = answer.trace.chosen().and_then(|node| answer.trace.completion(node)).unwrap();
+    assert_eq!(chosen.text, answer.text);
+    assert_eq!(answer.answer.as_deref(), Some("7"), "repaired");
+}
+
+#[test]
+fn the_first_answer_stands_where_the_second_fails() {
+    // The budget suffices for the vote only.
+    let model = Scripted::always(["x#7"]).shared();
+    let strategy = made("self-consistency@2 then critique-and-refine");
+    let answer =
+        run(strategy.as_ref(), &context_with(model, Budget { calls: Some(2), ..Budget::default() })).unwrap();
+    assert_eq!(answer.answer.as_deref(), Some("7"));
+}
+
+#[test]
+fn the_best_of_several_is_chosen_by_an_evaluator() {
+    let model = Scripted::new("m")
+        .on("Answer the problem below at once", ["fast#8"])
+        .on("Solve", ["slow#7"])
+        .scores(|request, index| {
+            let right = request.messages[0].text().contains("slow#7") != (index == 1);
+            let logprobs = vec![if right { -0.1 } else { -2.0 }];
+            Ok(Scored { logprobs, distributions: Vec::new(), usage: Default::default() })
+        })
+        .shared();
+    let direct = json!({"best_of": [{"recipe": "single", "settings": {"skill": "direct"}}, "single"]});
+    let made = crate::Composition::read(&direct).unwrap();
+    let strategy = made
+        .build::<ControlError>(&|part| strategy(&part.name, Value::Object(part.settings.clone())))
+        .unwrap();
+    let answer = run(strategy.as_ref(), &context(model)).unwrap();
+    assert_eq!(answer.answer.as_deref(), Some("7"));
+    assert!(last_decision(&answer).contains("score"), "{}", last_decision(&answer));
+    let judged =
+        answer.trace.nodes.iter().filter(|node| matches!(node.kind, NodeKind::Evaluated { .. })).count();
+    assert_eq!(judged, 2);
+    assert_eq!(answer.usage, answer.trace.usage());
+}
+
+#[test]
+fn another_takes_the_place_of_one_that_fails_or_abstains() {
+    let failing = Scripted::new("m").on_completions("Solve", [Err(away())]).on("", ["plainly#7"]).shared();
+    let answer = run(made("single else plain").as_ref(), &context(failing.clone())).unwrap();
+    assert_eq!((answer.answer.as_deref(), stages(&answer.trace).len()), (Some("7"), 2));
+    let asked = failing.requests().last().unwrap().messages[0].text();
+    assert_eq!(asked, "What is 2 + 5?", "plain is the question as it stands");
+    assert!(
+        answer
+            .trace
+            .nodes
+            .iter()
+            .any(|node| matches!(&node.kind, NodeKind::Failed { error } if error.contains("away")))
+    );
+    let silent = Scripted::new("m").on("Solve", ["hm"]).on("", ["x#7"]).shared();
+    let answer = run(made("single else plain").as_ref(), &context(silent)).unwrap();
+    assert_eq!(answer.answer.as_deref(), Some("7"));
+    // A need that is not met is a failure of its part, and not of the whole.
+    let mut has = Scripted::always(["x#7"]).capabilities();
+    has.distributions = false;
+    let model = Scripted::always(["x#7"]).with_capabilities(has).shared();
+    let answer = run(made("borda else self-consistency").as_ref(), &context(model)).unwrap();
+    assert_eq!(answer.answer.as_deref(), Some("7"));
+    let broken = Scripted::new("m").on_completions("", [Err(away())]).shared();
+    assert!(run(made("single else plain").as_ref(), &context(broken)).is_err(), "where all fail, it fails");
+}
+
+#[test]
+fn a_composition_keeps_what_all_of_its_parts_keep() {
+    assert_eq!(made("self-consistency else single").keeps(), Keeps::SAMPLE);
+    assert_eq!(made("self-consistency else universal-self-consistency").keeps(), Keeps::TEXT_SAMPLE);
+    assert_eq!(made("best of self-consistency, gsa").keeps(), Keeps::NOTHING);
+    assert_eq!(made("self-consistency then critique-and-refine").keeps(), Keeps::NOTHING);
+}

@@ -1,0 +1,404 @@
+//! The calls of a recipe, kept with its trace: so that it can be run again from any stage without making the earlier calls
+//! again.
+
+use async_trait::async_trait;
+use elenchus_generate::{
+    Capabilities, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, LogprobDetail,
+    ScoreRequest, Scored, StreamEvent,
+};
+use elenchus_trace::{Completion, Message, NodeId, NodeKind, Trace, Usage};
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Longest reply whose statistics of tokens are kept: judges are read by them. Those of long texts are many times the text.
+const MOST_TOKENS: usize = 32;
+/// A greedy model would write a rejected text again: it is sampled at this temperature then.
+const ANOTHER_TEMPERATURE: f32 = 0.6;
+
+/// A call and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// Hash of role and request.
+    key: String,
+    /// Hash of the messages.
+    prompt: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    completions: Vec<Completion>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    scored: Vec<Scored>,
+    /// Whether statistics of tokens that the recipe asked for are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cut: bool,
+}
+
+fn hash<T: Serialize>(parts: &T) -> String {
+    // Requests are texts and numbers and always serialize.
+    let bytes = serde_json::to_vec(parts).unwrap_or_default();
+    blake3::hash(&bytes).to_hex()[..32].to_string()
+}
+
+fn prompt_hash(messages: &[Message]) -> String {
+    hash(&messages)
+}
+
+/// A completion for the store, and whether something that was asked for had to be left out.
+fn slim(mut completion: Completion, detail: LogprobDetail) -> (Completion, bool) {
+    let tokens = completion.logprobs.len().max(completion.distributions.len());
+    let wanted = !matches!(detail, LogprobDetail::None | LogprobDetail::Offered);
+    let cut = tokens > MOST_TOKENS || (tokens > 0 && !wanted);
+    completion.token_ids = Vec::new();
+    completion.extra.remove("response");
+    if cut {
+        completion.token_texts = Vec::new();
+        completion.logprobs = Vec::new();
+        completion.top = Vec::new();
+        completion.distributions = Vec::new();
+        completion.vocabulary = None;
+    }
+    (completion, cut && wanted)
+}
+
+/// What is run again: the calls of a trace up to one, and another text in the place of one of its replies.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    calls: Vec<Call>,
+    /// The calls of each key that were not given yet.
+    waiting: Mutex<HashMap<String, VecDeque<usize>>>,
+    /// Call and sample that are edited.
+    edited: (usize, usize),
+    /// The new text; absent, the model writes another one.
+    text: Option<String>,
+}
+
+impl Replay {
+    /// Errors with why the stage cannot be the beginning.
+    pub fn new(trace: &Trace, calls: Vec<Call>, stage: u32, text: Option<String>) -> Result<Self, String> {
+        let edited = place_of(trace, &calls, stage)
+            .ok_or_else(|| format!("stage {stage} is no text that a model wrote for this trace"))?;
+        if calls[..=edited.0].iter().any(|call| call.cut) {
+            return Err(
+                "the recipe decides by statistics of tokens, and those of long texts are not kept".into()
+            );
+        }
+        let mut waiting: HashMap<String, VecDeque<usize>> = HashMap::new();
+        for (index, call) in calls.iter().enumerate().take(edited.0 + 1) {
+            waiting.entry(call.key.clone()).or_default().push_back(index);
+        }
+        Ok(Replay { calls, waiting: Mutex::new(waiting), edited, text })
+    }
+
+    fn take(&self, key: &str) -> Option<usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key)?.pop_front()
+    }
+
+    /// What was said before, which costs nothing again.
+    async fn completions(
+        &self,
+        index: usize,
+        inner: &dyn LanguageModel,
+        request: &GenerateRequest,
+    ) -> Result<Vec<Completion>, GenerateError> {
+        let mut completions = self.calls[index].completions.clone();
+        for completion in &mut completions {
+            completion.usage = Usage::default();
+        }
+        let (call, sample) = self.edited;
+        if index != call {
+            return Ok(completions);
+        }
+        let Some(place) = completions.get_mut(sample) else { return Ok(completions) };
+        match &self.text {
+            Some(text) => *place = Completion::text(text),
+            None => {
+                let mut another = GenerateRequest { samples: 1, ..request.clone() };
+                another.sampling.seed ^= 0x9e37_79b9_7f4a_7c15;
+                another.sampling.temperature = another.sampling.temperature.max(ANOTHER_TEMPERATURE);
+                if let Some(fresh) = inner.generate(&another).await?.into_iter().next() {
+                    *place = fresh;
+                }
+            }
+        }
+        Ok(completions)
+    }
+}
+
+/// Call and sample of a stage: of a response by prompt and text, of a critique by its text.
+fn place_of(trace: &Trace, calls: &[Call], stage: u32) -> Option<(usize, usize)> {
+    let mut free: HashSet<(usize, usize)> = HashSet::new();
+    for (index, call) in calls.iter().enumerate() {
+        free.extend((0..call.completions.len()).map(|sample| (index, sample)));
+    }
+    let mut take = |fits: &dyn Fn(&Call, &Completion) -> bool| {
+        let found = calls.iter().enumerate().find_map(|(index, call)| {
+            let mut samples = call.completions.iter().enumerate();
+            let (sample, _) =
+                samples.find(|(sample, said)| free.contains(&(index, *sample)) && fits(call, said))?;
+            Some((index, sample))
+        });
+        found.inspect(|place| {
+            free.remove(place);
+        })
+    };
+    // Further samples of one request share its prompt.
+    let mut prompts: HashMap<(Option<NodeId>, &str), String> = HashMap::new();
+    let mut wanted = None;
+    for (number, node) in trace.nodes.iter().enumerate() {
+        let NodeKind::Generated { role, prompt, completion, .. } = &node.kind else { continue };
+        if !prompt.is_empty() {
+            prompts.insert((node.parent, role), prompt_hash(prompt));
+        }
+        let Some(asked) = prompts.get(&(node.parent, role.as_str())) else { continue };
+        let place = take(&|call, said| call.prompt == *asked && said.text == completion.text);
+        if number == stage as usize {
+            wanted = place;
+        }
+    }
+    // What evaluators were told has no node of its own.
+    for (number, node) in trace.nodes.iter().enumerate() {
+        let NodeKind::Evaluated { feedback, .. } = &node.kind else { continue };
+        let Some(text) = feedback.text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
+            continue;
+        };
+        let place = take(&|_, said| said.text.trim() == text);
+        if number == stage as usize {
+            wanted = place;
+        }
+    }
+    wanted
+}
+
+/// The calls of one run, as they are made.
+#[derive(Debug, Default)]
+pub(crate) struct Tape {
+    calls: Mutex<Vec<Option<Call>>>,
+    replay: Option<Replay>,
+}
+
+impl Tape {
+    pub fn new(replay: Option<Replay>) -> Self {
+        Tape { calls: Mutex::default(), replay }
+    }
+
+    /// The calls that were answered, in the order in which they were begun.
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+    }
+
+    fn begin(&self) -> usize {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.push(None);
+        calls.len() - 1
+    }
+
+    fn end(&self, place: usize, call: Call) {
+        if let Some(slot) = self.calls.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
+            *slot = Some(call);
+        }
+    }
+}
+
+/// The part of a stored trace that holds its calls; they stand beside its nodes.
+pub(crate) fn calls_of(trace: &str) -> Vec<Call> {
+    #[derive(Deserialize)]
+    struct Kept {
+        #[serde(default)]
+        calls: Vec<Call>,
+    }
+    serde_json::from_str::<Kept>(trace).map(|kept| kept.calls).unwrap_or_default()
+}
+
+/// A trace for the store.
+#[derive(Serialize)]
+pub(crate) struct Kept<'a> {
+    #[serde(flatten)]
+    pub trace: &'a Trace,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
+}
+
+/// A model in a role whose calls are kept, and given from what was kept before where they are the same.
+pub(crate) struct Taped {
+    inner: Arc<dyn LanguageModel>,
+    role: String,
+    tape: Arc<Tape>,
+}
+
+impl Taped {
+    pub fn around(inner: Arc<dyn LanguageModel>, role: &str, tape: &Arc<Tape>) -> Arc<dyn LanguageModel> {
+        Arc::new(Taped { inner, role: role.into(), tape: Arc::clone(tape) })
+    }
+}
+
+#[async_trait]
+impl LanguageModel for Taped {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.inner.fingerprint()
+    }
+
+    fn count_tokens(&self, text: &str) -> u64 {
+        self.inner.count_tokens(text)
+    }
+
+    fn host(&self) -> Option<String> {
+        self.inner.host()
+    }
+
+    async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
+        let key = hash(&("generate", &self.role, request));
+        let place = self.tape.begin();
+        let known = self.tape.replay.as_ref().and_then(|replay| Some((replay, replay.take(&key)?)));
+        let completions = match known {
+            Some((replay, index)) => replay.completions(index, self.inner.as_ref(), request).await?,
+            None => self.inner.generate(request).await?,
+        };
+        let slimmed = completions.iter().map(|completion| slim(completion.clone(), request.logprobs));
+        let (kept, cut): (Vec<Completion>, Vec<bool>) = slimmed.unzip();
+        let prompt = prompt_hash(&request.messages);
+        let cut = cut.contains(&true);
+        self.tape.end(place, Call { key, prompt, completions: kept, scored: Vec::new(), cut });
+        Ok(completions)
+    }
+
+    async fn stream(
+        &self,
+        request: &GenerateRequest,
+    ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
+        self.inner.stream(request).await
+    }
+
+    async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
+        let key = hash(&("score", &self.role, request));
+        let place = self.tape.begin();
+        let known = self.tape.replay.as_ref().and_then(|replay| Some((replay, replay.take(&key)?)));
+        let scored = match known {
+            Some((replay, index)) => {
+                let free = |scored: &Scored| Scored { usage: Usage::default(), ..scored.clone() };
+                replay.calls[index].scored.iter().map(free).collect()
+            }
+            None => self.inner.score(request).await?,
+        };
+        let long = |scored: &Scored| scored.logprobs.len() > MOST_TOKENS || !scored.distributions.is_empty();
+        let cut = scored.iter().any(long);
+        let prompt = prompt_hash(&request.messages);
+        let kept = if cut { Vec::new() } else { scored.clone() };
+        self.tape.end(place, Call { key, prompt, completions: Vec::new(), scored: kept, cut });
+        Ok(scored)
+    }
+
+    async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
+        self.inner.latent(request).await
+    }
+
+    async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        self.inner.embed(texts).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elenchus_generate::Scripted;
+    use elenchus_trace::{Feedback, Node, Problem};
+
+    fn request(text: &str, samples: usize) -> GenerateRequest {
+        GenerateRequest { samples, ..GenerateRequest::new(vec![Message::user(text)]) }
+    }
+
+    fn texts(completions: &[Completion]) -> Vec<&str> {
+        completions.iter().map(|completion| completion.text.as_str()).collect()
+    }
+
+    fn node(kind: NodeKind) -> Node {
+        Node { parent: None, kind, started_ms: 0.0, elapsed_ms: 0.0, usage: Usage::default() }
+    }
+
+    /// A trace of two responses and a critique of the first, and its tape.
+    async fn recorded() -> (Trace, Vec<Call>) {
+        let tape = Arc::new(Tape::default());
+        let model = Scripted::new("m").on("Solve", ["one", "two"]).on("Check", ["a critique"]).shared();
+        let actor = Taped::around(model.clone(), "actor", &tape);
+        let critic = Taped::around(model, "critic", &tape);
+        let drawn = actor.generate(&request("Solve", 2)).await.unwrap();
+        critic.generate(&request("Check one", 1)).await.unwrap();
+        let mut trace = Trace::new("t", "s", Problem::new("p", "task", "Q"));
+        for (index, completion) in drawn.iter().enumerate() {
+            let prompt = if index == 0 { vec![Message::user("Solve")] } else { Vec::new() };
+            let (role, model) = ("actor".into(), "m".into());
+            trace.push(node(NodeKind::Generated {
+                role,
+                model,
+                prompt,
+                completion: Box::new(completion.clone()),
+            }));
+        }
+        let feedback = Feedback { text: Some("a critique".into()), ..Feedback::score("critic", 0.0) };
+        trace.push(node(NodeKind::Evaluated { of: NodeId(0), feedback: Box::new(feedback) }));
+        trace.push(node(NodeKind::Stage { name: "end".into() }));
+        let kept = serde_json::to_string(&Kept { trace: &trace, calls: tape.calls() }).unwrap();
+        assert_eq!(Trace::from_json(&kept).unwrap(), trace, "the calls do not disturb who reads the trace");
+        (trace, calls_of(&kept))
+    }
+
+    #[tokio::test]
+    async fn what_came_before_is_given_again_and_what_comes_after_is_asked() {
+        let (trace, calls) = recorded().await;
+        let model = Scripted::always(["new"]).shared();
+        let replay = Replay::new(&trace, calls.clone(), 1, Some("edited".into())).unwrap();
+        let tape = Arc::new(Tape::new(Some(replay)));
+        let actor = Taped::around(model.clone(), "actor", &tape);
+        let critic = Taped::around(model.clone(), "critic", &tape);
+        let drawn = actor.generate(&request("Solve", 2)).await.unwrap();
+        assert_eq!(texts(&drawn), ["one", "edited"]);
+        assert_eq!(drawn[0].usage, Usage::default(), "paid for already");
+        assert_eq!(model.calls(), 0);
+        let critique = critic.generate(&request("Check one", 1)).await.unwrap();
+        assert_eq!((texts(&critique), model.calls()), (vec!["new"], 1), "behind the edited stage all is new");
+        assert_eq!(tape.calls().len(), 2, "and the new run can be run again");
+
+        let replay = Replay::new(&trace, calls, 2, Some("another critique".into())).unwrap();
+        let critic = Taped::around(model, "critic", &Arc::new(Tape::new(Some(replay))));
+        assert_eq!(texts(&critic.generate(&request("Check one", 1)).await.unwrap()), ["another critique"]);
+    }
+
+    #[tokio::test]
+    async fn a_rejected_text_is_written_anew_and_the_others_stay() {
+        let (trace, calls) = recorded().await;
+        let model = Scripted::always(["fresh"]).shared();
+        let replay = Replay::new(&trace, calls, 0, None).unwrap();
+        let actor = Taped::around(model.clone(), "actor", &Arc::new(Tape::new(Some(replay))));
+        let wanted = request("Solve", 2);
+        assert_eq!(texts(&actor.generate(&wanted).await.unwrap()), ["fresh", "two"]);
+        let asked = &model.requests()[0];
+        assert_eq!(asked.samples, 1);
+        assert_ne!(asked.sampling.seed, wanted.sampling.seed);
+    }
+
+    #[tokio::test]
+    async fn what_no_model_wrote_or_tokens_decided_is_refused() {
+        let (trace, mut calls) = recorded().await;
+        for stage in [3, 99] {
+            assert!(Replay::new(&trace, calls.clone(), stage, None).unwrap_err().contains("no text"));
+        }
+        calls[0].cut = true;
+        assert!(Replay::new(&trace, calls, 1, None).unwrap_err().contains("statistics"));
+        let mut long = Completion::text("x");
+        long.logprobs = vec![-0.1; MOST_TOKENS + 1];
+        assert!(slim(long.clone(), LogprobDetail::Chosen).1 && !slim(long.clone(), LogprobDetail::Offered).1);
+        long.logprobs.truncate(1);
+        assert_eq!(
+            slim(long.clone(), LogprobDetail::Chosen),
+            (long, false),
+            "a judge's letter keeps its probability"
+        );
+    }
+}
