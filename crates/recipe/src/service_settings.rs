@@ -1,5 +1,6 @@
 //! The `[serve]` table of `elenchus.toml`: what `elenchus serve` runs with.
 
+use elenchus_remember::service::StorePlace;
 use elenchus_trace::Budget;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,10 @@ pub struct ServiceSettings {
     pub host: String,
     /// Port; 0 takes a free one.
     pub port: u16,
-    /// File of the store; absent, `gateway.sqlite` in the user's data folder.
+    /// Where traces, feedback and keys are kept: a file, or `postgres://user@host/database`, which several gateways may
+    /// share; absent, `gateway.sqlite` in the user's data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<PathBuf>,
+    pub store: Option<String>,
     /// The model of requests that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -92,9 +94,12 @@ pub fn data_folder() -> PathBuf {
 }
 
 impl ServiceSettings {
-    /// The file of the store.
-    pub fn store_file(&self) -> PathBuf {
-        self.store.clone().unwrap_or_else(|| data_folder().join("gateway.sqlite"))
+    /// Where the store lies.
+    pub fn store_place(&self) -> StorePlace {
+        match &self.store {
+            Some(place) => StorePlace::new(place),
+            None => StorePlace::File(data_folder().join("gateway.sqlite")),
+        }
     }
 }
 

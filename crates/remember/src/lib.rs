@@ -17,7 +17,7 @@ pub mod service;
 
 pub use cache::Cache;
 pub use checkpoints::{CheckpointInfo, Checkpoints};
-pub use error::{RememberError, Result};
+pub use error::{RememberError, Result, ServerFailure};
 pub use journal::{Entry, Journal, PutOutcome};
 pub use metrics::Metrics;
 pub use run::Run;

@@ -4,11 +4,9 @@ use crate::arguments::Global;
 use crate::failure::{Code, Failure};
 use clap::Args;
 use elenchus_recipe::{Configuration, LogLevel, ServiceSettings, UpstreamSettings};
-use elenchus_remember::service::{ServiceStore, SqliteStore};
 use elenchus_serve::{Gateway, Handle, Options, Reloaded};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Serve the OpenAI API and a web page: any client gets a recipe's answers, and can say what it thinks of them
 #[derive(Debug, Clone, Args)]
@@ -36,9 +34,10 @@ pub struct Serve {
     /// Do not serve the embedded model
     #[arg(long)]
     no_embedded: bool,
-    /// File of traces, feedback and keys [default: the configuration's, else gateway.sqlite in the data folder]
-    #[arg(long, value_name = "FILE")]
-    store: Option<PathBuf>,
+    /// Where traces, feedback and keys are kept: a file, or `postgres://user@host/database` [default: the
+    /// configuration's, else gateway.sqlite in the data folder]
+    #[arg(long, value_name = "FILE|URL")]
+    store: Option<String>,
     /// Log lines on standard error: `off`, `problems` or `requests` [default: the configuration's, else `problems`]
     #[arg(long, value_parser = ["off", "problems", "requests"])]
     log: Option<String>,
@@ -104,22 +103,22 @@ impl Serve {
 /// Runs the command.
 pub fn run(command: &Serve, global: &Global) -> Result<(), Failure> {
     let (settings, prices) = command.read()?;
-    let store_file = settings.store_file();
-    let store: Arc<dyn ServiceStore> = Arc::new(SqliteStore::open(&store_file)?);
+    let place = settings.store_place();
+    let store = place.open()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let models = describe(&settings);
         let gateway = Gateway::bind(Options { settings, prices, store }).await?;
         let address = gateway.address();
         if global.json {
-            let started = serde_json::json!({"url": format!("http://{address}"), "store": store_file});
+            let started = serde_json::json!({"url": format!("http://{address}"), "store": place.to_string()});
             crate::output::line(&started.to_string())?;
         } else {
             crate::output::line(&format!("http://{address}"))?;
         }
         if !global.quiet {
             anstream::eprintln!("page http://{address}/  API http://{address}/v1  {models}");
-            anstream::eprintln!("traces and feedback in {}; Ctrl-C stops", store_file.display());
+            anstream::eprintln!("traces and feedback in {place}; Ctrl-C stops");
         }
         reload_on_hangup(command.clone(), gateway.handle());
         gateway.run(stop()).await;

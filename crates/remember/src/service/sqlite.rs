@@ -1,7 +1,7 @@
 //! The store of one machine: one SQLite file.
 
 use super::{
-    FeedbackEntry, KeyEntry, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry, TraceFilter,
+    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry, TraceFilter,
     TraceStatus, TraceSummary, Write, Written, cut,
 };
 use crate::database::write_ahead;
@@ -19,8 +19,6 @@ const STORE_VERSION: i64 = 1;
 const APPLICATION_ID: i64 = 0x656c_7376;
 /// A person waits for the answer: shorter than for run folders.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Characters of question and answer that lists show.
-const LIST_CHARACTERS: usize = 400;
 
 const TABLES: &str = "
     CREATE TABLE traces (

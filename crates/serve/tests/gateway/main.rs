@@ -14,6 +14,9 @@ mod faults;
 mod feedback;
 mod keys;
 mod page;
+mod postgres;
+#[path = "../../../remember/tests/support/postgres_server.rs"]
+mod postgres_server;
 mod schema;
 mod support;
 mod wire;

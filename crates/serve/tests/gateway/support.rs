@@ -1,7 +1,7 @@
 //! A gateway on a free port, and a stub of an upstream that does what a test tells it.
 
 use elenchus_recipe::{LogLevel, ServiceSettings, UpstreamSettings};
-use elenchus_remember::service::SqliteStore;
+use elenchus_remember::service::{ServiceStore, SqliteStore};
 use elenchus_serve::{Gateway, Handle, Options};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -236,6 +236,18 @@ impl Running {
         prices: HashMap<String, elenchus_trace::Price>,
         change: impl FnOnce(&mut ServiceSettings),
     ) -> Running {
+        let store = Arc::new(SqliteStore::open(folder.path().join("store.sqlite")).unwrap());
+        Running::keeping(store, folder, upstreams, prices, change).await
+    }
+
+    /// Over a store of the test's choice.
+    pub async fn keeping(
+        store: Arc<dyn ServiceStore>,
+        folder: tempfile::TempDir,
+        upstreams: &[&Stub],
+        prices: HashMap<String, elenchus_trace::Price>,
+        change: impl FnOnce(&mut ServiceSettings),
+    ) -> Running {
         let mut settings = ServiceSettings {
             port: 0,
             embedded: upstreams.is_empty(),
@@ -244,7 +256,6 @@ impl Running {
             ..ServiceSettings::default()
         };
         change(&mut settings);
-        let store = Arc::new(SqliteStore::open(folder.path().join("store.sqlite")).unwrap());
         let gateway = Gateway::bind(Options { settings, prices, store }).await.unwrap();
         let url = format!("http://127.0.0.1:{}", gateway.address().port());
         let handle = gateway.handle();
