@@ -58,6 +58,25 @@ pub struct ServiceSettings {
     pub grace_seconds: f64,
     /// Log lines.
     pub log: LogLevel,
+    /// Spans for OpenTelemetry; without an endpoint here or in the standard environment variables, none.
+    pub telemetry: TelemetrySettings,
+}
+
+/// The `[serve.telemetry]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// Address of a collector that takes OTLP over HTTP, usually ending in `/v1/traces`; absent,
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, and without these nothing is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Name of this service; absent, `OTEL_SERVICE_NAME`, else `elenchus`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    /// Environment variable that holds headers for the collector, `name=value,name=value`; these win over those in
+    /// `OTEL_EXPORTER_OTLP_HEADERS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers_variable: Option<String>,
 }
 
 impl Default for ServiceSettings {
@@ -79,6 +98,7 @@ impl Default for ServiceSettings {
             request_seconds: 600.0,
             grace_seconds: 20.0,
             log: LogLevel::Problems,
+            telemetry: TelemetrySettings::default(),
         }
     }
 }

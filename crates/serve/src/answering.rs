@@ -81,6 +81,7 @@ pub(crate) struct Record {
     context: Context,
     watch: Arc<Watch>,
     started: Instant,
+    span: Option<crate::telemetry::Link>,
     finished: bool,
 }
 
@@ -112,6 +113,7 @@ impl Record {
             context: context.clone(),
             watch: Arc::clone(watch),
             started: job.started,
+            span: job.caller.span.clone(),
             finished: false,
         }
     }
@@ -128,6 +130,7 @@ impl Record {
         self.summary.elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.finished = true;
         self.state.metrics.spent(&self.summary.recipe, &self.summary.usage);
+        self.state.telemetry.answered(self.span.as_ref(), &self.summary, Some(&trace));
         TraceEntry {
             summary: self.summary.clone(),
             request: self.request.to_vec(),

@@ -26,6 +26,7 @@ mod server;
 mod sse;
 mod stage;
 mod state;
+mod telemetry;
 mod upstream;
 
 pub use catalogue::EstimateReply;

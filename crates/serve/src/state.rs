@@ -3,6 +3,7 @@
 use crate::archive::Archive;
 use crate::keys::{Caller, KeyRing, Scope, allowance, tighter};
 use crate::metrics::Metrics;
+use crate::telemetry::Telemetry;
 use crate::upstream::{Pool, unknown_model};
 use crate::{ApiError, ServeError};
 use elenchus_generate::{CancelToken, LanguageModel, NativeModel, NativeOptions};
@@ -61,6 +62,7 @@ pub(crate) struct State {
     pub archive: Archive,
     pub keys: KeyRing,
     pub metrics: Metrics,
+    pub telemetry: Telemetry,
     pub recipes: Arc<Semaphore>,
     /// Cancels everything when the time to finish is over.
     pub cancel: CancelToken,
@@ -69,13 +71,14 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub fn new(live: Live, archive: Archive, keys: KeyRing) -> Self {
+    pub fn new(live: Live, archive: Archive, keys: KeyRing, telemetry: Telemetry) -> Self {
         let recipes = Arc::new(Semaphore::new(live.settings.most_recipes));
         State {
             live: RwLock::new(Arc::new(live)),
             archive,
             keys,
             metrics: Metrics::default(),
+            telemetry,
             recipes,
             cancel: CancelToken::new(),
             stopping: AtomicBool::new(false),

@@ -19,4 +19,5 @@ mod postgres;
 mod postgres_server;
 mod schema;
 mod support;
+mod telemetry;
 mod wire;

@@ -32,6 +32,7 @@ pub enum Act {
 pub struct Asked {
     pub path: String,
     pub authorization: Option<String>,
+    pub traceparent: Option<String>,
     pub text: String,
     pub body: Value,
 }
@@ -134,6 +135,7 @@ async fn serve(
     let mut reader = BufReader::new(reader);
     loop {
         let (mut length, mut authorization, mut first) = (0, None, String::new());
+        let mut traceparent = None;
         let mut line = String::new();
         while reader.read_line(&mut line).await.ok()? > 0 && !line.trim().is_empty() {
             if first.is_empty() {
@@ -143,6 +145,7 @@ async fn serve(
                 match name.to_ascii_lowercase().as_str() {
                     "content-length" => length = value.trim().parse().ok()?,
                     "authorization" => authorization = Some(value.trim().to_string()),
+                    "traceparent" => traceparent = Some(value.trim().to_string()),
                     _ => {}
                 }
             }
@@ -157,6 +160,7 @@ async fn serve(
         let request = Asked {
             path: first.split(' ').nth(1)?.to_string(),
             authorization,
+            traceparent,
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
             text,
         };
