@@ -57,7 +57,8 @@ mod tests {
             headers.get("traceparent").map(|value| value.to_str().unwrap().to_string())
         };
         assert_eq!(found(), None);
-        let context = TraceContext { traceparent: Some(HeaderValue::from_static("00-1-2-01")), tracestate: None };
+        let context =
+            TraceContext { traceparent: Some(HeaderValue::from_static("00-1-2-01")), tracestate: None };
         let work = async {
             let spawned = tokio::spawn(async move { found() }).await.unwrap();
             let kept = tokio::spawn(TraceContext::kept(async move { found() })).await.unwrap();

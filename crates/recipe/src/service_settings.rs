@@ -58,6 +58,9 @@ pub struct ServiceSettings {
     pub grace_seconds: f64,
     /// Log lines.
     pub log: LogLevel,
+    /// Folder with run folders (of `elenchus improve --out` and others) that the page shows; absent, none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs: Option<PathBuf>,
     /// Spans for OpenTelemetry; without an endpoint here or in the standard environment variables, none.
     pub telemetry: TelemetrySettings,
 }
@@ -98,6 +101,7 @@ impl Default for ServiceSettings {
             request_seconds: 600.0,
             grace_seconds: 20.0,
             log: LogLevel::Problems,
+            runs: None,
             telemetry: TelemetrySettings::default(),
         }
     }

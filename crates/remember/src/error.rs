@@ -28,7 +28,9 @@ impl ServerFailure {
                 "check that the server runs and takes connections (and, where it has no certificate that this machine \
                  trusts, `?sslmode=disable`); it is tried again by itself"
             }
-            ServerFailure::Refused => "check user, password (`PGPASSWORD`), database, and what the user may do there",
+            ServerFailure::Refused => {
+                "check user, password (`PGPASSWORD`), database, and what the user may do there"
+            }
             ServerFailure::Full => "free some space on the server's disk",
             ServerFailure::Slow => "the server is busy or another client holds a lock; try again",
             ServerFailure::Other => "check that the tables `elenchus_…` are as elenchus made them",

@@ -13,6 +13,7 @@ pub mod fs;
 pub mod journal;
 pub mod metrics;
 pub mod run;
+pub mod runs;
 pub mod service;
 
 pub use cache::Cache;
@@ -21,3 +22,4 @@ pub use error::{RememberError, Result, ServerFailure};
 pub use journal::{Entry, Journal, PutOutcome};
 pub use metrics::Metrics;
 pub use run::Run;
+pub use runs::{RunDetails, RunState, RunSummary, Runs};

@@ -182,7 +182,11 @@ mod tests {
         metrics.request("chat", 200, Duration::from_millis(3));
         metrics.request("chat", 200, Duration::from_secs(500));
         metrics.spent("a\"b", &elenchus_trace::Usage { prompt_tokens: 2, ..Default::default() });
-        let page = metrics.page(&Gauges { upstreams: vec![("u", true, 3, 1)], store_failures: 0, spans: Some((4, 2)) });
+        let page = metrics.page(&Gauges {
+            upstreams: vec![("u", true, 3, 1)],
+            store_failures: 0,
+            spans: Some((4, 2)),
+        });
         for line in [
             "elenchus_requests_total{route=\"chat\",status=\"200\"} 2",
             "elenchus_request_seconds_bucket{route=\"chat\",le=\"0.0025\"} 0",

@@ -8,7 +8,7 @@ use crate::pass::{Passed, pass};
 use crate::routes::{Found, Route, find};
 use crate::state::{Live, State};
 use crate::telemetry::{Link, Telemetry, outgoing};
-use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records};
+use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records, runs};
 use bytes::Bytes;
 use elenchus_recipe::{LogLevel, ServiceSettings};
 use elenchus_remember::service::ServiceStore;
@@ -333,6 +333,12 @@ async fn answer(
             "traces" => records::list(state, &query).await,
             "trace" => records::trace(state, inner.unwrap_or_default()).await,
             "totals" => records::totals(state).await,
+            "runs" => runs::list(state).await,
+            "run" => runs::one(state, inner.unwrap_or_default()).await,
+            "run_report" => {
+                let ticket = query.get("ticket").map(String::as_str);
+                runs::report(state, inner.unwrap_or_default(), ticket).await
+            }
             "export" => records::export(state, &query).await,
             _ => Err(ApiError::not_found("there is nothing here")),
         };
@@ -422,7 +428,8 @@ fn metrics(state: &Arc<State>) -> Reply {
             (upstream.name.as_str(), upstream.is_healthy(), requests, failures)
         })
         .collect();
-    let gauges = Gauges { upstreams, store_failures: state.archive.failures(), spans: state.telemetry.counts() };
+    let gauges =
+        Gauges { upstreams, store_failures: state.archive.failures(), spans: state.telemetry.counts() };
     let mut reply = Response::new(Body::Full(Some(state.metrics.page(&gauges).into())));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     reply.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);

@@ -3,6 +3,7 @@
 use crate::archive::Archive;
 use crate::keys::{Caller, KeyRing, Scope, allowance, tighter};
 use crate::metrics::Metrics;
+use crate::runs::Tickets;
 use crate::telemetry::Telemetry;
 use crate::upstream::{Pool, unknown_model};
 use crate::{ApiError, ServeError};
@@ -63,6 +64,7 @@ pub(crate) struct State {
     pub keys: KeyRing,
     pub metrics: Metrics,
     pub telemetry: Telemetry,
+    pub tickets: Tickets,
     pub recipes: Arc<Semaphore>,
     /// Cancels everything when the time to finish is over.
     pub cancel: CancelToken,
@@ -79,6 +81,7 @@ impl State {
             keys,
             metrics: Metrics::default(),
             telemetry,
+            tickets: Tickets::default(),
             recipes,
             cancel: CancelToken::new(),
             stopping: AtomicBool::new(false),

@@ -38,6 +38,9 @@ pub struct Serve {
     /// configuration's, else gateway.sqlite in the data folder]
     #[arg(long, value_name = "FILE|URL")]
     store: Option<String>,
+    /// Folder of runs (`elenchus improve --out DIR/NAME`) that the page shows [default: the configuration's]
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
     /// Log lines on standard error: `off`, `problems` or `requests` [default: the configuration's, else `problems`]
     #[arg(long, value_parser = ["off", "problems", "requests"])]
     log: Option<String>,
@@ -78,6 +81,9 @@ impl Serve {
         if let Some(store) = &self.store {
             settings.store = Some(store.clone());
         }
+        if let Some(runs) = &self.runs {
+            settings.runs = Some(runs.clone());
+        }
         settings.log = match self.log.as_deref() {
             Some("off") => LogLevel::Off,
             Some("requests") => LogLevel::Requests,
@@ -105,6 +111,7 @@ pub fn run(command: &Serve, global: &Global) -> Result<(), Failure> {
     let (settings, prices) = command.read()?;
     let place = settings.store_place();
     let store = place.open()?;
+    raise_the_limit_on_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let models = describe(&settings);
@@ -127,6 +134,20 @@ pub fn run(command: &Serve, global: &Global) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+/// Every connection is an open file, and the usual limit of 1,024 is for programs of long ago.
+fn raise_the_limit_on_open_files() {
+    #[cfg(unix)]
+    {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && soft < hard
+        {
+            // Where it stays as it was, connections beyond it wait until others end.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        }
+    }
 }
 
 fn describe(settings: &ServiceSettings) -> String {

@@ -49,6 +49,21 @@ fn files_of_others_and_of_newer_programs_are_refused() {
     assert!(SqliteStore::open(home.path()).unwrap_err().to_string().contains("version 9"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_gone_acknowledges_nothing_until_it_is_back() {
+    let home = File::new().unwrap();
+    let store = home.open();
+    store.write(&[Write::Trace(Box::new(trace("t1", 1)))]).unwrap();
+    let aside = home.path().with_extension("aside");
+    std::fs::rename(home.path(), &aside).unwrap();
+    let error = store.write(&[Write::Trace(Box::new(trace("t2", 1)))]).unwrap_err().to_string();
+    assert!(error.contains("removed") && error.contains("hint:"), "{error}");
+    std::fs::rename(&aside, home.path()).unwrap();
+    store.write(&[Write::Trace(Box::new(trace("t3", 1)))]).unwrap();
+    assert!(home.open().trace("t3").unwrap().is_some(), "it is in the file");
+}
+
 #[test]
 fn a_file_that_another_process_locks_is_an_error_and_then_works_again() {
     let home = File::new().unwrap();

@@ -128,12 +128,8 @@ pub fn what_is_written_is_read_also_after_a_restart(home: &impl Home) {
     assert_eq!(store.spent("other", 0).unwrap().tokens(), 0);
     // The same trace again replaces what became of it.
     let mut end = TraceEntry { response: None, trace: Some("{\"nodes\":[]}".into()), ..entry };
-    end.summary = TraceSummary {
-        answer: "No.".into(),
-        confidence: None,
-        status: TraceStatus::Failed,
-        ..end.summary
-    };
+    end.summary =
+        TraceSummary { answer: "No.".into(), confidence: None, status: TraceStatus::Failed, ..end.summary };
     put(store.as_ref(), end.clone());
     assert_eq!(store.trace("t1").unwrap(), Some(end));
     assert_eq!(store.write(&[]).unwrap(), []);
@@ -323,7 +319,10 @@ pub fn odd_text_is_kept_or_at_least_harmless(home: &impl Home) {
     for odd in ["t\0", "t1\0", "", "' OR ''='", "\u{fffd}"] {
         assert_eq!(store.trace(odd).unwrap(), None, "{odd:?}");
         assert_eq!(store.feedback(odd).unwrap(), [], "{odd:?}");
-        assert_eq!(listed(store.as_ref(), TraceFilter { recipe: Some(odd.into()), ..TraceFilter::default() }).len(), 0);
+        assert_eq!(
+            listed(store.as_ref(), TraceFilter { recipe: Some(odd.into()), ..TraceFilter::default() }).len(),
+            0
+        );
         assert_eq!(say(store.as_ref(), said("f", odd)), Written::Missing);
     }
     let comment = FeedbackEntry { comment: Some("zero \0".into()), ..said("f\0", "t1") };

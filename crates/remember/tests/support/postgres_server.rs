@@ -34,12 +34,8 @@ impl PostgresServer {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        let server = PostgresServer {
-            programs,
-            folder,
-            running: Mutex::new(None),
-            databases: AtomicUsize::new(0),
-        };
+        let server =
+            PostgresServer { programs, folder, running: Mutex::new(None), databases: AtomicUsize::new(0) };
         if let Some((user, group)) = server.other_user() {
             std::os::unix::fs::chown(server.folder.path(), Some(user), Some(group)).unwrap();
         }
@@ -126,7 +122,9 @@ impl PostgresServer {
     }
 
     fn end(&self, signal: &str) {
-        let Some(mut child) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(mut child) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
         // Its own processes end with it.
         let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
         if !sent.is_ok_and(|status| status.success()) {
@@ -154,8 +152,9 @@ impl PostgresServer {
             let work = scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    let (client, connection) =
-                        tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map_err(|e| format!("{e:?}"))?;
+                    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+                        .await
+                        .map_err(|e| format!("{e:?}"))?;
                     tokio::spawn(connection);
                     let rows = client.simple_query(statement).await.map_err(|e| format!("{e:?}"))?;
                     let first = rows.iter().find_map(|message| match message {

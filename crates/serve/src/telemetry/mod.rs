@@ -83,7 +83,8 @@ fn target(
     settings: &TelemetrySettings,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Target>, ServeError> {
-    let variable = |name: &str| variable(name).map(|value| value.trim().to_string()).filter(|v| !v.is_empty());
+    let variable =
+        |name: &str| variable(name).map(|value| value.trim().to_string()).filter(|v| !v.is_empty());
     if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         return Ok(None);
     }
@@ -134,7 +135,8 @@ fn pairs(variable: &str, text: &str) -> Result<Vec<(String, String)>, ServeError
             })?;
             // Plus signs stand for themselves here.
             let encoded = format!("v={}", value.trim().replace('+', "%2B").replace('&', "%26"));
-            let decoded = form_urlencoded::parse(encoded.as_bytes()).next().map(|(_, value)| value.into_owned());
+            let decoded =
+                form_urlencoded::parse(encoded.as_bytes()).next().map(|(_, value)| value.into_owned());
             Ok((name.trim().to_string(), decoded.unwrap_or_default()))
         })
         .collect()
@@ -170,14 +172,20 @@ mod tests {
         assert_eq!(target.endpoint, "http://other/x", "as it is");
         assert_eq!(target.resource["service.name"], "answers");
         assert_eq!(target.resource["deployment.environment.name"], "test");
-        assert_eq!((target.headers["authorization"].as_str(), target.headers["x"].as_str()), ("Bearer a+b&", "2"));
+        assert_eq!(
+            (target.headers["authorization"].as_str(), target.headers["x"].as_str()),
+            ("Bearer a+b&", "2")
+        );
         let set = TelemetrySettings {
             endpoint: Some("http://set/v1/traces".into()),
             service_name: Some("mine".into()),
             headers_variable: Some("MINE".into()),
         };
         let target = found(&set, &[base, ("OTEL_SERVICE_NAME", "x"), ("MINE", "k=v")]).unwrap().unwrap();
-        assert_eq!((target.endpoint.as_str(), target.resource["service.name"].as_str()), ("http://set/v1/traces", "mine"));
+        assert_eq!(
+            (target.endpoint.as_str(), target.resource["service.name"].as_str()),
+            ("http://set/v1/traces", "mine")
+        );
         assert_eq!(target.headers["k"], "v");
         assert!(found(&set, &[("OTEL_SDK_DISABLED", "true")]).unwrap().is_none());
         let grpc = found(&none, &[base, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]);

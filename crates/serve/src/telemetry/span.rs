@@ -55,7 +55,10 @@ impl Link {
     /// A child of the span that the caller names; without one, the first of a trace.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut named = headers.get_all("traceparent").iter();
-        let parent = named.next().filter(|_| named.next().is_none()).and_then(|value| read_parent(value.to_str().ok()?));
+        let parent = named
+            .next()
+            .filter(|_| named.next().is_none())
+            .and_then(|value| read_parent(value.to_str().ok()?));
         let state = headers.get("tracestate").filter(|_| parent.is_some()).cloned();
         match parent {
             Some((trace, parent, flags)) => {

@@ -12,6 +12,7 @@ mod clients;
 mod description;
 mod faults;
 mod feedback;
+mod judges;
 mod keys;
 mod page;
 mod postgres;

@@ -71,7 +71,11 @@ async fn gateways_share_keys_budgets_traces_and_feedback() {
         assert_eq!((status, &reply["stored"]), (200, &json!(stored)), "{reply}");
     }
     let (_, totals) = send(&first, &reader, "/v1/totals", Value::Null).await;
-    assert_eq!((&totals["data"][0]["traces"], &totals["data"][0]["love"]), (&json!(6), &json!(1)), "{totals}");
+    assert_eq!(
+        (&totals["data"][0]["traces"], &totals["data"][0]["love"]),
+        (&json!(6), &json!(1)),
+        "{totals}"
+    );
     let (_, trace) = send(&first, &reader, &format!("/v1/traces/{}", ids[1]), Value::Null).await;
     assert_eq!(trace["key"], "app");
     store.write(&[Write::RevokeKey("reader".into())]).unwrap();

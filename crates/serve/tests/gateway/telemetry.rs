@@ -52,7 +52,8 @@ async fn a_request_is_a_span_and_every_model_call_its_child() {
     let mut gateway = Running::with(&[&stub], to(&collector)).await;
     let mut body = question("elenchus/self-consistency@3/little", "What is 2+2, secretly?");
     body["elenchus"] = json!({"settings": {"early_stop": false}});
-    let request = gateway.post("/v1/chat/completions").header("traceparent", PARENT).header("tracestate", "a=1");
+    let request =
+        gateway.post("/v1/chat/completions").header("traceparent", PARENT).header("tracestate", "a=1");
     let answer: Value = request.json(&body).send().await.unwrap().json().await.unwrap();
     let plain = gateway.post("/v1/chat/completions").header("traceparent", PARENT);
     plain.json(&question("little", "x")).send().await.unwrap();
@@ -103,8 +104,14 @@ async fn a_request_is_a_span_and_every_model_call_its_child() {
     // Every call carries the span of its request.
     for asked in &asked {
         let parent = asked.traceparent.as_deref().expect("handed on");
-        assert!(parent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && parent.ends_with("-01"), "{parent}");
-        assert!(requests.iter().any(|request| parent.contains(request["spanId"].as_str().unwrap())), "{parent}");
+        assert!(
+            parent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && parent.ends_with("-01"),
+            "{parent}"
+        );
+        assert!(
+            requests.iter().any(|request| parent.contains(request["spanId"].as_str().unwrap())),
+            "{parent}"
+        );
     }
     let text = collector.asked().iter().map(|asked| asked.text.clone()).collect::<String>();
     assert!(!text.contains("secretly") && !text.contains("Answer"), "what was said is nobody's business");
@@ -143,7 +150,10 @@ async fn streams_failures_and_callers_who_do_not_want_it() {
     let asked = stub.asked();
     let handed: Vec<_> = asked.iter().filter_map(|asked| asked.traceparent.clone()).collect();
     assert!(handed.contains(&unsampled), "handed on as it came");
-    assert!(handed.last().unwrap().starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "from the task of a stream");
+    assert!(
+        handed.last().unwrap().starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
+        "from the task of a stream"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +163,8 @@ async fn a_collector_that_is_slow_refuses_or_is_away_costs_nothing() {
     let stub = Stub::answering(&["Answer: 4"]).await;
     for collector in [Some(&slow), Some(&refusing), None] {
         let mut gateway = Running::with(&[&stub], |settings| {
-            let place = collector.map_or("http://127.0.0.1:1/v1".to_string(), |collector| collector.url.clone());
+            let place =
+                collector.map_or("http://127.0.0.1:1/v1".to_string(), |collector| collector.url.clone());
             settings.telemetry.endpoint = Some(format!("{place}/traces"));
         })
         .await;
@@ -174,7 +185,8 @@ async fn a_collector_that_is_slow_refuses_or_is_away_costs_nothing() {
         let (_, metrics) = gateway.get("/metrics").await;
         let metrics = metrics.as_str().unwrap();
         assert!(metrics.contains("elenchus_spans_total{outcome=\"sent\"} 0"), "{metrics}");
-        let dropped = metrics.lines().find_map(|line| line.strip_prefix("elenchus_spans_total{outcome=\"dropped\"} "));
+        let dropped =
+            metrics.lines().find_map(|line| line.strip_prefix("elenchus_spans_total{outcome=\"dropped\"} "));
         assert!(dropped.unwrap().parse::<u64>().unwrap() > 0, "those that do not fit are counted");
         let begun = Instant::now();
         gateway.stop().await;
