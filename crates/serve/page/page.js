@@ -447,8 +447,8 @@ async function runs() {
     $("runs-link").hidden = !list.configured;
     $("runs").tBodies[0].replaceChildren(...list.data.map((run) => make("tr", {},
       make("td", {}, make("a", { href: `#run=${encodeURIComponent(run.name)}` }, run.name)),
-      make("td", {}, [run.command, run.recipe].filter(Boolean).join(" · ") || "—"),
-      make("td", { class: `state-${run.state}` }, run.state),
+      make("td", { class: "text" }, [run.command, run.recipe].filter(Boolean).join(" · ") || "—"),
+      make("td", { class: `text state-${run.state}` }, run.state),
       make("td", {}, String(run.units)),
       make("td", {}, new Date(run.updated_ms).toLocaleString()))));
     if (list.data.length === 0) {
@@ -483,8 +483,24 @@ function interval(low, high, at) {
   return make("span", { class: "interval", "aria-hidden": "true" }, band, point);
 }
 
+// The report of a run in a frame where nothing of it runs. Another run gets another frame, so that none is ever seen under
+// the name of another.
+function showReport(address) {
+  const shown = $("run-report").querySelector("iframe")?.getAttribute("src") ?? null;
+  if (shown === (address ?? null)) return;
+  const frame = address ? [make("iframe", { class: "report", title: "Report of the run", sandbox: "", src: address })] : [];
+  $("run-report").replaceChildren(...frame);
+}
+
 async function openRun(name) {
   clearTimeout(runTimer);
+  if ($("run-title").textContent !== `Run ${name}`) {
+    $("run-title").textContent = `Run ${name}`;
+    $("run-facts").textContent = "";
+    for (const part of [$("run-metrics").tHead, $("run-metrics").tBodies[0]]) part.replaceChildren();
+    $("run-config").querySelector("pre").textContent = "";
+    showReport(null);
+  }
   let run;
   try {
     run = await get(`/v1/runs/${encodeURIComponent(name)}`);
@@ -492,7 +508,8 @@ async function openRun(name) {
     say(error.message, true);
     return;
   }
-  $("run-title").textContent = `Run ${run.name}`;
+  // Another one may have been opened meanwhile.
+  if ($("run-title").textContent !== `Run ${run.name}`) return;
   const facts = [[run.command, run.recipe].filter(Boolean).join(" · "), run.state, count(run.units, "unit") + " done"];
   if (run.latest) facts.push(`last: ${run.latest}`);
   facts.push(`written ${new Date(run.updated_ms).toLocaleTimeString()}`);
@@ -502,10 +519,7 @@ async function openRun(name) {
   $("run-metrics").tHead.replaceChildren(make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column.replaceAll("_", " ")))));
   $("run-metrics").tBodies[0].replaceChildren(...run.metrics.map((row) => make("tr", {}, ...columns.map((column) => measured(row[column])))));
   $("run-config").querySelector("pre").textContent = JSON.stringify(run.config, null, 2);
-  const frame = $("run-report");
-  frame.hidden = !run.report;
-  if (run.report && frame.getAttribute("src") !== run.report) frame.setAttribute("src", run.report);
-  if (!run.report) frame.removeAttribute("src");
+  showReport(run.report);
   // One that runs is looked at again for as long as its page is open.
   if (run.state === "running") {
     runTimer = setTimeout(() => { if (!$("view-run").hidden && $("run-title").textContent === `Run ${run.name}`) openRun(name); }, RUN_EVERY_MS);
@@ -552,7 +566,7 @@ function show() {
   if (view === "totals") totals();
   if (view === "trace" && value) openTrace(value);
   if (view === "runs") runs().then((list) => list && say(""));
-  if (view === "run" && value) openRun(value).then(() => {});
+  if (view === "run" && value) openRun(value);
 }
 
 function start() {

@@ -310,8 +310,18 @@ pub(crate) async fn export(state: &Arc<State>, query: &HashMap<String, String>) 
         "parquet" => true,
         _ => return Err(ApiError::bad("file", "`file` is jsonl or parquet")),
     };
-    let bytes =
-        state.archive.read(move |store| rows(store, format).and_then(|rows| file(&rows, parquet))).await?;
+    let bytes = state
+        .archive
+        .read(move |store| {
+            let rows = rows(store, format)?;
+            // A Parquet file takes its columns from its rows.
+            if parquet && rows.is_empty() { Ok(None) } else { file(&rows, parquet).map(Some) }
+        })
+        .await?;
+    let bytes = bytes.ok_or_else(|| {
+        ApiError::not_found("there are no rows of this format yet\nhint: `file=jsonl` gives an empty file")
+            .param("format")
+    })?;
     Ok(match parquet {
         true => full(StatusCode::OK, "application/vnd.apache.parquet", bytes),
         false => full(StatusCode::OK, "application/x-ndjson", bytes),
@@ -342,9 +352,6 @@ fn file(rows: &[Map<String, Value>], parquet: bool) -> Result<Vec<u8>, RememberE
             bytes.push(b'\n');
         }
         return Ok(bytes);
-    }
-    if rows.is_empty() {
-        return Err(RememberError::NoRows { path: "export.parquet".into(), skipped: 0 });
     }
     // The writer of Parquet writes files.
     let path = std::env::temp_dir().join(format!("{}.parquet", new_id("elenchus-export-")));

@@ -175,7 +175,8 @@ async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::R
     let header_seconds = state.live().settings.header_seconds.clamp(0.1, 1e6);
     let service = service_fn(|request| {
         let state = Arc::clone(state);
-        async move { Ok::<_, Infallible>(handle(state, request).await) }
+        // In a box, because an idle connection keeps the place that its next request will need.
+        Box::pin(async move { Ok::<_, Infallible>(handle(state, request).await) })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -98,6 +98,18 @@ async fn liked_and_disliked_answers_to_one_prompt_make_a_pair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_export_of_nothing_is_empty_or_not_there() {
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    for format in ["sft", "preference", "unpaired_preference", "reward"] {
+        let (status, rows) = gateway.get(&format!("/v1/export?format={format}")).await;
+        assert_eq!((status, rows.as_str()), (200, Some("")));
+        let (status, error) = gateway.get(&format!("/v1/export?format={format}&file=parquet")).await;
+        assert_eq!((status, &error["error"]["code"]), (404, &json!("not_found")), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn feedback_is_idempotent_and_wrong_feedback_is_refused() {
     let stub = Stub::answering(&["Answer: 4"]).await;
     let gateway = Running::before(&[&stub]).await;

@@ -307,34 +307,35 @@ async fn runs_are_browsed_with_their_reports_and_followed_while_they_go_on() {
         .value("[...document.querySelectorAll('#runs a')].find((a) => a.textContent === 'first').click()")
         .await;
     browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 3").await;
-    browser.wait("!document.getElementById('run-report').hidden").await;
+    browser.wait("document.querySelector('#run-report iframe') !== null").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     browser.picture("run").await;
     assert_eq!(browser.value("document.title").await, "elenchus", "a report runs nothing");
     let heads =
         browser.value("[...document.querySelectorAll('#run-metrics th')].map((e) => e.textContent)").await;
     assert_eq!(heads, json!(["round", "greedy", "rows"]), "what is no number is no column");
-    let source = browser.value("document.getElementById('run-report').src").await;
+    let source = browser.value("document.querySelector('#run-report iframe').src").await;
     let report = gateway.client.get(source.as_str().unwrap()).send().await.unwrap();
     let policy = report.headers()["content-security-policy"].to_str().unwrap().to_string();
     assert!(policy.starts_with("sandbox;") && policy.contains("default-src 'none'"), "{policy}");
     assert!(report.text().await.unwrap().contains("Report of first"));
     // In the frame itself: the style is there, and nothing else has happened.
-    let frame = browser.command("element", json!({"using": "css selector", "value": "#run-report"})).await;
+    let frame =
+        browser.command("element", json!({"using": "css selector", "value": "#run-report iframe"})).await;
     browser.command("frame", json!({"id": frame})).await;
     assert_eq!(browser.value("getComputedStyle(document.querySelector('h1')).color").await, "rgb(1, 2, 3)");
     browser.command("frame", json!({"id": null})).await;
 
     browser.go(&format!("{}/#run=second", gateway.url)).await;
     browser.wait("document.getElementById('run-facts').textContent.includes('running')").await;
-    assert_eq!(browser.value("document.getElementById('run-report').hidden").await, true);
+    assert_eq!(browser.value("document.querySelector('#run-report iframe')").await, Value::Null);
     going.journal().put("improve/1/sample/1", &1).unwrap();
     going.metrics().record("round/1", &json!({"round": 1, "greedy": 0.5})).unwrap();
     browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 1").await;
     going.write_report("<!doctype html><h1>Report of second</h1>").unwrap();
     drop(going);
     browser.wait("document.getElementById('run-facts').textContent.includes('finished')").await;
-    browser.wait("!document.getElementById('run-report').hidden").await;
+    browser.wait("document.querySelector('#run-report iframe') !== null").await;
     let size = json!({"cmd": "Emulation.setDeviceMetricsOverride",
         "params": {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true}});
     browser.command("goog/cdp/execute", size).await;
@@ -343,8 +344,14 @@ async fn runs_are_browsed_with_their_reports_and_followed_while_they_go_on() {
     browser.command("goog/cdp/execute", dark).await;
     browser.go(&format!("{}/#run=first", gateway.url)).await;
     browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 3").await;
+    browser.wait("document.querySelector('#run-report iframe')?.src.includes('/first/')").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     browser.picture("run-phone-dark").await;
-    assert_eq!(browser.value("document.documentElement.scrollWidth <= innerWidth").await, true);
+    assert_eq!(browser.value("document.documentElement.scrollWidth").await, 360, "no sideways scroll");
+    browser.click("[data-view=runs]").await;
+    browser.wait("document.querySelectorAll('#runs tbody tr').length === 2").await;
+    browser.picture("runs-phone-dark").await;
+    assert_eq!(browser.value("document.documentElement.scrollWidth").await, 360, "no sideways scroll");
     assert_eq!(browser.errors().await.iter().filter(|error| !error.contains("sandboxed")).count(), 0);
 }
 

@@ -2,6 +2,7 @@
 
 use crate::support::{Act, Running, Stub, events, pieces, question, until};
 use elenchus_recipe::ServiceSettings;
+use futures::StreamExt;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -156,6 +157,14 @@ async fn streams_failures_and_callers_who_do_not_want_it() {
     );
 }
 
+/// Asks for so many estimates, which cost little and are requests like any other.
+async fn many(gateway: &Running, count: usize) {
+    let requests = (0..count).map(|_| gateway.post("/v1/estimate").json(&question("little", "x")).send());
+    let statuses =
+        futures::stream::iter(requests).buffer_unordered(32).map(|answer| answer.unwrap().status());
+    assert!(statuses.all(|status| async move { status == 200 }).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_slow_refuses_or_is_away_costs_nothing() {
     let slow = Stub::start(|_| Act::Hang).await;
@@ -169,9 +178,7 @@ async fn a_collector_that_is_slow_refuses_or_is_away_costs_nothing() {
         })
         .await;
         let begun = Instant::now();
-        let requests = (0..3000).map(|_| gateway.post("/v1/estimate").json(&question("little", "x")).send());
-        let answers = futures::future::join_all(requests).await;
-        assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200));
+        many(&gateway, 3000).await;
         for _ in 0..3 {
             assert_eq!(gateway.ask(question("elenchus/self-consistency@2/little", "x")).await.0, 200);
         }
@@ -180,8 +187,7 @@ async fn a_collector_that_is_slow_refuses_or_is_away_costs_nothing() {
             until("it was asked", || !collector.asked().is_empty()).await;
         }
         // More than fit into the queue.
-        let requests = (0..4000).map(|_| gateway.post("/v1/estimate").json(&question("little", "x")).send());
-        futures::future::join_all(requests).await;
+        many(&gateway, 4000).await;
         let (_, metrics) = gateway.get("/metrics").await;
         let metrics = metrics.as_str().unwrap();
         assert!(metrics.contains("elenchus_spans_total{outcome=\"sent\"} 0"), "{metrics}");
