@@ -56,7 +56,14 @@ impl From<Error> for Failure {
         };
         // What cannot be turned into our types is no matter of the network.
         let ours = code.is_empty() && (reason.contains("serializing") || reason.contains("column"));
-        Failure { kind: if ours { ServerFailure::Other } else { kind }, reason, again: again && !ours }
+        let refused = code.is_empty()
+            && (reason.starts_with("invalid configuration") || reason.starts_with("authentication"));
+        let kind = match (ours, refused) {
+            (true, _) => ServerFailure::Other,
+            (_, true) => ServerFailure::Refused,
+            _ => kind,
+        };
+        Failure { kind, reason, again: again && !ours && !refused }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store of several gateways: one PostgreSQL database.
 
 mod connection;
+mod rows;
 
 use super::{
     FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry,
@@ -10,15 +11,16 @@ use crate::error::{RememberError, Result, ServerFailure};
 use connection::{Connected, Connector, Failure, Line};
 use elenchus_trace::Usage;
 use futures::future::try_join_all;
+use rows::{Json, LISTED, WHOLE, count, entry, feedback, summary, text, to_json, usage, whole};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio_postgres::Config;
 use tokio_postgres::config::Host;
-use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Config, Row};
+use tokio_postgres::types::ToSql;
 
 /// Version of the tables; a newer one is refused.
 const STORE_VERSION: i32 = 1;
@@ -362,11 +364,6 @@ impl ServiceStore for PostgresStore {
     }
 }
 
-const LISTED: &str = "id, created_ms, recipe, model, key, left(question, 400), left(answer, 400), confidence,
-    status, elapsed_ms, prompt_tokens, completion_tokens, calls, seconds, money";
-const WHOLE: &str = "id, created_ms, recipe, model, key, question, answer, confidence, status, elapsed_ms,
-    prompt_tokens, completion_tokens, calls, seconds, money, request, response, trace";
-
 const SPENT: &str = "SELECT least(coalesce(sum(prompt_tokens), 0), 9223372036854775807)::BIGINT,
         least(coalesce(sum(completion_tokens), 0), 9223372036854775807)::BIGINT,
         coalesce(sum(calls), 0)::BIGINT, coalesce(sum(seconds), 0), coalesce(sum(money), 0)
@@ -394,110 +391,6 @@ const TOTALS: &str = "
         LEFT JOIN corrected ON corrected.trace_id = traces.id
     GROUP BY recipe ORDER BY recipe";
 
-/// What PostgreSQL's text can hold.
-fn text(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
-}
-
-/// A count as the server's integer.
-fn whole(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn count(row: &Row, column: usize) -> Result<u64, tokio_postgres::Error> {
-    Ok(row.try_get::<_, i64>(column)?.unsigned_abs())
-}
-
-fn usage(row: &Row, first: usize) -> Result<Usage, tokio_postgres::Error> {
-    Ok(Usage {
-        prompt_tokens: count(row, first)?,
-        completion_tokens: count(row, first + 1)?,
-        calls: count(row, first + 2)?,
-        seconds: row.try_get(first + 3)?,
-        money: row.try_get(first + 4)?,
-    })
-}
-
-/// Text that says how a request ended.
-struct Status(TraceStatus);
-
-impl<'a> FromSql<'a> for Status {
-    fn from_sql(
-        kind: &tokio_postgres::types::Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        let name = <&str>::from_sql(kind, raw)?;
-        TraceStatus::from_name(name).map(Status).ok_or_else(|| format!("there is no status `{name}`").into())
-    }
-
-    fn accepts(kind: &tokio_postgres::types::Type) -> bool {
-        <&str as FromSql<'_>>::accepts(kind)
-    }
-}
-
-/// Text that is JSON.
-struct Json<T>(T);
-
-impl<'a, T: serde::de::DeserializeOwned> FromSql<'a> for Json<T> {
-    fn from_sql(
-        kind: &tokio_postgres::types::Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Json(serde_json::from_str(<&str>::from_sql(kind, raw)?)?))
-    }
-
-    fn accepts(kind: &tokio_postgres::types::Type) -> bool {
-        <&str as FromSql<'_>>::accepts(kind)
-    }
-}
-
-fn summary(row: &Row) -> Result<TraceSummary, tokio_postgres::Error> {
-    Ok(TraceSummary {
-        id: row.try_get(0)?,
-        created_ms: count(row, 1)?,
-        recipe: row.try_get(2)?,
-        model: row.try_get(3)?,
-        key: row.try_get(4)?,
-        question: row.try_get(5)?,
-        answer: row.try_get(6)?,
-        confidence: row.try_get(7)?,
-        status: row.try_get::<_, Status>(8)?.0,
-        elapsed_ms: row.try_get(9)?,
-        usage: usage(row, 10)?,
-    })
-}
-
-fn entry(row: &Row) -> Result<TraceEntry, tokio_postgres::Error> {
-    Ok(TraceEntry {
-        summary: summary(row)?,
-        request: row.try_get(15)?,
-        response: row.try_get(16)?,
-        trace: row.try_get(17)?,
-    })
-}
-
-/// What was said of these traces, trace by trace, oldest first; traces without feedback are left out.
-async fn feedback(
-    connected: &Connected,
-    traces: &[Cow<'_, str>],
-) -> Result<Vec<(String, Vec<FeedbackEntry>)>, tokio_postgres::Error> {
-    let statement = connected
-        .statement(
-            "SELECT trace_id, entry FROM elenchus_feedback WHERE trace_id = ANY ($1)
-             ORDER BY trace_id, created_ms, place",
-        )
-        .await?;
-    let mut found: Vec<(String, Vec<FeedbackEntry>)> = Vec::new();
-    for row in connected.client.query(&statement, &[&traces]).await? {
-        let (id, Json(said)): (String, Json<FeedbackEntry>) = (row.try_get(0)?, row.try_get(1)?);
-        match found.last_mut() {
-            Some((last, list)) if *last == id => list.push(said),
-            _ => found.push((id, vec![said])),
-        }
-    }
-    Ok(found)
-}
-
 async fn apply(connected: &Connected, write: &Write) -> Result<Written, tokio_postgres::Error> {
     match write {
         Write::Trace(entry) => store_trace(connected, entry).await,
@@ -517,11 +410,6 @@ async fn apply(connected: &Connected, write: &Write) -> Result<Written, tokio_po
             Ok(if changed == 1 { Written::Stored } else { Written::Missing })
         }
     }
-}
-
-/// A struct of strings and numbers always serializes.
-fn to_json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }
 
 async fn store_trace(connected: &Connected, entry: &TraceEntry) -> Result<Written, tokio_postgres::Error> {
