@@ -6,7 +6,7 @@ use elenchus_generate::{
     Capabilities, GenerateError, GenerateRequest, JudgeLabels, LogprobDetail, PromptSlots, Sampling,
     ScoreRequest, Voice,
 };
-use elenchus_trace::{Completion, Feedback, Message, Problem, TopToken, Usage};
+use elenchus_trace::{Completion, Feedback, Message, Problem, Role, TopToken, Usage};
 use futures::future::try_join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -231,8 +231,13 @@ impl Judge {
                 .solution(solution)
                 .drafts(ideas.iter().map(String::as_str))
                 .swapped(swapped);
-            let mut messages = self.examples(input, voice, swapped)?;
-            messages.extend(self.prompt(input, slots)?);
+            let mut messages = self.prompt(input, slots)?;
+            // Some servers take instructions only at the very beginning.
+            let instructions = messages
+                .iter()
+                .take_while(|message| matches!(message.role, Role::System | Role::Developer))
+                .count();
+            messages.splice(instructions..instructions, self.examples(input, voice, swapped)?);
             let label = format!("judge\0{}\0{}\0{swapped}", input.problem.task, input.problem.id);
             let seed = input.context.seed_for(&label, index as u64);
             self.opinion(input, messages, voice.judge_labels(swapped), seed).await
@@ -662,12 +667,8 @@ mod tests {
         let example = |right| JudgeExample { question: "1+1?".into(), solution: "2".into(), right };
         let settings = JudgeSettings { examples: vec![example(true), example(false)], ..Default::default() };
         let model = Scripted::new("m").scores(|request, _| {
-            let replies: Vec<String> = request
-                .messages
-                .iter()
-                .filter(|m| m.role == elenchus_trace::Role::Assistant)
-                .map(Message::text)
-                .collect();
+            let replies: Vec<String> =
+                request.messages.iter().filter(|m| m.role == Role::Assistant).map(Message::text).collect();
             let wanted = if swapped(&request.messages) { ["B", "A"] } else { ["A", "B"] };
             assert_eq!((replies, request.messages.len()), (wanted.map(String::from).to_vec(), 5));
             Ok(scored(-1.0))

@@ -47,14 +47,7 @@ unsafe fn score_tile<S: Simd, const R: usize, const N: usize>(s: &Strip, page: u
         for (n, b) in b.iter_mut().enumerate() {
             *b = (*s.table.add(page + n)).add(s.offset).cast_const();
         }
-        tile::<S, R, N>(s.head_dim, s.input, s.input_stride, b, PAGE, &mut acc, |k| {
-            // Pages of one sequence come from far: ask for the values behind the keys. Common pages are near.
-            if const { R <= 2 } {
-                for keys in b {
-                    S::prefetch(keys.wrapping_add((s.head_dim + k) * PAGE));
-                }
-            }
-        });
+        tile::<S, R, N>(s.head_dim, s.input, s.input_stride, b, PAGE, &mut acc, |_| {});
         for r in 0..R {
             for n in 0..N {
                 S::store(acc[r][n], s.output.add(r * s.output_stride + (page + n) * PAGE));
@@ -163,6 +156,18 @@ unsafe fn softmax<S: Simd>(scores: *mut f32, length: usize) {
     }
 }
 
+/// Asks for a part of some pages early: those of one sequence come from far. Common pages are near.
+#[inline(always)]
+unsafe fn early<S: Simd>(table: *const *mut f32, pages: (usize, usize), offset: usize, numbers: usize) {
+    for page in pages.0..pages.1 {
+        // SAFETY: the table holds these pages.
+        let part = unsafe { *table.add(page) }.wrapping_add(offset);
+        for i in (0..numbers).step_by(LANES) {
+            S::prefetch(part.wrapping_add(i));
+        }
+    }
+}
+
 #[inline(always)]
 pub(super) unsafe fn attention_body<S: Simd>(p: &Attention) {
     let s = &p.shape;
@@ -191,6 +196,15 @@ pub(super) unsafe fn attention_body<S: Simd>(p: &Attention) {
                 output_stride: p.scores_stride,
                 head_dim: s.head_dim,
             };
+            let own_pages = |row: usize| (p.common, (*p.lengths.add(row)).div_ceil(PAGE));
+            // For the row of a query, if it is in this block.
+            let ask_ahead = |query: usize, offset: usize, numbers: usize| {
+                if query < count {
+                    let row = row_of(query);
+                    early::<S>(*p.tables.add(row), own_pages(row), offset, numbers);
+                }
+            };
+            ask_ahead(0, key_offset, s.head_dim * PAGE);
             if p.common > 0 {
                 for query in 0..count {
                     let to = p.queries.add(query * s.head_dim);
@@ -201,16 +215,18 @@ pub(super) unsafe fn attention_body<S: Simd>(p: &Attention) {
             let mut query = 0;
             while query < count {
                 let (row, run) = (row_of(query), run_from(query));
+                ask_ahead(query + run, key_offset, s.head_dim * PAGE);
                 let own = Strip {
                     input: query_at(query),
                     table: *p.tables.add(row),
-                    range: (p.common, (*p.lengths.add(row)).div_ceil(PAGE)),
+                    range: own_pages(row),
                     output: p.scores.add(query * p.scores_stride),
                     ..common
                 };
                 scores::<S>(&own, run);
                 query += run;
             }
+            ask_ahead(0, value_offset, PAGE * s.value_stride);
             for query in 0..count {
                 softmax::<S>(p.scores.add(query * p.scores_stride), *p.lengths.add(row_of(query)));
             }
@@ -232,6 +248,7 @@ pub(super) unsafe fn attention_body<S: Simd>(p: &Attention) {
             let mut query = 0;
             while query < count {
                 let (row, run) = (row_of(query), run_from(query));
+                ask_ahead(query + run, value_offset, PAGE * s.value_stride);
                 let own = Strip {
                     input: p.scores.add(query * p.scores_stride),
                     table: *p.tables.add(row),

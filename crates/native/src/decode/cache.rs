@@ -4,7 +4,7 @@
 //! taken in slabs that never move, and kept for the next batch.
 
 use super::kernel::PAGE;
-use core::cell::UnsafeCell;
+use super::memory::Slab;
 
 /// Pages of one slab.
 const SLAB_PAGES: usize = 32;
@@ -14,7 +14,7 @@ pub(super) type PageId = u32;
 
 /// All pages.
 pub(super) struct PagePool {
-    slabs: Vec<Box<[UnsafeCell<f32>]>>,
+    slabs: Vec<Slab>,
     page_numbers: usize,
     users: Vec<u32>,
     free: Vec<PageId>,
@@ -32,10 +32,7 @@ impl PagePool {
     pub(super) fn take(&mut self) -> PageId {
         if self.free.is_empty() {
             let first = self.users.len() as PageId;
-            // Zeroed by the system, so untouched pages cost no memory.
-            let slab = Box::into_raw(vec![0.0f32; SLAB_PAGES * self.page_numbers].into_boxed_slice());
-            // SAFETY: `UnsafeCell<f32>` has the layout of `f32`.
-            self.slabs.push(unsafe { Box::from_raw(slab as *mut [UnsafeCell<f32>]) });
+            self.slabs.push(Slab::new(SLAB_PAGES * self.page_numbers));
             self.users.extend([0; SLAB_PAGES]);
             self.free.extend((first..first + SLAB_PAGES as PageId).rev());
         }
@@ -69,7 +66,8 @@ impl PagePool {
     /// Where a page is.
     pub(super) fn pointer(&self, page: PageId) -> *mut f32 {
         let (slab, place) = (page as usize / SLAB_PAGES, page as usize % SLAB_PAGES);
-        UnsafeCell::raw_get(self.slabs[slab][place * self.page_numbers..].as_ptr())
+        // SAFETY: a slab holds its pages.
+        unsafe { self.slabs[slab].pointer().add(place * self.page_numbers) }
     }
 
     /// Pages in use.

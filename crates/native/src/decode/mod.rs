@@ -12,6 +12,7 @@ mod cache;
 mod check;
 mod forward;
 mod kernel;
+mod memory;
 mod pace;
 mod packed;
 mod product;
