@@ -75,7 +75,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
             // Named in the schema of the answer, which is written by hand.
             let _ = (reference::<Report>(generator), reference::<Wish>(generator));
             let mut both = as_json(named("ChatCompletion"));
-            both["text/event-stream"] = json!({"schema": {"type": "string"}});
+            // A schema here is read by some as that of the body, by others as that of each event.
+            both["text/event-stream"] = json!({"schema": {
+                "description": "Server-sent events: chunks of the answer as `data`, the last one `[DONE]`.",
+            }});
             both
         }
         "export" => {

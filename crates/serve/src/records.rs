@@ -200,8 +200,9 @@ pub struct TraceReply {
 /// `GET /v1/traces`
 pub(crate) async fn list(state: &Arc<State>, query: &HashMap<String, String>) -> Result<Reply, ApiError> {
     let mut filter = TraceFilter { limit: 50, ..TraceFilter::default() };
-    for (name, value) in query.iter().filter(|(_, value)| !value.is_empty()) {
-        let text = || Some(value.clone());
+    for (name, value) in query {
+        // A form sends its empty fields, too.
+        let text = || Some(value.clone()).filter(|value| !value.is_empty());
         match name.as_str() {
             "recipe" => filter.recipe = text(),
             "model" => filter.model = text(),
@@ -211,7 +212,7 @@ pub(crate) async fn list(state: &Arc<State>, query: &HashMap<String, String>) ->
                 if !matches!(value.as_str(), "love" | "up" | "down" | "any" | "none") {
                     return Err(ApiError::bad("reaction", "`reaction` is love, up, down, any or none"));
                 }
-                filter.reaction = text();
+                filter.reaction = Some(value.clone());
             }
             "status" => {
                 let status = TraceStatus::from_name(value).ok_or_else(|| {

@@ -168,7 +168,19 @@ async fn traces_are_filtered_and_paged() {
     let (_, rest) = gateway.get(&format!("/v1/traces?limit=4&before={next}")).await;
     assert_eq!(rest["data"].as_array().unwrap().len(), 2);
     assert!(rest.get("next").is_none());
-    for wrong in ["limit=0", "limit=x", "status=odd", "reaction=odd", "before=x", "colour=red"] {
+    assert_eq!(count("recipe=&model=&key=&text=").await, 6, "empty fields of a form");
+    for wrong in [
+        "limit=",
+        "status=",
+        "reaction=",
+        "before=",
+        "limit=0",
+        "limit=x",
+        "status=odd",
+        "reaction=odd",
+        "before=x",
+        "colour=red",
+    ] {
         assert_eq!(gateway.get(&format!("/v1/traces?{wrong}")).await.0, 400, "{wrong}");
     }
     assert_eq!(gateway.get("/v1/traces/tr_nothing").await.0, 404);
