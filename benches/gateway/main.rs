@@ -29,10 +29,18 @@ fn main() {
         }
         Some("all") => {
             let elenchus = option("--elenchus").unwrap_or_else(|| "target/release/elenchus".into());
-            all(&elenchus, number("--seconds", 5.0), number("--streams", 1000.0) as usize);
+            all(&elenchus, number("--seconds", 5.0));
+            let streams = number("--streams", 1000.0) as usize;
+            streaming(&elenchus, streams, number("--stream-seconds", 60.0));
+        }
+        Some("streams") => {
+            let elenchus = option("--elenchus").unwrap_or_else(|| "target/release/elenchus".into());
+            let streams = number("--streams", 1000.0) as usize;
+            streaming(&elenchus, streams, number("--stream-seconds", 60.0));
         }
         _ => eprintln!(
-            "stub [--delay-ms N] | load --url HOST:PORT [--body JSON] [--connections N] [--seconds S] | all"
+            "stub [--delay-ms N] | load --url HOST:PORT [--body JSON] [--connections N] [--seconds S]\n\
+             all [--elenchus PROGRAM] [--seconds S] [--streams N] [--stream-seconds S] | streams (the last part of it)"
         ),
     }
 }
@@ -281,7 +289,7 @@ impl Drop for Process {
     }
 }
 
-fn all(elenchus: &str, seconds: f64, streams: usize) {
+fn all(elenchus: &str, seconds: f64) {
     let own = std::env::current_exe().unwrap().display().to_string();
     let folder = std::env::temp_dir().join(format!("elenchus-gateway-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -325,14 +333,56 @@ fn all(elenchus: &str, seconds: f64, streams: usize) {
     println!("50 ms upstream, direct        {}", asked(&slow, plain(false), 1, seconds).json());
     println!("50 ms upstream, vote of 5     {}", asked(&voting, vote.into(), 1, seconds).json());
     drop(voting);
-    let streaming = seconds.max(10.0);
-    println!("{streams} streams, direct      {}", asked(&stub, plain(true), streams, streaming).json());
-    println!("{streams} streams, gateway     {}", asked(&gateway, plain(true), streams, streaming).json());
-    let (now, most) = gateway.memory();
-    println!("resident memory {now:.1} MB behind the streams, {most:.1} MB at most");
     println!(
         "every request was stored with its trace: {:.1} MB",
         std::fs::metadata(&store).map_or(0.0, |found| found.len() as f64 / 1e6)
+    );
+    drop(gateway);
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+/// Many clients that stream at once: no error, what it adds, and whether the memory grows.
+fn streaming(elenchus: &str, streams: usize, seconds: f64) {
+    let own = std::env::current_exe().unwrap().display().to_string();
+    let folder = std::env::temp_dir().join(format!("elenchus-gateway-streams-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let store = folder.join("store.sqlite").display().to_string();
+    let stub = Process::start(&own, &["stub"]);
+    let url = format!("http://{}/v1", stub.address);
+    let arguments = ["serve", "--port", "0", "--no-embedded", "--upstream", &url, "--store", &store];
+    let gateway = Process::start(elenchus, &arguments);
+    // Direct before and behind: what else the machine does falls on both.
+    let direct = run(load(stub.address.clone(), plain(true), streams, seconds / 2.0));
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    let (through, memory) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !ends.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_secs(1));
+                seen.push(gateway.memory().0);
+            }
+            seen
+        });
+        let through = run(load(gateway.address.clone(), plain(true), streams, seconds));
+        ends.store(true, Ordering::Relaxed);
+        (through, watching.join().unwrap())
+    });
+    let again = run(load(stub.address.clone(), plain(true), streams, seconds / 2.0));
+    println!("{streams} streams, direct      {}", direct.json());
+    println!("{streams} streams, gateway     {}", through.json());
+    println!("{streams} streams, direct      {}", again.json());
+    for share in [0.5, 0.99] {
+        let base = direct.quantile(share).min(again.quantile(share));
+        let added = through.quantile(share) - base;
+        println!("added to a stream of 1 s at p{:.0}: {added:.1} ms", 100.0 * share);
+    }
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len().max(1) as f64;
+    let third = memory.len() / 3;
+    println!(
+        "resident memory {:.1} MB in the second third of the time, {:.1} MB in the last, {:.1} MB at most",
+        mean(&memory[third..2 * third]),
+        mean(&memory[2 * third..]),
+        gateway.memory().1
     );
     drop(gateway);
     let _ = std::fs::remove_dir_all(folder);

@@ -84,7 +84,8 @@ failures! {
 fn storage(error: &elenchus_remember::RememberError) -> Code {
     use elenchus_remember::RememberError as E;
     match error {
-        E::Io { .. } | E::Database { .. } | E::Locked { .. } => Code::Storage,
+        E::Server { kind: elenchus_remember::ServerFailure::Address, .. } => Code::Usage,
+        E::Io { .. } | E::Database { .. } | E::Server { .. } | E::Locked { .. } => Code::Storage,
         E::RunExists { .. } | E::NotEmpty { .. } | E::Name { .. } => Code::Usage,
         _ => Code::Input,
     }

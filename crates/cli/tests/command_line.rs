@@ -391,6 +391,8 @@ fn reference(folder: &Path) -> String {
         "recipes",
         "tasks",
         "models",
+        "serve",
+        "keys",
         "completions",
     ] {
         text.push_str(&format!(

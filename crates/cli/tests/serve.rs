@@ -149,3 +149,113 @@ fn what_cannot_be_served_is_said_at_the_start() {
     assert_eq!(code(&twice), 1);
     assert!(stderr(&twice).contains("--port"), "{}", stderr(&twice));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full_costs_the_trace_and_not_the_answer() {
+    let folder = scratch();
+    // With the signal ignored, writes beyond the limit fail as on a full disk; blocks are of 512 or 1,024 bytes.
+    let server = Server::start();
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 1200 || exit 9; exec \"$0\" serve --port 0 --no-embedded --store full/store.sqlite --upstream {}",
+        server.url
+    );
+    let program = command(folder.path(), &[]).get_program().to_owned();
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .arg(program)
+        .current_dir(folder.path())
+        .env("ELENCHUS_DATA", folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let place = line.trim().trim_start_matches("http://").to_string();
+    assert!(!place.is_empty(), "it starts");
+    let gateway = Gateway { child, place };
+    let long = "x".repeat(30_000);
+    let mut kept = Vec::new();
+    let mut without = 0;
+    for _ in 0..60 {
+        let (status, answer) =
+            gateway.send("POST", "/v1/chat/completions", &question("elenchus/single/m", &long));
+        assert_eq!(status, 200, "the answer does not hang on the store: {answer}");
+        match answer["elenchus"]["trace_id"].as_str() {
+            Some(id) => kept.push(id.to_string()),
+            None => without += 1,
+        }
+    }
+    assert!(!kept.is_empty() && without > 0, "{} kept, {without} not", kept.len());
+    let said = json!({"trace_id": kept[0], "reaction": "up", "comment": "y".repeat(200_000)});
+    let (status, error) = gateway.send("POST", "/v1/feedback", &said);
+    assert_eq!((status, &error["error"]["code"]), (503, &json!("store_unavailable")), "{error}");
+    assert!(error["error"]["message"].as_str().expect("words").contains("hint:"), "{error}");
+    for id in kept {
+        assert_eq!(gateway.send("GET", &format!("/v1/traces/{id}"), &Value::Null).0, 200, "{id}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_is_removed_acknowledges_nothing() {
+    let folder = scratch();
+    let gateway = Gateway::start(folder.path(), &[]);
+    let ask = || gateway.send("POST", "/v1/chat/completions", &question("embedded", "g=50;e=g-1;e?")).1;
+    let id = ask()["elenchus"]["trace_id"].clone();
+    assert!(id.is_string());
+    std::fs::remove_file(folder.path().join("store.sqlite")).expect("it is there");
+    assert_eq!(ask()["elenchus"].get("trace_id").cloned().unwrap_or_default(), Value::Null);
+    let (status, error) = gateway.send("POST", "/v1/feedback", &json!({"trace_id": id, "reaction": "up"}));
+    assert_eq!((status, &error["error"]["code"]), (503, &json!("store_unavailable")), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn thousands_of_idle_connections_hinder_nobody_and_cost_little() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(20_000).max(soft), hard).expect("it can be raised");
+    let wanted = 4000.min(usize::try_from(hard).unwrap_or(usize::MAX).saturating_sub(200));
+    let folder = scratch();
+    let server = Server::start();
+    // Started under the usual limit, which it raises by itself.
+    let script =
+        "ulimit -S -n 1024; exec \"$0\" serve --port 0 --no-embedded --store s.sqlite --upstream \"$1\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .arg(command(folder.path(), &[]).get_program())
+        .arg(&server.url)
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let gateway = Gateway { child, place: line.trim().trim_start_matches("http://").to_string() };
+    let resident_kib = || -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.child.id())).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok())
+    };
+    let before = resident_kib();
+    let idle: Vec<TcpStream> =
+        (0..wanted).map(|_| TcpStream::connect(&gateway.place).expect("it listens")).collect();
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let (status, answer) = gateway.send("POST", "/v1/chat/completions", &question("m", "x"));
+        assert_eq!(status, 200, "{answer}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+    let (_, metrics) = gateway.send("GET", "/metrics", &Value::Null);
+    let open =
+        metrics.as_str().expect("text").lines().find_map(|line| line.strip_prefix("elenchus_connections "));
+    let open: usize = open.and_then(|open| open.parse().ok()).expect("a number");
+    assert!(open > wanted, "{open} of {wanted} are open");
+    if let (Some(before), Some(after)) = (before, resident_kib()) {
+        let each = (after.saturating_sub(before)) as f64 / wanted as f64;
+        assert!(each < 20.0, "{each:.1} KiB a connection");
+    }
+    drop(idle);
+}

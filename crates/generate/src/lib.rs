@@ -16,6 +16,7 @@ mod native;
 mod openai;
 mod price;
 mod prompt;
+mod propagate;
 mod replay;
 mod retry;
 mod run_journal;
@@ -41,6 +42,7 @@ pub use openai::{
 };
 pub use price::PriceLayer;
 pub use prompt::{JudgeLabels, PromptSlots, Prompts, SkillName, Voice, render};
+pub use propagate::TraceContext;
 pub use replay::Replay;
 pub use retry::{RetryLayer, RetrySettings};
 pub use run_journal::RunJournal;

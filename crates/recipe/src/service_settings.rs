@@ -1,5 +1,6 @@
 //! The `[serve]` table of `elenchus.toml`: what `elenchus serve` runs with.
 
+use elenchus_remember::service::StorePlace;
 use elenchus_trace::Budget;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,10 @@ pub struct ServiceSettings {
     pub host: String,
     /// Port; 0 takes a free one.
     pub port: u16,
-    /// File of the store; absent, `gateway.sqlite` in the user's data folder.
+    /// Where traces, feedback and keys are kept: a file, or `postgres://user@host/database`, which several gateways may
+    /// share; absent, `gateway.sqlite` in the user's data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<PathBuf>,
+    pub store: Option<String>,
     /// File of calibrations (`elenchus calibrate` writes it); absent, `calibrations.json` in the user's data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrations: Option<PathBuf>,
@@ -59,6 +61,28 @@ pub struct ServiceSettings {
     pub grace_seconds: f64,
     /// Log lines.
     pub log: LogLevel,
+    /// Folder with run folders (of `elenchus improve --out` and others) that the page shows; absent, none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs: Option<PathBuf>,
+    /// Spans for OpenTelemetry; without an endpoint here or in the standard environment variables, none.
+    pub telemetry: TelemetrySettings,
+}
+
+/// The `[serve.telemetry]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// Address of a collector that takes OTLP over HTTP, usually ending in `/v1/traces`; absent,
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`, and without these nothing is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Name of this service; absent, `OTEL_SERVICE_NAME`, else `elenchus`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    /// Environment variable that holds headers for the collector, `name=value,name=value`; these win over those in
+    /// `OTEL_EXPORTER_OTLP_HEADERS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers_variable: Option<String>,
 }
 
 impl Default for ServiceSettings {
@@ -81,6 +105,8 @@ impl Default for ServiceSettings {
             request_seconds: 600.0,
             grace_seconds: 20.0,
             log: LogLevel::Problems,
+            runs: None,
+            telemetry: TelemetrySettings::default(),
         }
     }
 }
@@ -101,9 +127,12 @@ impl ServiceSettings {
         self.calibrations.clone().unwrap_or_else(|| data_folder().join("calibrations.json"))
     }
 
-    /// The file of the store.
-    pub fn store_file(&self) -> PathBuf {
-        self.store.clone().unwrap_or_else(|| data_folder().join("gateway.sqlite"))
+    /// Where the store lies.
+    pub fn store_place(&self) -> StorePlace {
+        match &self.store {
+            Some(place) => StorePlace::new(place),
+            None => StorePlace::File(data_folder().join("gateway.sqlite")),
+        }
     }
 }
 

@@ -3,6 +3,41 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// What kind of failure a database server's is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerFailure {
+    /// The address is no address of a server.
+    Address,
+    /// It cannot be reached, or it is being started or stopped.
+    Unreachable,
+    /// It does not let this user do that.
+    Refused,
+    /// Its disk is full.
+    Full,
+    /// It did not answer in time, or waited for somebody else's lock.
+    Slow,
+    /// Anything else.
+    Other,
+}
+
+impl ServerFailure {
+    fn hint(self) -> &'static str {
+        match self {
+            ServerFailure::Address => "an address is `postgres://user@host:5432/database`",
+            ServerFailure::Unreachable => {
+                "check that the server runs and takes connections (and, where it has no certificate that this machine \
+                 trusts, `?sslmode=disable`); it is tried again by itself"
+            }
+            ServerFailure::Refused => {
+                "check user, password (`PGPASSWORD`), database, and what the user may do there"
+            }
+            ServerFailure::Full => "free some space on the server's disk",
+            ServerFailure::Slow => "the server is busy or another client holds a lock; try again",
+            ServerFailure::Other => "check that the tables `elenchus_…` are as elenchus made them",
+        }
+    }
+}
+
 /// Why something could not be remembered or read back.
 #[derive(Debug, thiserror::Error)]
 pub enum RememberError {
@@ -25,6 +60,18 @@ pub enum RememberError {
         path: PathBuf,
         /// What SQLite said.
         source: Box<rusqlite::Error>,
+    },
+    /// A database server refused, or cannot be reached.
+    #[error("cannot {operation} in {place}: {reason}\nhint: {}", kind.hint())]
+    Server {
+        /// What was tried.
+        operation: &'static str,
+        /// The server and the database, without a password.
+        place: String,
+        /// What the server or the network said.
+        reason: String,
+        /// What kind of failure it is.
+        kind: ServerFailure,
     },
     /// Another process works on the run folder.
     #[error("run folder `{}` is in use by {holder}\nhint: wait for it or stop it; two processes never work on one run; `elenchus report` reads a run that is in use", path.display())]
@@ -194,6 +241,7 @@ impl RememberError {
             RememberError::Database { source, .. } => {
                 matches!(source.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull))
             }
+            RememberError::Server { kind, .. } => *kind == ServerFailure::Full,
             _ => false,
         }
     }

@@ -41,6 +41,11 @@ pub fn read_to_string(path: impl AsRef<Path>) -> Result<String> {
     std::fs::read_to_string(&path).map_err(|source| RememberError::io("read", path, source))
 }
 
+/// What the system knows of a file or folder.
+pub fn metadata(path: impl AsRef<Path>) -> Result<std::fs::Metadata> {
+    std::fs::metadata(&path).map_err(|source| RememberError::io("look at", path, source))
+}
+
 /// Creates a folder and the folders above it.
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
     std::fs::create_dir_all(&path).map_err(|source| RememberError::io("create folder", path, source))

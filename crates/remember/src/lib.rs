@@ -13,11 +13,13 @@ pub mod fs;
 pub mod journal;
 pub mod metrics;
 pub mod run;
+pub mod runs;
 pub mod service;
 
 pub use cache::Cache;
 pub use checkpoints::{CheckpointInfo, Checkpoints};
-pub use error::{RememberError, Result};
+pub use error::{RememberError, Result, ServerFailure};
 pub use journal::{Entry, Journal, PutOutcome};
 pub use metrics::Metrics;
 pub use run::Run;
+pub use runs::{RunDetails, RunState, RunSummary, Runs};

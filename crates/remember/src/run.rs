@@ -21,6 +21,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Version of the layout of a run folder. A reader refuses versions above its own.
 pub const RUN_VERSION: u32 = 1;
@@ -31,6 +32,9 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const REPORT: &str = "report.html";
 const LOCK: &str = "lock";
+/// How often a lock that is held is tried again, and the pause before each time.
+const LOCK_TRIES: usize = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What `config.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -259,6 +263,13 @@ fn read_config(path: &Path) -> Result<Value> {
     Ok(parsed.config)
 }
 
+/// Whether a process works on the run of this folder.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    let Ok(file) = fs::open(path.join(LOCK)) else { return false };
+    // Taken and given back at once; `take_lock` knows of it.
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// Takes the exclusive lock of the folder. The system releases it when the process ends, also by `kill -9`.
 fn take_lock(path: &Path) -> Result<File> {
     let file_path = path.join(LOCK);
@@ -273,7 +284,16 @@ fn take_lock(path: &Path) -> Result<File> {
         .write(true)
         .open(&file_path)
         .map_err(fail("open"))?;
-    match file.try_lock() {
+    let mut outcome = file.try_lock();
+    // Somebody who only looks holds it for a moment.
+    for _ in 0..LOCK_TRIES {
+        if !matches!(outcome, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        outcome = file.try_lock();
+    }
+    match outcome {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();

@@ -456,18 +456,103 @@ async function totals() {
       const good = make("td", {}, "—");
       if (typeof row.good === "number") {
         const [low, high] = row.good_interval;
-        const band = make("i");
-        band.style.left = `${100 * low}%`;
-        band.style.width = `${100 * (high - low)}%`;
-        const point = make("b");
-        point.style.left = `${100 * row.good}%`;
-        good.replaceChildren(`${percent(row.good)} (${percent(low)} to ${percent(high)})`, make("span", { class: "interval", "aria-hidden": "true" }, band, point));
+        good.replaceChildren(`${percent(row.good)} (${percent(low)} to ${percent(high)})`, interval(low, high, row.good));
       }
       return make("tr", {}, ...cells, good, make("td", {}, String(row.usage.prompt_tokens + row.usage.completion_tokens)));
     }));
     say("");
   } catch (error) {
     say(error.message, true);
+  }
+}
+
+// ---- runs ----
+
+const RUN_EVERY_MS = 2000;
+let runTimer;
+
+async function runs() {
+  try {
+    const list = await get("/v1/runs");
+    $("runs-link").hidden = !list.configured;
+    $("runs").tBodies[0].replaceChildren(...list.data.map((run) => make("tr", {},
+      make("td", {}, make("a", { href: `#run=${encodeURIComponent(run.name)}` }, run.name)),
+      make("td", { class: "text" }, [run.command, run.recipe].filter(Boolean).join(" · ") || "—"),
+      make("td", { class: `text state-${run.state}` }, run.state),
+      make("td", {}, String(run.units)),
+      make("td", {}, new Date(run.updated_ms).toLocaleString()))));
+    if (list.data.length === 0) {
+      const text = list.configured ? "No runs yet." : "No folder of runs was named: elenchus serve --runs DIR";
+      $("runs").tBodies[0].append(make("tr", {}, make("td", { colspan: "5", class: "hint" }, text)));
+    }
+    return list;
+  } catch (error) {
+    say(error.message, true);
+    return null;
+  }
+}
+
+const isInterval = (value) => typeof value?.value === "number" && typeof value.low === "number" && typeof value.high === "number";
+const short = (number) => (Number.isInteger(number) ? String(number) : number.toPrecision(4));
+
+// A measured value: a number, or one with its interval and a bar where it is a share.
+function measured(value) {
+  if (typeof value === "number") return make("td", {}, short(value));
+  if (!isInterval(value)) return make("td", {}, "—");
+  const cell = make("td", {}, `${short(value.value)} (${short(value.low)} to ${short(value.high)})`);
+  if (value.low >= 0 && value.high <= 1) cell.append(interval(value.low, value.high, value.value));
+  return cell;
+}
+
+function interval(low, high, at) {
+  const band = make("i");
+  band.style.left = `${100 * low}%`;
+  band.style.width = `${100 * (high - low)}%`;
+  const point = make("b");
+  point.style.left = `${100 * at}%`;
+  return make("span", { class: "interval", "aria-hidden": "true" }, band, point);
+}
+
+// The report of a run in a frame where nothing of it runs. Another run gets another frame, so that none is ever seen under
+// the name of another.
+function showReport(address) {
+  const shown = $("run-report").querySelector("iframe")?.getAttribute("src") ?? null;
+  if (shown === (address ?? null)) return;
+  const frame = address ? [make("iframe", { class: "report", title: "Report of the run", sandbox: "", src: address })] : [];
+  $("run-report").replaceChildren(...frame);
+}
+
+async function openRun(name) {
+  clearTimeout(runTimer);
+  if ($("run-title").textContent !== `Run ${name}`) {
+    $("run-title").textContent = `Run ${name}`;
+    $("run-facts").textContent = "";
+    for (const part of [$("run-metrics").tHead, $("run-metrics").tBodies[0]]) part.replaceChildren();
+    $("run-config").querySelector("pre").textContent = "";
+    showReport(null);
+  }
+  let run;
+  try {
+    run = await get(`/v1/runs/${encodeURIComponent(name)}`);
+  } catch (error) {
+    say(error.message, true);
+    return;
+  }
+  // Another one may have been opened meanwhile.
+  if ($("run-title").textContent !== `Run ${run.name}`) return;
+  const facts = [[run.command, run.recipe].filter(Boolean).join(" · "), run.state, count(run.units, "unit") + " done"];
+  if (run.latest) facts.push(`last: ${run.latest}`);
+  facts.push(`written ${new Date(run.updated_ms).toLocaleTimeString()}`);
+  $("run-facts").textContent = facts.filter(Boolean).join(" · ");
+  const columns = [...new Set(run.metrics.flatMap((row) => Object.keys(row)))]
+    .filter((column) => run.metrics.some((row) => typeof row[column] === "number" || isInterval(row[column])));
+  $("run-metrics").tHead.replaceChildren(make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column.replaceAll("_", " ")))));
+  $("run-metrics").tBodies[0].replaceChildren(...run.metrics.map((row) => make("tr", {}, ...columns.map((column) => measured(row[column])))));
+  $("run-config").querySelector("pre").textContent = JSON.stringify(run.config, null, 2);
+  showReport(run.report);
+  // One that runs is looked at again for as long as its page is open.
+  if (run.state === "running") {
+    runTimer = setTimeout(() => { if (!$("view-run").hidden && $("run-title").textContent === `Run ${run.name}`) openRun(name); }, RUN_EVERY_MS);
   }
 }
 
@@ -487,21 +572,37 @@ async function download(event) {
 
 // ---- views ----
 
+const VIEWS = ["ask", "browse", "trace", "totals", "runs", "run"];
+const WITHIN = { trace: "browse", run: "runs" };
+
+// What stands behind the hash: a view and what it shows. A hash that cannot be read shows the first view.
+function place() {
+  try {
+    const [name, value] = decodeURIComponent(location.hash.slice(1) || "ask").split("=");
+    return [VIEWS.includes(name) ? name : "ask", value];
+  } catch {
+    return ["ask", undefined];
+  }
+}
+
 function show() {
-  const [name, value] = decodeURIComponent(location.hash.slice(1) || "ask").split("=");
-  const view = ["ask", "browse", "trace", "totals"].includes(name) ? name : "ask";
-  for (const other of ["ask", "browse", "trace", "totals"]) $(`view-${other}`).hidden = other !== view;
+  const [view, value] = place();
+  for (const other of VIEWS) $(`view-${other}`).hidden = other !== view;
   for (const link of document.querySelectorAll("nav a")) {
-    const here = link.dataset.view === view || (view === "trace" && link.dataset.view === "browse");
+    const here = link.dataset.view === view || link.dataset.view === WITHIN[view];
     if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (view === "browse") browse(false);
   if (view === "totals") totals();
   if (view === "trace" && value) openTrace(value);
+  if (view === "runs") runs().then((list) => list && say(""));
+  if (view === "run" && value) openRun(value);
 }
 
 function start() {
   loadPickers().catch((error) => say(error.message, true));
+  // Whether there are runs to see; a key without the right to read has none.
+  get("/v1/runs").then((list) => { $("runs-link").hidden = !list.configured; }, () => {});
   show();
 }
 

@@ -95,6 +95,7 @@ pub(crate) struct Record {
     watch: Arc<Watch>,
     tape: Arc<Tape>,
     started: Instant,
+    span: Option<crate::telemetry::Link>,
     finished: bool,
 }
 
@@ -128,6 +129,7 @@ impl Record {
             watch: Arc::clone(watch),
             tape: Arc::clone(tape),
             started: job.started,
+            span: job.caller.span.clone(),
             finished: false,
         }
     }
@@ -144,6 +146,7 @@ impl Record {
         self.summary.elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.finished = true;
         self.state.metrics.spent(&self.summary.recipe, &self.summary.usage);
+        self.state.telemetry.answered(self.span.as_ref(), &self.summary, Some(&trace));
         TraceEntry {
             summary: self.summary.clone(),
             request: self.request.to_vec(),

@@ -12,6 +12,7 @@ use crate::sse;
 use crate::stage::StageView;
 use crate::state::{State, Target, new_id, now_ms};
 use bytes::Bytes;
+use elenchus_generate::TraceContext;
 use elenchus_recipe::{Composition, RecipeError, Serving, offer_of};
 use elenchus_remember::service::{TraceStatus, TraceSummary};
 use elenchus_trace::Usage;
@@ -224,7 +225,7 @@ async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, 
     let (stages, mut listening) = unbounded_channel::<StageView>();
     let (sender, mut events) = unbounded_channel::<Event>();
     let shared = Arc::clone(state);
-    let task = AbortOnDrop(tokio::spawn(async move {
+    let task = AbortOnDrop(tokio::spawn(TraceContext::kept(async move {
         let running = run(&shared, job, Arc::new(Watch::telling(stages)));
         tokio::pin!(running);
         // Who listens may be gone; then this task is being aborted.
@@ -246,7 +247,7 @@ async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, 
         }
         let result = running.await;
         let _ = sender.send(Event::End(Box::new(result)));
-    }));
+    })));
     let mut queue = VecDeque::new();
     queue.push_back(sse::comment(&json!({"type": "begin", "trace_id": trace_id, "recipe": recipe})));
     let mut pieces = Pieces { events: None, _task: task, queue, id, created, label, include_usage };

@@ -1,6 +1,7 @@
 //! Who may ask: keys, their scopes and their limits.
 
 use crate::ApiError;
+use crate::telemetry::Link;
 use elenchus_remember::service::{KeyEntry, ServiceStore};
 use elenchus_trace::{Budget, Usage};
 use hyper::StatusCode;
@@ -63,6 +64,8 @@ pub(crate) struct Caller {
     pub key: Option<KeyEntry>,
     /// A bearer token that is none of ours, for upstreams without a key.
     pub foreign: Option<String>,
+    /// The span of the request, where one is recorded.
+    pub span: Option<Link>,
 }
 
 impl Caller {
@@ -118,7 +121,7 @@ impl KeyRing {
         });
         match entry {
             Some(key) if key.scopes.iter().any(|known| known == scope.name()) => {
-                Ok(Caller { key: Some(key), foreign: None })
+                Ok(Caller { key: Some(key), ..Caller::default() })
             }
             Some(key) => {
                 let message = format!("the key `{}` has no right to `{}`", key.name, scope.name());
@@ -129,7 +132,7 @@ impl KeyRing {
                                `elenchus keys add NAME` makes one";
                 Err(ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message))
             }
-            None => Ok(Caller { key: None, foreign: token.map(str::to_string) }),
+            None => Ok(Caller { foreign: token.map(str::to_string), ..Caller::default() }),
         }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Gauges<'a> {
     /// Name, whether it is healthy, requests, failures.
     pub upstreams: Vec<(&'a str, bool, u64, u64)>,
     pub store_failures: u64,
+    /// Spans sent and given up, where they are recorded.
+    pub spans: Option<(u64, u64)>,
 }
 
 impl Metrics {
@@ -133,6 +135,14 @@ impl Metrics {
         let _ = writeln!(page, "elenchus_connections {}", self.connections.load(Ordering::Relaxed));
         head(&mut page, "elenchus_store_failures_total", "counter", "Writes that the store refused.");
         let _ = writeln!(page, "elenchus_store_failures_total {}", gauges.store_failures);
+        if let Some((sent, dropped)) = gauges.spans {
+            head(&mut page, "elenchus_spans_total", "counter", "Spans by what became of them.");
+            let _ = writeln!(
+                page,
+                "elenchus_spans_total{{outcome=\"sent\"}} {sent}\n\
+                 elenchus_spans_total{{outcome=\"dropped\"}} {dropped}"
+            );
+        }
         head(&mut page, "elenchus_upstream_healthy", "gauge", "Whether an upstream is asked.");
         for (name, healthy, ..) in &gauges.upstreams {
             let healthy = u8::from(*healthy);
@@ -172,7 +182,11 @@ mod tests {
         metrics.request("chat", 200, Duration::from_millis(3));
         metrics.request("chat", 200, Duration::from_secs(500));
         metrics.spent("a\"b", &elenchus_trace::Usage { prompt_tokens: 2, ..Default::default() });
-        let page = metrics.page(&Gauges { upstreams: vec![("u", true, 3, 1)], store_failures: 0 });
+        let page = metrics.page(&Gauges {
+            upstreams: vec![("u", true, 3, 1)],
+            store_failures: 0,
+            spans: Some((4, 2)),
+        });
         for line in [
             "elenchus_requests_total{route=\"chat\",status=\"200\"} 2",
             "elenchus_request_seconds_bucket{route=\"chat\",le=\"0.0025\"} 0",
@@ -181,6 +195,7 @@ mod tests {
             "elenchus_request_seconds_bucket{route=\"chat\",le=\"+Inf\"} 2",
             "elenchus_tokens_total{recipe=\"a\\\"b\",kind=\"prompt\"} 2",
             "elenchus_upstream_failures_total{upstream=\"u\"} 1",
+            "elenchus_spans_total{outcome=\"dropped\"} 2",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }

@@ -1,8 +1,8 @@
 //! The description of the API, made from the table of routes and the types.
 
 use crate::{
-    EstimateReply, FeedbackReply, FeedbackRequest, ROUTES, Report, RerunRequest, Route, TotalsRow, TraceList,
-    TraceReply, Wish,
+    EstimateReply, FeedbackReply, FeedbackRequest, ROUTES, Report, RerunRequest, Route, RunList, RunReply,
+    TotalsRow, TraceList, TraceReply, Wish,
 };
 use elenchus_recipe::Offer;
 use schemars::generate::SchemaSettings;
@@ -69,12 +69,18 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "feedback" => as_json(reference::<FeedbackReply>(generator)),
         "traces" => as_json(reference::<TraceList>(generator)),
         "trace" => as_json(reference::<TraceReply>(generator)),
+        "runs" => as_json(reference::<RunList>(generator)),
+        "run" => as_json(reference::<RunReply>(generator)),
+        "run_report" => content("text/html", json!({"type": "string"})),
         "totals" => as_json(list_of(reference::<TotalsRow>(generator))),
         "chat" | "chat_recipe" | "rerun" => {
             // Named in the schema of the answer, which is written by hand.
             let _ = (reference::<Report>(generator), reference::<Wish>(generator));
             let mut both = as_json(named("ChatCompletion"));
-            both["text/event-stream"] = json!({"schema": {"type": "string"}});
+            // A schema here is read by some as that of the body, by others as that of each event.
+            both["text/event-stream"] = json!({"schema": {
+                "description": "Server-sent events: chunks of the answer as `data`, the last one `[DONE]`.",
+            }});
             both
         }
         "responses" | "responses_recipe" => {
@@ -142,6 +148,9 @@ fn parameters(route: &Route) -> Vec<Value> {
             query("status", one_of(&["answered", "abstained", "failed", "cancelled"])),
             query("limit", json!({"type": "integer", "minimum": 1, "maximum": 500})),
         ],
+        "run_report" => {
+            vec![json!({"name": "ticket", "in": "query", "required": true, "schema": text})]
+        }
         "export" => vec![
             query("format", one_of(&["sft", "preference", "unpaired_preference", "reward"])),
             query("file", one_of(&["jsonl", "parquet"])),

@@ -10,7 +10,7 @@ const JS: &str = include_str!("../page/page.js");
 
 /// Only our own script runs, whatever a model or a person wrote; and no other site may frame the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-    img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    frame-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 fn file(kind: &'static str, text: &'static str) -> Reply {
     let mut reply = full(StatusCode::OK, kind, text);

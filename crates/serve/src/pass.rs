@@ -6,6 +6,7 @@ use crate::exchange::Said;
 use crate::keys::Caller;
 use crate::sse;
 use crate::state::{Live, State};
+use crate::telemetry::Link;
 use crate::upstream::Upstream;
 use bytes::Bytes;
 use elenchus_recipe::LogLevel;
@@ -77,6 +78,7 @@ pub(crate) struct PassRecord {
     response: Vec<u8>,
     cut: bool,
     price: Option<elenchus_trace::Price>,
+    span: Option<Link>,
     started: Instant,
     finished: bool,
 }
@@ -93,6 +95,7 @@ impl PassRecord {
         PassRecord {
             state: Arc::clone(state),
             price: live.prices.get(&summary.model).copied(),
+            span: caller.span.clone(),
             summary: TraceSummary { key: caller.name().into(), ..summary },
             request,
             response: Vec::new(),
@@ -130,14 +133,16 @@ impl PassRecord {
             (None, Some(error)) => error.clone(),
             (None, None) => said.text,
         };
+        let summary = TraceSummary {
+            answer,
+            status,
+            usage,
+            elapsed_ms: self.started.elapsed().as_secs_f64() * 1e3,
+            ..self.summary.clone()
+        };
+        self.state.telemetry.answered(self.span.as_ref(), &summary, None);
         TraceEntry {
-            summary: TraceSummary {
-                answer,
-                status,
-                usage,
-                elapsed_ms: self.started.elapsed().as_secs_f64() * 1e3,
-                ..self.summary.clone()
-            },
+            summary,
             request: self.request.to_vec(),
             response: (!self.cut).then(|| std::mem::take(&mut self.response)),
             trace: None,
@@ -215,6 +220,9 @@ async fn send(passed: &Passed, upstream: &Upstream) -> Result<reqwest::Response,
         if !is_ours(name) {
             headers.append(name.clone(), value.clone());
         }
+    }
+    if let Some(parent) = passed.caller.span.as_ref().and_then(|link| link.headers().traceparent) {
+        headers.insert("traceparent", parent);
     }
     if let Some(key) = &upstream.key {
         headers.insert(AUTHORIZATION, key.clone());

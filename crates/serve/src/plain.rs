@@ -58,20 +58,22 @@ impl Kept {
         let usage = self.context.usage();
         self.state.metrics.spent(PLAIN, &usage);
         let answer = completions.first().map_or(problem, |completion| completion.text.as_str());
+        let summary = TraceSummary {
+            id: plain.id.clone(),
+            created_ms: plain.created_ms,
+            recipe: PLAIN.into(),
+            model: Target::Embedded.model().into(),
+            key: plain.caller.name().into(),
+            question: self.problem.question.clone(),
+            answer: answer.into(),
+            confidence: None,
+            status,
+            elapsed_ms,
+            usage,
+        };
+        self.state.telemetry.answered(plain.caller.span.as_ref(), &summary, Some(&trace));
         TraceEntry {
-            summary: TraceSummary {
-                id: plain.id.clone(),
-                created_ms: plain.created_ms,
-                recipe: PLAIN.into(),
-                model: Target::Embedded.model().into(),
-                key: plain.caller.name().into(),
-                question: self.problem.question.clone(),
-                answer: answer.into(),
-                confidence: None,
-                status,
-                elapsed_ms,
-                usage,
-            },
+            summary,
             request: plain.bytes.to_vec(),
             response: None,
             trace: serde_json::to_string(&trace).ok(),

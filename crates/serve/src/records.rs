@@ -205,8 +205,9 @@ pub struct TraceReply {
 /// `GET /v1/traces`
 pub(crate) async fn list(state: &Arc<State>, query: &HashMap<String, String>) -> Result<Reply, ApiError> {
     let mut filter = TraceFilter { limit: 50, ..TraceFilter::default() };
-    for (name, value) in query.iter().filter(|(_, value)| !value.is_empty()) {
-        let text = || Some(value.clone());
+    for (name, value) in query {
+        // A form sends its empty fields, too.
+        let text = || Some(value.clone()).filter(|value| !value.is_empty());
         match name.as_str() {
             "recipe" => filter.recipe = text(),
             "model" => filter.model = text(),
@@ -216,7 +217,7 @@ pub(crate) async fn list(state: &Arc<State>, query: &HashMap<String, String>) ->
                 if !matches!(value.as_str(), "love" | "up" | "down" | "any" | "none") {
                     return Err(ApiError::bad("reaction", "`reaction` is love, up, down, any or none"));
                 }
-                filter.reaction = text();
+                filter.reaction = Some(value.clone());
             }
             "status" => {
                 let status = TraceStatus::from_name(value).ok_or_else(|| {
@@ -317,8 +318,18 @@ pub(crate) async fn export(state: &Arc<State>, query: &HashMap<String, String>) 
         "parquet" => true,
         _ => return Err(ApiError::bad("file", "`file` is jsonl or parquet")),
     };
-    let bytes =
-        state.archive.read(move |store| rows(store, format).and_then(|rows| file(&rows, parquet))).await?;
+    let bytes = state
+        .archive
+        .read(move |store| {
+            let rows = rows(store, format)?;
+            // A Parquet file takes its columns from its rows.
+            if parquet && rows.is_empty() { Ok(None) } else { file(&rows, parquet).map(Some) }
+        })
+        .await?;
+    let bytes = bytes.ok_or_else(|| {
+        ApiError::not_found("there are no rows of this format yet\nhint: `file=jsonl` gives an empty file")
+            .param("format")
+    })?;
     Ok(match parquet {
         true => full(StatusCode::OK, "application/vnd.apache.parquet", bytes),
         false => full(StatusCode::OK, "application/x-ndjson", bytes),
@@ -349,9 +360,6 @@ fn file(rows: &[Map<String, Value>], parquet: bool) -> Result<Vec<u8>, RememberE
             bytes.push(b'\n');
         }
         return Ok(bytes);
-    }
-    if rows.is_empty() {
-        return Err(RememberError::NoRows { path: "export.parquet".into(), skipped: 0 });
     }
     // The writer of Parquet writes files.
     let path = std::env::temp_dir().join(format!("{}.parquet", new_id("elenchus-export-")));

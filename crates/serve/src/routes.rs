@@ -89,6 +89,15 @@ pub const ROUTES: &[Route] = &[
         "Run a recipe again from an edited stage, the earlier ones as they were.",
     ),
     route("totals", "GET", "/v1/totals", Some(Scope::Read), "Feedback per recipe, with intervals."),
+    route(
+        "runs",
+        "GET",
+        "/v1/runs",
+        Some(Scope::Read),
+        "Runs of the folder that was named, last written first.",
+    ),
+    route("run", "GET", "/v1/runs/{name}", Some(Scope::Read), "One run, with what it measured so far."),
+    route("run_report", "GET", "/v1/runs/{name}/report", None, "The report of a run, by its ticket."),
     route("export", "GET", "/v1/export", Some(Scope::Export), "Training rows from feedback."),
 ];
 

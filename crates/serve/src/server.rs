@@ -8,7 +8,8 @@ use crate::metrics::Gauges;
 use crate::pass::{Passed, pass};
 use crate::routes::{Found, Route, find};
 use crate::state::{Live, State};
-use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records, rerun, responses};
+use crate::telemetry::{Link, Telemetry, outgoing};
+use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records, rerun, responses, runs};
 use bytes::Bytes;
 use elenchus_recipe::{LogLevel, ServiceSettings};
 use elenchus_remember::service::ServiceStore;
@@ -28,6 +29,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+
+/// How long the collector may hold up the end.
+const TELEMETRY_ENDS: Duration = Duration::from_secs(3);
 
 /// What a reload gives: settings and prices.
 pub type Reloaded = (ServiceSettings, HashMap<String, Price>);
@@ -93,7 +97,8 @@ impl Gateway {
             ));
         }
         let archive = Archive::new(store).map_err(listen)?;
-        let state = Arc::new(State::new(Live::new(settings, prices)?, archive, keys));
+        let telemetry = Telemetry::start(&settings.telemetry)?;
+        let state = Arc::new(State::new(Live::new(settings, prices)?, archive, keys, telemetry));
         Ok(Gateway { listener, address, state })
     }
 
@@ -161,6 +166,7 @@ impl Gateway {
             let _ = tokio::time::timeout(Duration::from_secs(2), ended.recv()).await;
         }
         state.archive.flush().await;
+        state.telemetry.flush(TELEMETRY_ENDS).await;
     }
 }
 
@@ -170,7 +176,8 @@ async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::R
     let header_seconds = state.live().settings.header_seconds.clamp(0.1, 1e6);
     let service = service_fn(|request| {
         let state = Arc::clone(state);
-        async move { Ok::<_, Infallible>(handle(state, request).await) }
+        // In a box, because an idle connection keeps the place that its next request will need.
+        Box::pin(async move { Ok::<_, Infallible>(handle(state, request).await) })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -222,7 +229,11 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
             ("none", reply)
         }
         Found::Route(route, inner) => {
-            let reply = match answer(&state, route, inner, request).await {
+            // Pages and probes are no work of ours that anybody wants to see in a trace.
+            let link = route.scope.and_then(|_| state.telemetry.begin(request.headers()));
+            let outgoing = outgoing(link.as_ref(), request.headers());
+            let answering = answer(&state, route, inner, request, link.clone());
+            let reply = match outgoing.scope(answering).await {
                 Ok(reply) => reply,
                 Err(error) => {
                     if error.status.is_server_error() {
@@ -232,6 +243,7 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
                     refuse(&error)
                 }
             };
+            state.telemetry.responded(link.as_ref(), (route.method, route.path), reply.status(), started);
             (route.name, reply)
         }
     };
@@ -292,10 +304,11 @@ async fn answer(
     route: &'static Route,
     inner: Option<&str>,
     request: Request<Incoming>,
+    span: Option<Link>,
 ) -> Result<Reply, ApiError> {
     check_origin(request.headers(), &state.keys)?;
     let caller = match route.scope {
-        Some(scope) => state.caller(request.headers(), scope).await?,
+        Some(scope) => Caller { span, ..state.caller(request.headers(), scope).await? },
         None => Caller::default(),
     };
     if state.is_stopping() && route.scope.is_some() {
@@ -322,6 +335,12 @@ async fn answer(
             "traces" => records::list(state, &query).await,
             "trace" => records::trace(state, inner.unwrap_or_default()).await,
             "totals" => records::totals(state).await,
+            "runs" => runs::list(state).await,
+            "run" => runs::one(state, inner.unwrap_or_default()).await,
+            "run_report" => {
+                let ticket = query.get("ticket").map(String::as_str);
+                runs::report(state, inner.unwrap_or_default(), ticket).await
+            }
             "export" => records::export(state, &query).await,
             _ => Err(ApiError::not_found("there is nothing here")),
         };
@@ -421,7 +440,8 @@ fn metrics(state: &Arc<State>) -> Reply {
             (upstream.name.as_str(), upstream.is_healthy(), requests, failures)
         })
         .collect();
-    let gauges = Gauges { upstreams, store_failures: state.archive.failures() };
+    let gauges =
+        Gauges { upstreams, store_failures: state.archive.failures(), spans: state.telemetry.counts() };
     let mut reply = Response::new(Body::Full(Some(state.metrics.page(&gauges).into())));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     reply.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);

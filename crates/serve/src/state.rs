@@ -3,6 +3,8 @@
 use crate::archive::Archive;
 use crate::keys::{Caller, KeyRing, Scope, allowance, tighter};
 use crate::metrics::Metrics;
+use crate::runs::Tickets;
+use crate::telemetry::Telemetry;
 use crate::upstream::{Pool, unknown_model};
 use crate::{ApiError, ServeError};
 use elenchus_generate::{CancelToken, LanguageModel, NativeModel, NativeOptions};
@@ -63,6 +65,8 @@ pub(crate) struct State {
     pub archive: Archive,
     pub keys: KeyRing,
     pub metrics: Metrics,
+    pub telemetry: Telemetry,
+    pub tickets: Tickets,
     pub recipes: Arc<Semaphore>,
     /// Cancels everything when the time to finish is over.
     pub cancel: CancelToken,
@@ -71,13 +75,15 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub fn new(live: Live, archive: Archive, keys: KeyRing) -> Self {
+    pub fn new(live: Live, archive: Archive, keys: KeyRing, telemetry: Telemetry) -> Self {
         let recipes = Arc::new(Semaphore::new(live.settings.most_recipes));
         State {
             live: RwLock::new(Arc::new(live)),
             archive,
             keys,
             metrics: Metrics::default(),
+            telemetry,
+            tickets: Tickets::default(),
             recipes,
             cancel: CancelToken::new(),
             stopping: AtomicBool::new(false),

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use elenchus_measure::{CalibrationFit, CalibrationMethod, Judgement, fit_calibration};
 use elenchus_recipe::{CalibrationEntry, Calibrations, Configuration, composition_name, feedback_judgements};
 use elenchus_remember::Run;
-use elenchus_remember::service::SqliteStore;
+use elenchus_remember::service::StorePlace;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -31,9 +31,10 @@ pub struct Calibrate {
     /// of the metric `correct` counts first
     #[arg(long)]
     feedback: bool,
-    /// File of traces and feedback, for `--feedback` [default: the configuration's, else gateway.sqlite in the data folder]
-    #[arg(long, value_name = "FILE", requires = "feedback")]
-    store: Option<PathBuf>,
+    /// Store of traces and feedback, for `--feedback`: a file, or `postgres://…` [default: the configuration's, else
+    /// gateway.sqlite in the data folder]
+    #[arg(long, value_name = "FILE|URL", requires = "feedback")]
+    store: Option<String>,
     /// How to fit [default: what does better on answers that were not fitted on]
     #[arg(long)]
     method: Option<Method>,
@@ -143,11 +144,12 @@ fn from_feedback(
     file: &Path,
     global: &Global,
 ) -> Result<(), Failure> {
-    let store = SqliteStore::open(command.store.clone().unwrap_or_else(|| configuration.serve.store_file()))?;
+    let place = command.store.as_ref().map_or_else(|| configuration.serve.store_place(), StorePlace::new);
+    let store = place.open()?;
     let only = command.recipe.as_deref().map(composition_name).transpose()?;
     let mut all = Vec::new();
     let mut refused = None;
-    for group in feedback_judgements(&store)? {
+    for group in feedback_judgements(store.as_ref())? {
         if only.as_ref().is_some_and(|only| *only != group.recipe) {
             continue;
         }

@@ -5,7 +5,7 @@ use crate::failure::{Code, Failure};
 use crate::output;
 use clap::{Args, Subcommand};
 use elenchus_recipe::Configuration;
-use elenchus_remember::service::{KeyEntry, ServiceStore, SqliteStore, Write, Written};
+use elenchus_remember::service::{KeyEntry, ServiceStore, StorePlace, Write, Written};
 use elenchus_serve::{SCOPES, hash_secret, new_secret};
 use std::path::PathBuf;
 
@@ -19,9 +19,10 @@ pub struct Keys {
     /// What to do
     #[command(subcommand)]
     command: Command,
-    /// File of traces, feedback and keys [default: the configuration's, else gateway.sqlite in the data folder]
-    #[arg(long, value_name = "FILE", global = true)]
-    store: Option<PathBuf>,
+    /// Where the gateway keeps them: a file, or `postgres://user@host/database` [default: the configuration's, else
+    /// gateway.sqlite in the data folder]
+    #[arg(long, value_name = "FILE|URL", global = true)]
+    store: Option<String>,
     /// File with settings [default: elenchus.toml in this folder, where there is one]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -58,14 +59,16 @@ enum Command {
 /// Runs the command.
 pub fn run(keys: &Keys, global: &Global) -> Result<(), Failure> {
     let configuration = Configuration::read(keys.config.as_deref())?;
-    let store = SqliteStore::open(keys.store.clone().unwrap_or_else(|| configuration.serve.store_file()))?;
+    let place = keys.store.as_ref().map_or_else(|| configuration.serve.store_place(), StorePlace::new);
+    let store = place.open()?;
+    let store = store.as_ref();
     match &keys.command {
         Command::Add { name, scopes, tokens, money, window_hours } => {
             let scopes =
                 if scopes.is_empty() { vec!["ask".into(), "feedback".into()] } else { scopes.clone() };
-            add(&store, name, scopes, *tokens, *money, *window_hours, global)
+            add(store, name, scopes, *tokens, *money, *window_hours, global)
         }
-        Command::List => list(&store, global),
+        Command::List => list(store, global),
         Command::Revoke { name } => match store.write(&[Write::RevokeKey(name.clone())])?.first() {
             Some(Written::Stored) => Ok(()),
             _ => Err(Failure::new(
@@ -78,7 +81,7 @@ pub fn run(keys: &Keys, global: &Global) -> Result<(), Failure> {
 }
 
 fn add(
-    store: &SqliteStore,
+    store: &dyn ServiceStore,
     name: &str,
     scopes: Vec<String>,
     tokens: Option<u64>,
@@ -124,7 +127,7 @@ fn add(
     }
 }
 
-fn list(store: &SqliteStore, global: &Global) -> Result<(), Failure> {
+fn list(store: &dyn ServiceStore, global: &Global) -> Result<(), Failure> {
     let keys = store.keys()?;
     if global.json {
         let shown: Vec<_> = keys

@@ -125,7 +125,8 @@ fn build(lab: &Lab, names: &[String], seeds: &[u64], global: &Global) -> Result<
     outcome.map_err(|error| {
         let mut failure = Failure::from(error);
         if failure.code == Code::Interrupted {
-            failure.message = failure.message.replace("`elenchus resume RUN`", "the same `elenchus lab build`");
+            failure.message =
+                failure.message.replace("`elenchus resume RUN`", "the same `elenchus lab build`");
         }
         failure
     })?;

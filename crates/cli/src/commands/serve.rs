@@ -4,11 +4,9 @@ use crate::arguments::Global;
 use crate::failure::{Code, Failure};
 use clap::Args;
 use elenchus_recipe::{Configuration, LogLevel, ServiceSettings, UpstreamSettings};
-use elenchus_remember::service::{ServiceStore, SqliteStore};
 use elenchus_serve::{Gateway, Handle, Options, Reloaded};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Serve the OpenAI API and a web page: any client gets a recipe's answers, and can say what it thinks of them
 #[derive(Debug, Clone, Args)]
@@ -36,9 +34,13 @@ pub struct Serve {
     /// Do not serve the embedded model
     #[arg(long)]
     no_embedded: bool,
-    /// File of traces, feedback and keys [default: the configuration's, else gateway.sqlite in the data folder]
-    #[arg(long, value_name = "FILE")]
-    store: Option<PathBuf>,
+    /// Where traces, feedback and keys are kept: a file, or `postgres://user@host/database` [default: the
+    /// configuration's, else gateway.sqlite in the data folder]
+    #[arg(long, value_name = "FILE|URL")]
+    store: Option<String>,
+    /// Folder of runs (`elenchus improve --out DIR/NAME`) that the page shows [default: the configuration's]
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
     /// Log lines on standard error: `off`, `problems` or `requests` [default: the configuration's, else `problems`]
     #[arg(long, value_parser = ["off", "problems", "requests"])]
     log: Option<String>,
@@ -79,6 +81,9 @@ impl Serve {
         if let Some(store) = &self.store {
             settings.store = Some(store.clone());
         }
+        if let Some(runs) = &self.runs {
+            settings.runs = Some(runs.clone());
+        }
         settings.log = match self.log.as_deref() {
             Some("off") => LogLevel::Off,
             Some("requests") => LogLevel::Requests,
@@ -104,22 +109,23 @@ impl Serve {
 /// Runs the command.
 pub fn run(command: &Serve, global: &Global) -> Result<(), Failure> {
     let (settings, prices) = command.read()?;
-    let store_file = settings.store_file();
-    let store: Arc<dyn ServiceStore> = Arc::new(SqliteStore::open(&store_file)?);
+    let place = settings.store_place();
+    let store = place.open()?;
+    raise_the_limit_on_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let models = describe(&settings);
         let gateway = Gateway::bind(Options { settings, prices, store }).await?;
         let address = gateway.address();
         if global.json {
-            let started = serde_json::json!({"url": format!("http://{address}"), "store": store_file});
+            let started = serde_json::json!({"url": format!("http://{address}"), "store": place.to_string()});
             crate::output::line(&started.to_string())?;
         } else {
             crate::output::line(&format!("http://{address}"))?;
         }
         if !global.quiet {
             anstream::eprintln!("page http://{address}/  API http://{address}/v1  {models}");
-            anstream::eprintln!("traces and feedback in {}; Ctrl-C stops", store_file.display());
+            anstream::eprintln!("traces and feedback in {place}; Ctrl-C stops");
         }
         reload_on_hangup(command.clone(), gateway.handle());
         gateway.run(stop()).await;
@@ -128,6 +134,20 @@ pub fn run(command: &Serve, global: &Global) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+/// Every connection is an open file, and the usual limit of 1,024 is for programs of long ago.
+fn raise_the_limit_on_open_files() {
+    #[cfg(unix)]
+    {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && soft < hard
+        {
+            // Where it stays as it was, connections beyond it wait until others end.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        }
+    }
 }
 
 fn describe(settings: &ServiceSettings) -> String {

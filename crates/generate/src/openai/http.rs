@@ -2,6 +2,7 @@
 
 use super::retry_after::retry_after_seconds;
 use super::wire::{WireFault, error_message, fault_error};
+use crate::propagate::TraceContext;
 use crate::{GenerateError, timeout::Timeouts};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -149,7 +150,9 @@ impl Server {
             Some(body) => self.client.post(url).json(body),
             None => self.client.get(url),
         };
-        let sending = request.headers(self.headers.clone()).send();
+        let mut headers = self.headers.clone();
+        TraceContext::add_to(&mut headers);
+        let sending = request.headers(headers).send();
         let response = match tokio::time::timeout(self.first_byte, sending).await {
             Err(_) => {
                 let what = format!("{} did not answer within {:?}", self.place(), self.first_byte);

@@ -1,12 +1,16 @@
 //! What a gateway keeps: the traces of its answers, what people say of them, and the keys it gave out.
 //!
-//! [`ServiceStore`] is the border; [`SqliteStore`] is the store of one machine. Another one (a database server for
-//! several machines) implements the same trait and passes the same tests.
+//! [`ServiceStore`] is the border; [`SqliteStore`] is the store of one machine, [`PostgresStore`] that of several. Both
+//! pass the same tests.
 
 mod export;
+mod place;
+mod postgres;
 mod sqlite;
 
 pub use export::{ExportFormat, export_rows};
+pub use place::StorePlace;
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
 use crate::error::Result;
@@ -339,6 +343,9 @@ pub trait ServiceStore: Send + Sync {
     fn spent(&self, key: &str, since_ms: u64) -> Result<Usage>;
 }
 
+/// Characters of a question that are kept beside the whole request, and of an answer that lists show.
+const LIST_CHARACTERS: usize = 400;
+
 /// Cuts text for a list, at a character.
 pub(crate) fn cut(text: &str, characters: usize) -> &str {
     match text.char_indices().nth(characters) {
@@ -346,6 +353,3 @@ pub(crate) fn cut(text: &str, characters: usize) -> &str {
         None => text,
     }
 }
-
-#[cfg(test)]
-mod tests;

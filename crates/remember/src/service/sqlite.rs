@@ -1,8 +1,8 @@
 //! The store of one machine: one SQLite file.
 
 use super::{
-    FeedbackEntry, KeyEntry, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry, TraceFilter,
-    TraceStatus, TraceSummary, Write, Written, cut,
+    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry,
+    TraceFilter, TraceStatus, TraceSummary, Write, Written, cut,
 };
 use crate::database::write_ahead;
 use crate::error::{RememberError, Result};
@@ -19,8 +19,6 @@ const STORE_VERSION: i64 = 1;
 const APPLICATION_ID: i64 = 0x656c_7376;
 /// A person waits for the answer: shorter than for run folders.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Characters of question and answer that lists show.
-const LIST_CHARACTERS: usize = 400;
 
 const TABLES: &str = "
     CREATE TABLE traces (
@@ -71,6 +69,8 @@ const TABLES: &str = "
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
+    /// Which file was opened; `None` where files have no identity.
+    identity: Option<(u64, u64)>,
     writer: Mutex<Connection>,
     /// A connection of its own, so that readers do not wait for writers.
     reader: Mutex<Connection>,
@@ -123,12 +123,26 @@ impl SqliteStore {
         let reader = Connection::open(&path).map_err(fail())?;
         reader.busy_timeout(BUSY_TIMEOUT).map_err(fail())?;
         reader.pragma_update(None, "query_only", true).map_err(fail())?;
-        Ok(SqliteStore { path, writer: Mutex::new(writer), reader: Mutex::new(reader) })
+        let identity = identity(&path);
+        Ok(SqliteStore { path, identity, writer: Mutex::new(writer), reader: Mutex::new(reader) })
     }
 
     /// Where the file lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// SQLite goes on writing to a file that was removed or replaced, and all of that would be lost.
+    fn check_place(&self) -> Result<()> {
+        if identity(&self.path) == self.identity {
+            return Ok(());
+        }
+        Err(RememberError::Damaged {
+            what: "the store".into(),
+            path: self.path.clone(),
+            reason: "the file was removed or replaced while it was in use".into(),
+            hint: "put the file back, or start the gateway again: it makes a new one",
+        })
     }
 
     fn reader(&self) -> MutexGuard<'_, Connection> {
@@ -153,7 +167,9 @@ impl ServiceStore for SqliteStore {
             transaction.commit()?;
             Ok(written)
         };
-        work().map_err(self.failed("write"))
+        let written = work().map_err(self.failed("write"))?;
+        self.check_place()?;
+        Ok(written)
     }
 
     fn trace(&self, id: &str) -> Result<Option<TraceEntry>> {
@@ -251,6 +267,21 @@ impl ServiceStore for SqliteStore {
                 )?
                 .query_row(params![key, since_ms], |row| usage(row, 0))
         })
+    }
+}
+
+/// What tells one file from another.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let found = crate::fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
     }
 }
 

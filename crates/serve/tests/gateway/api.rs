@@ -369,3 +369,41 @@ async fn settings_are_replaced_while_it_runs() {
     assert!(gateway.handle.reload((wrong, Default::default())).is_err());
     assert_eq!(said(&gateway.ask(question("little", "x")).await.1), "second", "the old settings stay");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_are_listed_only_from_the_named_folder_and_reports_need_their_ticket() {
+    let stub = Stub::answering(&["x"]).await;
+    let nothing = Running::before(&[&stub]).await;
+    assert_eq!(nothing.get("/v1/runs").await.1, json!({"configured": false, "data": []}));
+    assert_eq!(nothing.get("/v1/runs/first").await.0, 404);
+    let folder = tempfile::tempdir().unwrap();
+    let run =
+        elenchus_remember::Run::create(folder.path().join("runs/first"), &json!({"command": "improve"}))
+            .unwrap();
+    run.metrics().record("round/0", &json!({"round": 0})).unwrap();
+    std::fs::write(folder.path().join("report.html"), "outside").unwrap();
+    let runs = folder.path().join("runs");
+    let gateway = Running::with(&[&stub], |settings| settings.runs = Some(runs)).await;
+    let (_, list) = gateway.get("/v1/runs").await;
+    assert_eq!(
+        (&list["data"][0]["name"], &list["data"][0]["state"]),
+        (&json!("first"), &json!("running")),
+        "{list}"
+    );
+    let (_, one) = gateway.get("/v1/runs/first").await;
+    assert_eq!((&one["metrics"], one.get("report")), (&json!([{"round": 0}]), None), "{one}");
+    run.write_report("<h1>done</h1>").unwrap();
+    let (_, one) = gateway.get("/v1/runs/first").await;
+    let address = one["report"].as_str().unwrap();
+    assert_eq!(gateway.get(address).await, (200, json!("<h1>done</h1>")));
+    for path in ["/v1/runs/first/report", "/v1/runs/first/report?ticket=", "/v1/runs/first/report?ticket=00"]
+    {
+        assert_eq!(gateway.get(path).await.0, 403, "{path}");
+    }
+    let ticket = address.split_once('=').unwrap().1;
+    for name in ["second", "first.", "..%2f.."] {
+        assert_eq!(gateway.get(&format!("/v1/runs/{name}/report?ticket={ticket}")).await.0, 403, "{name}");
+        assert_eq!(gateway.get(&format!("/v1/runs/{name}x")).await.0, 404, "{name}");
+    }
+    assert_eq!(nothing.get(address).await.0, 403, "a ticket is of one process");
+}

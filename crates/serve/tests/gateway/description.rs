@@ -48,6 +48,7 @@ async fn answers_are_what_the_description_says() {
     check("TotalsRow", &gateway.get("/v1/totals").await.1["data"][0]);
     check("Offer", &gateway.get("/v1/recipes").await.1["data"][0]);
     check("EstimateReply", &gateway.send("/v1/estimate", question("little", "x")).await.1);
+    check("RunList", &gateway.get("/v1/runs").await.1);
     check("Error", &gateway.send("/v1/feedback", json!({})).await.1);
     check("Error", &gateway.get("/nowhere").await.1);
 }

@@ -284,3 +284,110 @@ async fn too_many_recipes_at_once_are_told_to_come_back() {
     assert_eq!(response.headers()["retry-after"], "1");
     first.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_never_gives_half_of_the_samples_is_told_and_not_voted_over() {
+    // The same samples fail however often they are asked for.
+    let stub = Stub::start(|asked| {
+        if asked.body["n"].as_u64().unwrap_or(1) > 1 {
+            return Act::Json(400, json!({"error": {"message": "n must be 1"}}));
+        }
+        match asked.body["seed"].as_u64().unwrap_or(0) % 2 {
+            0 => Act::Close,
+            _ => Act::Json(200, completion(&["Answer: 4".into()])),
+        }
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let mut body = question("elenchus/self-consistency@8/little", "2+2?");
+    body["elenchus"] = json!({"settings": {"early_stop": false}});
+    let begun = Instant::now();
+    let (status, answer) = gateway.ask(body).await;
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    match status {
+        200 => assert_eq!(answer["elenchus"]["answer"], "4", "{answer}"),
+        _ => assert_eq!((status, &answer["error"]["code"]), (502, &json!("upstream_failed")), "{answer}"),
+    }
+    let trace = &gateway.traces(1).await[0];
+    assert_eq!(trace["status"], if status == 200 { "answered" } else { "failed" });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_body_without_a_length_is_cut_off_where_it_gets_too_large() {
+    let stub = Stub::answering(&["x"]).await;
+    let gateway = Running::with(&[&stub], |settings| settings.most_body_bytes = 100_000).await;
+    let mut stream = TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let chunk = format!("{:x}\r\n{}\r\n", 10_000, " ".repeat(10_000));
+    let mut sent = 0;
+    // 1 GB, were it all taken.
+    while sent < 100_000 && stream.write_all(chunk.as_bytes()).await.is_ok() {
+        sent += 1;
+    }
+    assert!(sent < 10_000, "it does not take {sent} chunks");
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(gateway.ask(question("little", "x")).await.0, 200);
+    let length =
+        "POST /v1/feedback HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999999999999\r\n\r\n";
+    assert_eq!(raw(&gateway, length).await, 400, "a length beyond all numbers");
+    assert!(stub.asked().len() == 1, "nothing of it went on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_send_or_read_a_byte_at_a_time_hold_nothing_up() {
+    let stub = Stub::start(|_| Act::Stream {
+        events: vec![format!("data: {}\n\n", "x".repeat(60_000)); 400],
+        pause: Duration::ZERO,
+        broken: false,
+    })
+    .await;
+    let gateway = Running::with(&[&stub], |settings| {
+        settings.header_seconds = 1.0;
+        settings.body_seconds = 1.0;
+    })
+    .await;
+    let place = gateway.url.trim_start_matches("http://").to_string();
+    // A head and a body that never end, a byte at a time.
+    let begun = Instant::now();
+    let mut drips = Vec::new();
+    for start in [
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ",
+        "POST /v1/feedback HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9999\r\n\r\n",
+    ] {
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(&place).await.unwrap();
+            drips.push(tokio::spawn(async move {
+                stream.write_all(start.as_bytes()).await.unwrap();
+                while stream.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }));
+        }
+    }
+    // Nobody reads 24 MB of a stream: what is not read is not fetched either.
+    let mut body = question("little", "x");
+    body["stream"] = true.into();
+    let body = body.to_string();
+    let mut stuck = TcpStream::connect(&place).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stuck.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(gateway.get("/healthz").await.0, 200);
+        assert!(asked.elapsed() < Duration::from_secs(1), "others are answered meanwhile");
+    }
+    for drip in drips {
+        let end = tokio::time::timeout(Duration::from_secs(10), drip).await;
+        assert!(end.is_ok(), "a drip is let go");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    drop(stuck);
+    assert_eq!(gateway.traces(1).await[0]["status"], "cancelled");
+}

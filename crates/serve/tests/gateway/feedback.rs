@@ -98,6 +98,18 @@ async fn liked_and_disliked_answers_to_one_prompt_make_a_pair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_export_of_nothing_is_empty_or_not_there() {
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    for format in ["sft", "preference", "unpaired_preference", "reward"] {
+        let (status, rows) = gateway.get(&format!("/v1/export?format={format}")).await;
+        assert_eq!((status, rows.as_str()), (200, Some("")));
+        let (status, error) = gateway.get(&format!("/v1/export?format={format}&file=parquet")).await;
+        assert_eq!((status, &error["error"]["code"]), (404, &json!("not_found")), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn feedback_is_idempotent_and_wrong_feedback_is_refused() {
     let stub = Stub::answering(&["Answer: 4"]).await;
     let gateway = Running::before(&[&stub]).await;
@@ -156,7 +168,19 @@ async fn traces_are_filtered_and_paged() {
     let (_, rest) = gateway.get(&format!("/v1/traces?limit=4&before={next}")).await;
     assert_eq!(rest["data"].as_array().unwrap().len(), 2);
     assert!(rest.get("next").is_none());
-    for wrong in ["limit=0", "limit=x", "status=odd", "reaction=odd", "before=x", "colour=red"] {
+    assert_eq!(count("recipe=&model=&key=&text=").await, 6, "empty fields of a form");
+    for wrong in [
+        "limit=",
+        "status=",
+        "reaction=",
+        "before=",
+        "limit=0",
+        "limit=x",
+        "status=odd",
+        "reaction=odd",
+        "before=x",
+        "colour=red",
+    ] {
         assert_eq!(gateway.get(&format!("/v1/traces?{wrong}")).await.0, 400, "{wrong}");
     }
     assert_eq!(gateway.get("/v1/traces/tr_nothing").await.0, 404);

@@ -28,12 +28,13 @@ async fn beyond_loopback_a_key_is_needed_to_start_and_to_ask() {
     let error = Gateway::bind(options).await.err().unwrap().to_string();
     assert!(error.contains("elenchus keys add"), "{error}");
 
-    let (asker, reader) = (new_secret(), new_secret());
+    let (asker, reader, nobody) = (new_secret(), new_secret(), new_secret());
     let store = SqliteStore::open(folder.path().join("store.sqlite")).unwrap();
     store
         .write(&[
             key("asker", &asker, &["ask", "feedback"], Some(40)),
             key("reader", &reader, &["read"], None),
+            key("nobody", &nobody, &[], None),
         ])
         .unwrap();
     let stub = Stub::answering(&["Answer: 4"]).await;
@@ -57,6 +58,28 @@ async fn beyond_loopback_a_key_is_needed_to_start_and_to_ask() {
     assert_eq!(status(Some(&reader), chat, Some(&body)).await, 403, "no right to ask");
     assert_eq!(status(Some(&asker), "/v1/traces", None).await, 403, "no right to read");
     assert_eq!(status(Some(&reader), "/v1/export", None).await, 403);
+    assert!(stub.asked().is_empty(), "nobody was asked for those");
+    for path in [
+        chat,
+        "/v1/gsa/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/estimate",
+        "/v1/feedback",
+    ] {
+        assert_eq!(status(Some(&nobody), path, Some(&body)).await, 403, "{path}: a key without rights");
+    }
+    for path in [
+        "/v1/models",
+        "/v1/models/little",
+        "/v1/recipes",
+        "/v1/traces",
+        "/v1/traces/x",
+        "/v1/totals",
+        "/v1/export",
+    ] {
+        assert_eq!(status(Some(&nobody), path, None).await, 403, "{path}: a key without rights");
+    }
     assert!(stub.asked().is_empty(), "nobody was asked for those");
     for open in ["/", "/page.js", "/healthz", "/openapi.json"] {
         assert_eq!(status(None, open, None).await, 200, "{open}");

@@ -13,11 +13,16 @@ mod clients;
 mod description;
 mod faults;
 mod feedback;
+mod judges;
 mod keeps;
 mod keys;
 mod page;
+mod postgres;
+#[path = "../../../remember/tests/support/postgres_server.rs"]
+mod postgres_server;
 mod rerun;
 mod responses;
 mod schema;
 mod support;
+mod telemetry;
 mod wire;

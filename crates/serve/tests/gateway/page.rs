@@ -223,6 +223,180 @@ async fn ask_watch_open_edit_react_and_find_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_anybody_wrote_becomes_part_of_the_page() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let evil_model = format!("model{EVIL}");
+    let listed = evil_model.clone();
+    let stub = Stub::start(move |asked| {
+        if asked.path.ends_with("/models") {
+            return Act::Json(200, json!({"data": [{"id": listed, "created": 1, "owned_by": EVIL}]}));
+        }
+        if asked.text.contains("break it") {
+            return Act::Json(400, json!({"error": {"message": EVIL, "type": EVIL, "code": EVIL}}));
+        }
+        Act::Json(200, completion(&[format!("{EVIL}\nAnswer: {EVIL}")]))
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let model = format!("elenchus/self-consistency@1/{evil_model}");
+    let (status, answer) = gateway.ask(crate::support::question(&model, &format!("{EVIL} 2+2?"))).await;
+    assert_eq!(status, 200, "{answer}");
+    let id = answer["elenchus"]["trace_id"].as_str().unwrap().to_string();
+    for body in [
+        json!({"id": EVIL, "trace_id": id, "comment": EVIL, "metric": EVIL, "score": 1}),
+        json!({"trace_id": id, "correction": EVIL}),
+        json!({"trace_id": id, "stage": 0, "edit": {"part": "answer", "text": EVIL}}),
+    ] {
+        assert_eq!(gateway.send("/v1/feedback", body).await.0, 200);
+    }
+    gateway.ask(crate::support::question(&evil_model, "break it")).await;
+    // A path that puts words into the page's address, and filters that are kept in fields.
+    for place in [
+        "/".to_string(),
+        format!("/#trace={id}"),
+        "/#trace=%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'owned'%22%3E".to_string(),
+        "/#view=%3Cscript%3E".to_string(),
+    ] {
+        browser.go("about:blank").await;
+        browser.go(&format!("{}{place}", gateway.url)).await;
+        browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(browser.value("document.title").await, "elenchus", "{place}");
+        assert_eq!(
+            browser.value("document.querySelectorAll('main img, main script').length").await,
+            0,
+            "{place}"
+        );
+    }
+    browser.keys("#question", "break it").await;
+    browser.keys("#question", "\u{e009}\u{e007}").await;
+    browser.wait("document.querySelector('.answer.bad') !== null").await;
+    browser.click("[data-view=browse]").await;
+    browser.wait("document.querySelectorAll('#traces a').length >= 2").await;
+    browser.value("[...document.querySelectorAll('#traces a')].at(-1).click()").await;
+    browser.wait("document.querySelectorAll('#trace [data-stage]').length >= 1").await;
+    browser.value("document.querySelectorAll('#trace details').forEach((one) => { one.open = true; })").await;
+    browser.wait("document.querySelector('#trace').textContent.includes('onerror')").await;
+    browser.click("[data-view=totals]").await;
+    browser.wait("document.querySelectorAll('#totals tbody tr').length >= 1").await;
+    assert_eq!(browser.value("document.title").await, "elenchus", "none of it ran");
+    let made = browser.value("document.querySelectorAll('main img, main script, main iframe').length").await;
+    assert_eq!(made, 0, "none of it is markup");
+}
+
+/// A finished run with a hostile report, and one that goes on for as long as it is held.
+fn make_runs(folder: &std::path::Path) -> elenchus_remember::Run {
+    let share = |value: f64| json!({"value": value, "low": value - 0.03, "high": value + 0.03});
+    let config =
+        |rounds: u32| json!({"command": "improve", "recipe": "b-star", "rounds": rounds, "note": EVIL});
+    let done = elenchus_remember::Run::create(folder.join("first"), &config(2)).unwrap();
+    for round in 0..3 {
+        let row = json!({"round": round, "greedy": share(0.7 + 0.02 * f64::from(round)), "rows": 2014, "odd": EVIL});
+        done.journal().put(&format!("improve/{round}/sample/0"), &1).unwrap();
+        done.metrics().record(&format!("round/{round}"), &row).unwrap();
+    }
+    done.write_report(&format!(
+        "<!doctype html><title>r</title><style>h1 {{ color: rgb(1, 2, 3) }}</style><h1>Report of first</h1>{EVIL}\
+         <script>top.document.title = 'owned'; fetch('/v1/traces')</script>"
+    ))
+    .unwrap();
+    let going = elenchus_remember::Run::create(folder.join("second"), &config(9)).unwrap();
+    going.journal().put("improve/1/sample/0", &1).unwrap();
+    going
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_are_browsed_with_their_reports_and_followed_while_they_go_on() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let going = make_runs(folder.path());
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::with(&[&stub], |settings| settings.runs = Some(folder.path().into())).await;
+    browser.go(&format!("{}/", gateway.url)).await;
+    browser.wait("!document.getElementById('runs-link').hidden").await;
+    browser.click("[data-view=runs]").await;
+    browser.wait("document.querySelectorAll('#runs tbody tr').length === 2").await;
+    browser.picture("runs").await;
+    let states = browser
+        .value("[...document.querySelectorAll('#runs td:nth-child(3)')].map((e) => e.textContent).sort()");
+    assert_eq!(states.await, json!(["finished", "running"]));
+    browser
+        .value("[...document.querySelectorAll('#runs a')].find((a) => a.textContent === 'first').click()")
+        .await;
+    browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 3").await;
+    browser.wait("document.querySelector('#run-report iframe') !== null").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    browser.picture("run").await;
+    assert_eq!(browser.value("document.title").await, "elenchus", "a report runs nothing");
+    let heads =
+        browser.value("[...document.querySelectorAll('#run-metrics th')].map((e) => e.textContent)").await;
+    assert_eq!(heads, json!(["round", "greedy", "rows"]), "what is no number is no column");
+    let source = browser.value("document.querySelector('#run-report iframe').src").await;
+    let report = gateway.client.get(source.as_str().unwrap()).send().await.unwrap();
+    let policy = report.headers()["content-security-policy"].to_str().unwrap().to_string();
+    assert!(policy.starts_with("sandbox;") && policy.contains("default-src 'none'"), "{policy}");
+    assert!(report.text().await.unwrap().contains("Report of first"));
+    // In the frame itself: the style is there, and nothing else has happened.
+    let frame =
+        browser.command("element", json!({"using": "css selector", "value": "#run-report iframe"})).await;
+    browser.command("frame", json!({"id": frame})).await;
+    assert_eq!(browser.value("getComputedStyle(document.querySelector('h1')).color").await, "rgb(1, 2, 3)");
+    browser.command("frame", json!({"id": null})).await;
+
+    browser.go(&format!("{}/#run=second", gateway.url)).await;
+    browser.wait("document.getElementById('run-facts').textContent.includes('running')").await;
+    assert_eq!(browser.value("document.querySelector('#run-report iframe')").await, Value::Null);
+    going.journal().put("improve/1/sample/1", &1).unwrap();
+    going.metrics().record("round/1", &json!({"round": 1, "greedy": 0.5})).unwrap();
+    browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 1").await;
+    going.write_report("<!doctype html><h1>Report of second</h1>").unwrap();
+    drop(going);
+    browser.wait("document.getElementById('run-facts').textContent.includes('finished')").await;
+    browser.wait("document.querySelector('#run-report iframe') !== null").await;
+    let size = json!({"cmd": "Emulation.setDeviceMetricsOverride",
+        "params": {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true}});
+    browser.command("goog/cdp/execute", size).await;
+    let dark = json!({"cmd": "Emulation.setEmulatedMedia",
+        "params": {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}});
+    browser.command("goog/cdp/execute", dark).await;
+    browser.go(&format!("{}/#run=first", gateway.url)).await;
+    browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 3").await;
+    browser.wait("document.querySelector('#run-report iframe')?.src.includes('/first/')").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    browser.picture("run-phone-dark").await;
+    assert_eq!(browser.value("document.documentElement.scrollWidth").await, 360, "no sideways scroll");
+    browser.click("[data-view=runs]").await;
+    browser.wait("document.querySelectorAll('#runs tbody tr').length === 2").await;
+    browser.picture("runs-phone-dark").await;
+    assert_eq!(browser.value("document.documentElement.scrollWidth").await, 360, "no sideways scroll");
+    assert_eq!(browser.errors().await.iter().filter(|error| !error.contains("sandboxed")).count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_recipes_stand_side_by_side_on_one_question() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let stub = Stub::answering(&["Answer: 4", "Answer: 4", "Answer: 5"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    browser.go(&format!("{}/", gateway.url)).await;
+    browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    browser.value("document.getElementById('beside').value = 'plain'").await;
+    browser.keys("#question", "What is 2+2?").await;
+    browser.click("#send").await;
+    browser.wait("document.querySelectorAll('#panels .panel [data-reaction=love]').length === 2").await;
+    browser.picture("beside").await;
+    let titles = browser
+        .value("[...document.querySelectorAll('#panels .panel > h3')].map((e) => e.textContent)")
+        .await;
+    assert_eq!(titles, json!(["self-consistency · little", "plain · little"]));
+    let places = browser
+        .value("[...document.querySelectorAll('#panels .panel')].map((e) => e.getBoundingClientRect().top)")
+        .await;
+    assert_eq!(places[0], places[1], "beside each other");
+    assert_eq!(gateway.traces(2).await.len(), 2);
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_phone_has_no_sideways_scroll_and_every_control_has_a_name() {
     let Some(browser) = Browser::open(500).await else { return };
     let stub = Stub::answering(&["Answer: 4"]).await;

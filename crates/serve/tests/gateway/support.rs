@@ -1,7 +1,7 @@
 //! A gateway on a free port, and a stub of an upstream that does what a test tells it.
 
 use elenchus_recipe::{LogLevel, ServiceSettings, UpstreamSettings};
-use elenchus_remember::service::SqliteStore;
+use elenchus_remember::service::{ServiceStore, SqliteStore};
 use elenchus_serve::{Gateway, Handle, Options};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -32,6 +32,7 @@ pub enum Act {
 pub struct Asked {
     pub path: String,
     pub authorization: Option<String>,
+    pub traceparent: Option<String>,
     pub text: String,
     pub body: Value,
 }
@@ -134,6 +135,7 @@ async fn serve(
     let mut reader = BufReader::new(reader);
     loop {
         let (mut length, mut authorization, mut first) = (0, None, String::new());
+        let mut traceparent = None;
         let mut line = String::new();
         while reader.read_line(&mut line).await.ok()? > 0 && !line.trim().is_empty() {
             if first.is_empty() {
@@ -143,6 +145,7 @@ async fn serve(
                 match name.to_ascii_lowercase().as_str() {
                     "content-length" => length = value.trim().parse().ok()?,
                     "authorization" => authorization = Some(value.trim().to_string()),
+                    "traceparent" => traceparent = Some(value.trim().to_string()),
                     _ => {}
                 }
             }
@@ -157,6 +160,7 @@ async fn serve(
         let request = Asked {
             path: first.split(' ').nth(1)?.to_string(),
             authorization,
+            traceparent,
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
             text,
         };
@@ -236,6 +240,18 @@ impl Running {
         prices: HashMap<String, elenchus_trace::Price>,
         change: impl FnOnce(&mut ServiceSettings),
     ) -> Running {
+        let store = Arc::new(SqliteStore::open(folder.path().join("store.sqlite")).unwrap());
+        Running::keeping(store, folder, upstreams, prices, change).await
+    }
+
+    /// Over a store of the test's choice.
+    pub async fn keeping(
+        store: Arc<dyn ServiceStore>,
+        folder: tempfile::TempDir,
+        upstreams: &[&Stub],
+        prices: HashMap<String, elenchus_trace::Price>,
+        change: impl FnOnce(&mut ServiceSettings),
+    ) -> Running {
         let mut settings = ServiceSettings {
             port: 0,
             embedded: upstreams.is_empty(),
@@ -246,7 +262,6 @@ impl Running {
             ..ServiceSettings::default()
         };
         change(&mut settings);
-        let store = Arc::new(SqliteStore::open(folder.path().join("store.sqlite")).unwrap());
         let gateway = Gateway::bind(Options { settings, prices, store }).await.unwrap();
         let url = format!("http://127.0.0.1:{}", gateway.address().port());
         let handle = gateway.handle();
