@@ -313,7 +313,7 @@ mod tests {
             "math",
         );
         let made = made.unwrap();
-        assert_eq!(made.name(), "self-certainty else self-consistency@3");
+        assert_eq!(made.name(), "self-certainty@4 else self-consistency@3", "it says what runs");
         let formula = made.estimate(10, 10).1;
         assert!(formula.contains("n = 4") && formula.contains("n = 3"), "{formula}");
         let roles = serving("self-consistency then critique-and-refine", json!({}), "math").unwrap();
