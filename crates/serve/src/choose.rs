@@ -49,11 +49,20 @@ impl Wish {
             Value::String(recipe) => {
                 Ok(Wish { recipe: Some(RecipeWish::Text(recipe.clone())), ..Wish::default() })
             }
-            object => serde_json::from_value(object.clone()).map_err(|error| {
-                let hint = "`elenchus` is the name of a recipe, or an object of `recipe`, `samples`, `settings`, \
-                            `budget`, `task`";
-                ApiError::bad("elenchus", format!("`elenchus`: {error}\nhint: {hint}"))
-            }),
+            object => {
+                let wrong = |problem: String| {
+                    let hint = "`elenchus` is the name of a recipe, or an object of `recipe`, `samples`, `settings`, \
+                                `budget`, `task`";
+                    ApiError::bad("elenchus", format!("`elenchus`: {problem}\nhint: {hint}"))
+                };
+                // A list of values would be taken as the fields in their order.
+                for (name, value) in [("it", object), ("`budget`", &object["budget"])] {
+                    if value.is_array() {
+                        return Err(wrong(format!("{name} is a list, not an object")));
+                    }
+                }
+                serde_json::from_value(object.clone()).map_err(|error| wrong(error.to_string()))
+            }
         }
     }
 }

@@ -55,6 +55,11 @@ fn list_of(item: Value) -> Value {
     json!({"type": "object", "required": ["data"], "properties": {"data": {"type": "array", "items": item}}})
 }
 
+/// Server-sent events. A schema here is read by some as that of the body, by others as that of each event.
+fn events(what: &str) -> Value {
+    json!({"schema": {"description": format!("Server-sent events: {what}.")}})
+}
+
 fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let content = |kind: &str, schema: Value| json!({kind: {"schema": schema}});
     let as_json = |schema| content("application/json", schema);
@@ -77,15 +82,13 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
             // Named in the schema of the answer, which is written by hand.
             let _ = (reference::<Report>(generator), reference::<Wish>(generator));
             let mut both = as_json(named("ChatCompletion"));
-            // A schema here is read by some as that of the body, by others as that of each event.
-            both["text/event-stream"] = json!({"schema": {
-                "description": "Server-sent events: chunks of the answer as `data`, the last one `[DONE]`.",
-            }});
+            both["text/event-stream"] = events("chunks of the answer as `data`, the last one `[DONE]`");
             both
         }
         "responses" | "responses_recipe" => {
             let mut both = as_json(named("Response"));
-            both["text/event-stream"] = json!({"schema": {"type": "string"}});
+            both["text/event-stream"] =
+                events("each with its `type` as `event`, the last one says how it ended");
             both
         }
         "export" => {

@@ -121,8 +121,16 @@ impl FeedbackRequest {
 
 /// `POST /v1/feedback`
 pub(crate) async fn feedback(state: &Arc<State>, caller: Caller, bytes: &[u8]) -> Result<Reply, ApiError> {
-    let said: FeedbackRequest = serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::bad("", format!("the request is no feedback: {error}")))?;
+    let wrong = |field: &str, why: String| ApiError::bad(field, format!("the request is no feedback: {why}"));
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| wrong("", error.to_string()))?;
+    // A list of values would be taken as the fields in their order.
+    for (field, value) in [("", &value), ("edit", &value["edit"])] {
+        if value.is_array() {
+            return Err(wrong(field, "a list stands where an object should".into()));
+        }
+    }
+    let said: FeedbackRequest =
+        serde_json::from_value(value).map_err(|error| wrong("", error.to_string()))?;
     said.check()?;
     if let Some(stage) = said.stage {
         let id = said.trace_id.clone();

@@ -305,8 +305,11 @@ async fn budgets_and_prices_hold() {
     body["elenchus"]["budget"] = json!({"calls": 0});
     let (status, error) = gateway.ask(body.clone()).await;
     assert_eq!((status, &error["error"]["code"]), (429, &json!("budget_exhausted")), "{error}");
-    body["elenchus"]["budget"] = json!({"coins": 1});
-    assert_eq!(gateway.ask(body.clone()).await.0, 400);
+    // A list is no budget, although its values could be taken for the fields in their order.
+    for wrong in [json!({"coins": 1}), json!([]), json!([1000])] {
+        body["elenchus"]["budget"] = wrong;
+        assert_eq!(gateway.ask(body.clone()).await.0, 400, "{body}");
+    }
     let before = stub.asked().len();
     body["elenchus"] = json!({"settings": {"early_stop": false}});
     let (status, estimate) = gateway.send("/v1/estimate", body).await;
