@@ -97,7 +97,8 @@ class LiteLLM(Peer):
         config.write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": {
             "model": "openai/m", "api_base": f"http://{upstream}/v1", "api_key": "none"}}]}))
         return [[self.bin(work, "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port),
-                 "--num_workers", "1"], {"LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False"}]
+                 "--num_workers", "1"], {"LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False",
+                                         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}]
 
 
 class OptiLLM(Peer):
