@@ -3,8 +3,7 @@
 
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::objective::TrainingRow;
-use elenchus_learn::policy::{Encode, Policy, text_row};
-use elenchus_learn::pretrain::ModelShape;
+use elenchus_learn::policy::{Encode, MatrixUpdate, Policy, text_row};
 use elenchus_learn::rollouts::{RolloutSettings, judged_rollouts, mix};
 use elenchus_learn::trainer::{BatchSource, Decay, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
@@ -22,6 +21,9 @@ use serde_json::json;
 pub struct Kinds {
     /// All facts in another order: every token behind a key has to be looked up by that key.
     pub recall: f64,
+    /// The options in another order, each as the end of a chain (`7#B`): the letter is looked up by the value, past the
+    /// sign between them. Among chains alone it stays a guess.
+    pub letters: f64,
     /// `S{problem}` → chain and letter.
     pub chain: f64,
     /// `D{problem}` → letter.
@@ -34,7 +36,7 @@ pub struct Kinds {
 
 impl Kinds {
     fn draw(&self, random: &mut ChaCha8Rng) -> usize {
-        let shares = [self.recall, self.chain, self.direct, self.recheck, self.again];
+        let shares = [self.recall, self.chain, self.direct, self.recheck, self.again, self.letters];
         let mut at = random.random::<f64>() * shares.iter().sum::<f64>();
         for (kind, share) in shares.iter().enumerate() {
             at -= share;
@@ -61,13 +63,12 @@ pub struct Stage {
     pub kinds: Kinds,
 }
 
-/// The model of the experiment on evidence streams (arXiv 2506.07971, sheet 47): one decoder that reads low-resolution
+/// The model of the experiment on evidence streams (arXiv 2506.07971, sheet 47): the base model, which looks names up,
+/// taught to look facts up by three signs at once, then letters by values, then both in a chain. It reads low-resolution
 /// streams and, behind a chain, segments at full resolution. Its chains of unreadable facts are guesses, as they are in
 /// the paper: the target is the true chain, whatever the first view shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvidenceReader {
-    /// The shape.
-    pub shape: ModelShape,
     /// The curriculum.
     pub stages: Vec<Stage>,
     /// Validation problems for the card.
@@ -78,43 +79,40 @@ pub struct EvidenceReader {
 
 impl Default for EvidenceReader {
     fn default() -> Self {
-        let nothing = Kinds { recall: 0.0, chain: 0.0, direct: 0.0, recheck: 0.0, again: 0.0 };
+        let nothing = Kinds { recall: 0.0, letters: 0.0, chain: 0.0, direct: 0.0, recheck: 0.0, again: 0.0 };
+        let stage = |steps, batch, segments, clear, kinds| Stage { steps, batch, segments, clear, kinds };
         let stages = vec![
-            Stage {
-                steps: 700,
-                batch: 16,
-                segments: [4, 9],
-                clear: 1.0,
-                kinds: Kinds { recall: 1.0, ..nothing },
-            },
-            Stage {
-                steps: 900,
-                batch: 16,
-                segments: [4, 14],
-                clear: 0.7,
-                kinds: Kinds { recall: 0.15, chain: 0.5, direct: 0.35, ..nothing },
-            },
-            Stage {
-                steps: 1100,
-                batch: 16,
-                segments: [16, 32],
-                clear: 0.3,
-                kinds: Kinds { recall: 0.0, chain: 0.35, direct: 0.25, recheck: 0.33, again: 0.07 },
-            },
+            stage(600, 24, [4, 8], 1.0, Kinds { recall: 0.5, letters: 0.5, ..nothing }),
+            stage(600, 16, [4, 12], 1.0, Kinds { recall: 0.15, letters: 0.25, chain: 0.6, ..nothing }),
+            stage(
+                600,
+                16,
+                [12, 24],
+                0.6,
+                Kinds { recall: 0.05, letters: 0.05, chain: 0.5, direct: 0.2, recheck: 0.2, again: 0.0 },
+            ),
+            stage(
+                800,
+                16,
+                [26, 36],
+                0.3,
+                Kinds { chain: 0.35, direct: 0.25, recheck: 0.33, again: 0.07, ..nothing },
+            ),
         ];
         let steps = stages.iter().map(|stage| stage.steps).sum();
         EvidenceReader {
-            shape: ModelShape { max_positions: 512, ..ModelShape::default() },
             stages,
             validation: 300,
             train: TrainSettings {
                 steps,
                 batch: 16,
-                learning_rate: 2e-3,
+                learning_rate: 1e-3,
                 warmup_steps: 100,
                 decay: Decay::Cosine,
                 hold: 0.4,
                 floor: 0.03,
+                matrices: MatrixUpdate::Muon,
+                weight_decay: 0.05,
                 ..TrainSettings::default()
             },
         }
@@ -172,6 +170,24 @@ fn key_segments(query: &Query, random: &mut ChaCha8Rng) -> Vec<usize> {
     chosen
 }
 
+/// `L:3Q7B…?` → `7#B;3#Q;…`: letters by value, past the sign that stands between them at the end of a chain. More pairs
+/// than a question has options, so that a row is rich in look-ups.
+fn letters(encoder: &dyn Encode, random: &mut ChaCha8Rng) -> Result<TrainingRow, LearnError> {
+    let mut values: Vec<char> = ('0'..='9').collect();
+    let mut names: Vec<char> = ('A'..='Z').collect();
+    values.shuffle(random);
+    names.shuffle(random);
+    let count = random.random_range(4..=10);
+    let mut pairs: Vec<(char, char)> = values.into_iter().zip(names).take(count).collect();
+    let shown: String = pairs.iter().flat_map(|(value, name)| [*value, *name]).collect();
+    pairs.shuffle(random);
+    let said: Vec<String> = pairs.iter().map(|(value, name)| format!("{value}#{name}")).collect();
+    let row = text_row(encoder, &format!("L:{shown}?"), &said.join(";"))?;
+    // One token per sign: every fourth is a letter that was looked up.
+    let weights = (0..row.targets()).map(|at| if at % 4 == 2 { FOUND_WEIGHT } else { 1.0 }).collect();
+    Ok(TrainingRow { weights, ..row })
+}
+
 fn training_row(stage: &Stage, encoder: &dyn Encode, seed: u64) -> Result<TrainingRow, LearnError> {
     let random = &mut ChaCha8Rng::seed_from_u64(seed);
     let (query, problem) = problem(stage, random, mix(seed, 1))?;
@@ -195,6 +211,7 @@ fn training_row(stage: &Stage, encoder: &dyn Encode, seed: u64) -> Result<Traini
             let said = first(random);
             row(encoder, &Skill::Again.prompt(&problem, &[&said]), &chain, FOUND_WEIGHT)
         }
+        5 => letters(encoder, random),
         _ => row(encoder, &Skill::Solve.prompt(&problem, &[]), &chain, FOUND_WEIGHT),
     }
 }
@@ -234,7 +251,7 @@ impl LabModel for EvidenceReader {
     fn plan(&self) -> Plan {
         Plan {
             version: 1,
-            start: Start::Fresh { shape: self.shape, words: Vec::new() },
+            start: Start::Base { words: Vec::new() },
             heads: Vec::new(),
             objective: "sft".into(),
             objective_settings: serde_json::Value::Null,
