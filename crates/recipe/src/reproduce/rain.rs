@@ -3,7 +3,8 @@
 //! it as helpful?
 
 use super::asked::{Asked, mean, unit};
-use super::pool::{Asked as Prompted, Drawing, Pool, Sample, draw, paired};
+use super::pool::{Asked as Prompted, Drawing, Pool, Sample, draw};
+use super::resampling::Resampling;
 use super::{Findings, Reproduce};
 use crate::RecipeError;
 use crate::lab::rules::{Excerpt, excerpt, kept};
@@ -405,12 +406,13 @@ fn distinct(replies: &[Reply]) -> f64 {
 }
 
 fn report(input: &Reproduce<'_>, settings: &Settings, found: &Found) -> Result<Findings, RecipeError> {
-    let bootstrap = Bootstrap::default().seed(mix(input.seed, 54));
+    let seeds = input.models.len() * settings.seeds.len();
+    let resampling = Resampling::new(Bootstrap::default().seed(mix(input.seed, 54)), seeds);
     let mut findings = Findings::default();
     let long = |replies: &[Reply]| -> Vec<f64> {
         replies.iter().zip(&found.long).filter(|(_, long)| **long).map(|(r, _)| unit(r.kept)).collect()
     };
-    let difference = |left: &[f64], right: &[f64]| paired(&bootstrap, left, right);
+    let difference = |left: &[f64], right: &[f64]| resampling.paired(left, right);
     let (vanilla, rain, best) = (keeps(&found.vanilla), keeps(&found.rain), keeps(&found.best));
     let mut tell = |id: &str, interval: Interval| findings.estimates.insert(id.into(), interval);
     tell("over-vanilla", difference(&rain, &vanilla)?);
@@ -440,7 +442,7 @@ fn report(input: &Reproduce<'_>, settings: &Settings, found: &Found) -> Result<F
         |rain: &[f64], plain: &[f64]| -> Vec<f64> { rain.iter().zip(plain).map(|(r, p)| r - p).collect() };
     let small = gain(&keeps(&found.small_rain), &keeps(&found.small_vanilla));
     tell("larger-model", difference(&gain(&method, &plain), &small)?);
-    let judged = bootstrap.mean(&found.excerpts)?;
+    let judged = resampling.mean(&found.excerpts)?;
     // Between 75 and 95 %: how far inside the range the accuracy lies.
     let inside = |x: f64| (x - 0.75).min(0.95 - x);
     let (low, high) = (inside(judged.low), inside(judged.high));
@@ -467,9 +469,9 @@ fn report(input: &Reproduce<'_>, settings: &Settings, found: &Found) -> Result<F
         let longest = long(replies);
         table = table.row([
             Cell::Text(name.into()),
-            Cell::PercentInterval(bootstrap.mean(&keeps(replies))?),
+            Cell::PercentInterval(resampling.mean(&keeps(replies))?),
             if longest.is_empty() { Cell::Text("–".into()) } else { Cell::Percent(mean(&longest)) },
-            Cell::PercentInterval(bootstrap.mean(&completes(replies))?),
+            Cell::PercentInterval(resampling.mean(&completes(replies))?),
             Cell::Percent(mean(&both)),
             Cell::Number(mean_of(replies, |reply| reply.clauses as f64), 1),
             Cell::Number(mean_of(replies, |reply| reply.generated as f64), 0),
@@ -495,7 +497,7 @@ fn report(input: &Reproduce<'_>, settings: &Settings, found: &Found) -> Result<F
     for (name, replies) in SEARCHES.iter().zip(&found.ablations) {
         searches = searches.row([
             Cell::Text((*name).into()),
-            Cell::PercentInterval(bootstrap.mean(&keeps(replies))?),
+            Cell::PercentInterval(resampling.mean(&keeps(replies))?),
             Cell::Points(difference(&method, &keeps(replies))?),
             Cell::Percent(mean(&completes(replies))),
             Cell::Number(mean_of(replies, |reply| reply.generated as f64), 0),
@@ -521,7 +523,7 @@ fn report(input: &Reproduce<'_>, settings: &Settings, found: &Found) -> Result<F
         ])
         .row([
             Cell::Text(settings.checkpoints[1].clone()),
-            Cell::PercentInterval(bootstrap.mean(&found.small_excerpts)?),
+            Cell::PercentInterval(resampling.mean(&found.small_excerpts)?),
             Cell::Percent(mean(&keeps(&found.small_vanilla))),
             Cell::Percent(mean(&keeps(&found.small_rain))),
             Cell::Points(difference(&keeps(&found.small_rain), &keeps(&found.small_vanilla))?),

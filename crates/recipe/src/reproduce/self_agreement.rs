@@ -2,6 +2,7 @@
 //! normal forms, a choice of one response, and greedy decoding, in three scenarios of what is known beforehand.
 
 use super::pool::{Arm, Asked, Drawing, Pool, arms_table, credit, draw, mean};
+use super::resampling::{Resampling, smallest};
 use super::{Findings, Reproduce};
 use crate::RecipeError;
 use crate::lab::counter::{
@@ -319,12 +320,11 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, all: &[Outcomes]) -> Res
     let bootstrap = Bootstrap::default().seed(mix(input.seed, 99));
     let mut findings = Findings::default();
     let [unknown, format, known] = all else { return Ok(findings) };
+    let resampling = Resampling::new(bootstrap, unknown.right(AGREEMENT).len());
     let difference = |a: &[Vec<f64>], b: &[Vec<f64>]| -> Result<Interval, RecipeError> {
         Ok(super::wider(&compare_over_seeds("a", a, "b", b, &bootstrap)?.difference))
     };
     let pair = |outcomes: &Outcomes, a: &str, b: &str| difference(&outcomes.right(a), &outcomes.right(b));
-    let smallest =
-        |intervals: Vec<Interval>| intervals.into_iter().min_by(|a, b| a.value.total_cmp(&b.value));
     let mut claim = |id: &str, interval: Option<Interval>| {
         if let Some(interval) = interval {
             findings.estimates.insert(id.to_string(), interval);
@@ -407,7 +407,7 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, all: &[Outcomes]) -> Res
             "k = {}; k + 1 responses in every arm that says so, the same samples in all. Normal forms: a program that knows every form, which the method does not have.",
             settings.samples
         );
-        findings.tables.push(arms_table(title, &note, "accuracy", &bootstrap, &arms)?);
+        findings.tables.push(arms_table(title, &note, "accuracy", &resampling, &arms)?);
     }
     findings.tables.push(counts_table(all, &bootstrap)?);
     let named: Vec<f64> = all.iter().flat_map(|outcomes| outcomes.choices_named.iter().copied()).collect();

@@ -63,7 +63,7 @@ fn fobar_from_end_to_end() {
 #[test]
 fn gsa_from_end_to_end() {
     let settings = json!({
-        "questions": 10, "open_questions": 3, "temperature": 1.0, "temperatures": [1.3], "counts": [1],
+        "questions": 10, "open_questions": 3, "temperature": 1.0, "temperatures": [1.3], "counts": [2],
         "train_questions": 3, "train": {"steps": 1, "batch": 2},
     });
     answers_every_claim("gsa", settings);
@@ -73,7 +73,7 @@ fn gsa_from_end_to_end() {
 fn iad_from_end_to_end() {
     let settings = json!({
         "questions": 3, "shapes": [[2, 3]], "swept": [2, 3], "noise": [0.4], "thresholds": [1.0], "temperature": 1.0,
-        "train_questions": 6, "train_samples": 4, "train": {"steps": 1, "batch": 2},
+        "low_temperature": 0.3, "train_questions": 6, "train_samples": 4, "train": {"steps": 1, "batch": 2},
     });
     answers_every_claim("iad", settings);
 }
