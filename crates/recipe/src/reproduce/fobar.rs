@@ -162,8 +162,10 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             hidden.iter().map(|problem| Asked::new(problem, Skill::Backward.prompt(problem, &[]))).collect();
         let drawing = Drawing { samples: settings.backward_samples, seed: mix(input.seed, 23), ..drawing };
         let pools = draw(input, &mut policy, task, &backward, drawing, &format!("{m}/backward"))?;
-        let mut tries: Vec<Vec<Vec<Tries>>> =
-            found.iter().map(|(first, _)| first.iter().take(settings.candidates).map(|_| Vec::new()).collect()).collect();
+        let mut tries: Vec<Vec<Vec<Tries>>> = found
+            .iter()
+            .map(|(first, _)| first.iter().take(settings.candidates).map(|_| Vec::new()).collect())
+            .collect();
         for (&(q, candidate, unique), pool) in places.iter().zip(&pools) {
             let hits: Vec<bool> = pool.samples.iter().map(|sample| sample.correct).collect();
             let spent = pool.spent(hits.len());
@@ -440,7 +442,10 @@ mod tests {
         // Only 18 and 20 are checked: 9 keeps its vote, so the shares are 0.5 and 0.4 and not 5/9 and 4/9.
         let mut question = sheet();
         question.tries.truncate(2);
-        assert_eq!((question.votes.as_slice(), question.hits(PAPER).as_slice()), (&[5, 4, 1][..], &[2, 13][..]));
+        assert_eq!(
+            (question.votes.as_slice(), question.hits(PAPER).as_slice()),
+            (&[5, 4, 1][..], &[2, 13][..])
+        );
         let weights = |question: &Question| {
             let settings = FobarSettings { alpha: 1.0, ..FobarSettings::default() };
             forward_backward(&question.votes, &question.hits(PAPER), &settings)

@@ -1,9 +1,7 @@
 //! Generative self-aggregation (arXiv 2503.04104): a new response in view of three drafts, against a vote, a choice and a
 //! refinement with as many responses. Closed answers: arithmetic; open ones, where no vote is possible: Countdown.
 
-use super::pool::{
-    Arm, Asked, Drawing, Pool, Spent, arms_table, credit, draw, fit, mean, mean_tokens,
-};
+use super::pool::{Arm, Asked, Drawing, Pool, Spent, arms_table, credit, draw, fit, mean, mean_tokens};
 use super::resampling::Resampling;
 use super::{Findings, Reproduce};
 use crate::lab::counter::{choice_prompt, chosen};
@@ -576,7 +574,9 @@ mod tests {
             assert_ne!(*question, 1, "it has no right draft");
             assert!(drafts[*question].samples[order[target - 1]].correct);
         }
-        let places = |q| found.iter().filter(move |c| c.0 == q).map(|c| c.2).collect::<std::collections::BTreeSet<_>>();
+        let places = |q| {
+            found.iter().filter(move |c| c.0 == q).map(|c| c.2).collect::<std::collections::BTreeSet<_>>()
+        };
         assert_eq!(places(0).len(), 3, "{found:?}");
         assert!(choices(&drafts[1..2], 4).is_empty(), "nothing to teach");
     }
@@ -585,6 +585,9 @@ mod tests {
     fn three_drafts_and_the_new_response_are_four_responses() {
         let drafts = pool(&["1", "2", "3", "4"], "1");
         let written = pool(&["1"], "1");
-        assert_eq!(spending(&drafts, 3, &written), Spent { responses: 4.0, written: 8.0, read: 10.0, prefill: 20.0 });
+        assert_eq!(
+            spending(&drafts, 3, &written),
+            Spent { responses: 4.0, written: 8.0, read: 10.0, prefill: 20.0 }
+        );
     }
 }

@@ -256,7 +256,9 @@ pub(super) fn arms_table(
 ) -> Result<Table, RecipeError> {
     let mut table =
         Table::new(title, ["arm", measure, "responses", "tokens written", "tokens read", "one call each"])
-            .note(format!("{note} Tokens read: a prompt of several samples once; one call each: once per response."));
+            .note(format!(
+                "{note} Tokens read: a prompt of several samples once; one call each: once per response."
+            ));
     for (name, arm) in arms {
         if arm.right.is_empty() {
             continue;
@@ -291,13 +293,7 @@ mod tests {
     }
 
     fn written(tokens: usize) -> Sample {
-        Sample {
-            text: String::new(),
-            answer: None,
-            correct: false,
-            tokens,
-            sum_logprob: -(tokens as f64),
-        }
+        Sample { text: String::new(), answer: None, correct: false, tokens, sum_logprob: -(tokens as f64) }
     }
 
     /// The token counts of the sheet of generative self-aggregation: a question of 120 tokens, drafts of 200, 180 and 220, an

@@ -96,8 +96,7 @@ pub(super) fn of_sums<const N: usize>(
         .map(|question| rows.iter().filter_map(|row| row.get(question)).fold([0.0; N], add))
         .collect();
     let Some(pooled) = bootstrap.of_sums(what, &together, &statistic)? else { return Ok(None) };
-    let each: Vec<f64> =
-        rows.iter().filter_map(|row| statistic(row.iter().fold([0.0; N], add))).collect();
+    let each: Vec<f64> = rows.iter().filter_map(|row| statistic(row.iter().fold([0.0; N], add))).collect();
     widened(bootstrap, pooled, &each, least_seeds).map(Some)
 }
 

@@ -475,6 +475,20 @@ mod tests {
         (pool, Problem::new("p", STREAM, "q").with_gold("6"))
     }
 
+    /// 20 chains of 150 tokens, a question of 120 and the instruction of 180: 3300 tokens in the last prompt.
+    #[test]
+    fn the_last_prompt_of_the_sheet() {
+        use elenchus_control::{EstimateInput, SelfAgreement, SelfAgreementSettings, Strategy};
+        let strategy =
+            SelfAgreement::new(SelfAgreementSettings { samples: 20, ..Default::default() }).unwrap();
+        let found = strategy.estimate(&EstimateInput { prompt_tokens: 120, completion_tokens: 150 });
+        assert_eq!(
+            (found.usage.calls, found.usage.prompt_tokens - 120),
+            (2, 3300),
+            "k samples are one request"
+        );
+    }
+
     #[test]
     fn a_vote_over_texts_says_8_and_one_over_normal_forms_6() {
         let (pool, _) = sheet();

@@ -8,7 +8,7 @@ mod numbers;
 use super::asked::Asked;
 use super::{Findings, Reproduce};
 use crate::RecipeError;
-use crate::lab::own_judge::OWN_JUDGE;
+use crate::lab::own_judge::OWN_CRITIC;
 use crate::lab::small::SMALL;
 use bench::{Bench, Drawn, Question, Said, Wrong};
 use elenchus_control::{
@@ -46,7 +46,7 @@ struct Settings {
     seeds: Vec<u64>,
 }
 
-/// The models of one seed, smallest first, each after training to judge its own answers: those that are given, or the lab's
+/// The models of one seed, smallest first, each after training to tell right from wrong answers of its own to the same question: those that are given, or the lab's
 /// small one and the given one where there is one only.
 fn critics<'a>(input: &Reproduce<'a>, seed: u64) -> Result<Vec<Asked<'a>>, RecipeError> {
     let mut bases: Vec<String> = input.models.to_vec();
@@ -55,7 +55,7 @@ fn critics<'a>(input: &Reproduce<'a>, seed: u64) -> Result<Vec<Asked<'a>>, Recip
         bases.insert(0, small.folder.display().to_string());
     }
     let trained = |base: &String| {
-        let folder = input.lab_model(OWN_JUDGE, base, seed)?.folder;
+        let folder = input.lab_model(OWN_CRITIC, base, seed)?.folder;
         Asked::new(input, &folder.display().to_string())
     };
     bases.iter().map(trained).collect()

@@ -60,7 +60,10 @@ impl Checks<'_> {
 
     /// Whether a question is checked.
     fn gated(&self, thresholds: &[f64]) -> Vec<bool> {
-        self.each(thresholds, |q, c, _| unit(q.certainty(self.samples) < c)).iter().map(|g| *g > 0.5).collect()
+        self.each(thresholds, |q, c, _| unit(q.certainty(self.samples) < c))
+            .iter()
+            .map(|g| *g > 0.5)
+            .collect()
     }
 
     /// Verdicts that know nothing, as often `wrong` as the critic's.
@@ -80,7 +83,9 @@ impl Checks<'_> {
 
     fn cost(&self, thresholds: &[f64], of: impl Fn(&Question, f64) -> elenchus_trace::Usage) -> MeanCost {
         let rows = self.models.iter().zip(thresholds);
-        MeanCost::of(rows.flat_map(|(model, &c)| model.test.iter().map(move |q| (q, c))).map(|(q, c)| of(q, c)))
+        MeanCost::of(
+            rows.flat_map(|(model, &c)| model.test.iter().map(move |q| (q, c))).map(|(q, c)| of(q, c)),
+        )
     }
 }
 
@@ -110,7 +115,8 @@ fn by_tercile(
     generator: usize,
     known: impl Fn(Said, &Item) -> f64,
 ) -> [Vec<[f64; 2]>; 3] {
-    let values: Vec<f64> = bench.judged(critic, Some(generator)).map(|(said, item)| known(said, item)).collect();
+    let values: Vec<f64> =
+        bench.judged(critic, Some(generator)).map(|(said, item)| known(said, item)).collect();
     let mut rows = [(); 3].map(|()| vec![[0.0; 2]; bench.questions]);
     for ((said, item), tercile) in bench.judged(critic, Some(generator)).zip(terciles(&values)) {
         let row = &mut rows[tercile][item.question];
@@ -207,8 +213,8 @@ pub(super) fn findings(seed: u64, settings: &Settings, found: &[PerSeed]) -> Res
         validated.iter().map(|c| format!("{c:.1}")).collect::<Vec<_>>().join(", "),
     ));
     findings.notes.push(
-        "Models this small judge by one letter after training on own samples of training questions (checkpoint `own-judge`), \
-         not by a prompt with examples; the steps are judged with what is left of the base model's skill. Model 1 is the \
+        "Models this small judge by one letter after training on own samples of training questions (checkpoint `own-critic`, one \
+         right and one convincing wrong answer of each), not by a prompt with examples; the steps are judged with what is left of the base model's skill. Model 1 is the \
          smallest; claims of the self-check are about the largest. Queries are those with a right and a wrong sample among the \
          draws. Not run: a third size, and programs."
             .into(),
@@ -249,7 +255,9 @@ fn checks_table(
         format!("Self-check, model {}", model + 1),
         ["method", "checked", "calls", "tokens", "accuracy", "error reduction"],
     )
-    .note("Test questions. Checked: share of questions below the threshold. Error reduction: against the vote.");
+    .note(
+        "Test questions. Checked: share of questions below the threshold. Error reduction: against the vote.",
+    );
     let plain = checks.vote();
     let before = 1.0 - mean(&plain);
     let mut row = |name: String, checked: Option<f64>, cost: Option<MeanCost>, right: &[f64]| {
@@ -371,15 +379,17 @@ fn abilities_table(found: &[PerSeed], models: usize, resampling: &Resampling) ->
         let rows = |of: fn(bool, bool) -> [f64; 2]| {
             stacked(found, |seed| {
                 let mut dialogues = seed.corrected[m].iter();
-                seed.letter.per_question(m, Some(m), |_, _| [0.0, 1.0]).into_iter().map(
-                    |[_, items]| {
+                seed.letter
+                    .per_question(m, Some(m), |_, _| [0.0, 1.0])
+                    .into_iter()
+                    .map(|[_, items]| {
                         // The items of a question stand one behind the other, in the order of the questions.
                         dialogues.by_ref().take(items as usize).fold([0.0; 2], |sum, dialogue| {
                             let [part, whole] = of(dialogue.first, dialogue.second);
                             [sum[0] + part, sum[1] + whole]
                         })
-                    },
-                ).collect()
+                    })
+                    .collect()
             })
         };
         let cell = |rows: Vec<[f64; 2]>| -> Result<Cell, RecipeError> {

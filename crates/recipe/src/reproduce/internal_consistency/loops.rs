@@ -98,8 +98,10 @@ pub(super) fn gate(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Rec
     let flat =
         |arms: &[Arm]| -> Vec<f64> { arms.iter().flat_map(|arm| &arm.spent).map(|&s| tokens(s)).collect() };
     let resampling = Resampling::new(bench.bootstrap, gated.len());
-    let spent: Vec<[f64; 2]> = flat(gated).into_iter().zip(flat(all)).map(|(part, all)| [part, all]).collect();
-    let share = resampling.sums("share of the tokens", &spent, |[part, all]| (all > 0.0).then(|| part / all))?;
+    let spent: Vec<[f64; 2]> =
+        flat(gated).into_iter().zip(flat(all)).map(|(part, all)| [part, all]).collect();
+    let share =
+        resampling.sums("share of the tokens", &spent, |[part, all]| (all > 0.0).then(|| part / all))?;
     if let Some(share) = share {
         let saved = Interval { value: 1.0 - share.value, low: 1.0 - share.high, high: 1.0 - share.low };
         findings.estimates.insert("gate-saved".into(), saved);

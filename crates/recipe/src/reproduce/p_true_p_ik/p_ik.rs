@@ -225,11 +225,7 @@ fn claims(
     Ok(())
 }
 
-fn hint_claims(
-    resampling: &Resampling,
-    hints: &Hints,
-    findings: &mut Findings,
-) -> Result<(), RecipeError> {
+fn hint_claims(resampling: &Resampling, hints: &Hints, findings: &mut Findings) -> Result<(), RecipeError> {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let step = |k: usize| -> Vec<f64> {
         hints.shown[k + 1].iter().zip(&hints.shown[k]).map(|(after, before)| after - before).collect()

@@ -105,7 +105,11 @@ struct Arm {
 
 /// Whether each verdict of an arm is right; none is not.
 fn right_verdicts(arm: &Arm, items: &[Item]) -> Vec<f64> {
-    arm.verdicts.iter().zip(items.iter().cycle()).map(|(said, item)| unit(*said == Some(item.right))).collect()
+    arm.verdicts
+        .iter()
+        .zip(items.iter().cycle())
+        .map(|(said, item)| unit(*said == Some(item.right)))
+        .collect()
 }
 
 /// The smallest rise, from one turn to the next, of the share of right solutions that are broken: it does not fall when

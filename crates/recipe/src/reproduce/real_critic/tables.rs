@@ -22,11 +22,7 @@ fn share_cell(interval: Option<Interval>, complement: bool) -> Cell {
     interval.map_or(Cell::Missing, |i| Cell::Percent(if complement { 1.0 - i.value } else { i.value }))
 }
 
-pub(super) fn critics(
-    items: &[Item],
-    arms: &[Arm],
-    resampling: &Resampling,
-) -> Result<Table, RecipeError> {
+pub(super) fn critics(items: &[Item], arms: &[Arm], resampling: &Resampling) -> Result<Table, RecipeError> {
     let mut table = Table::new(
         "Cross-critique of recorded solutions, half of them right",
         ["critic", "calls", "tokens", "right verdicts", "right after", "delta", "right kept", "right broken", "wrong repaired"],

@@ -54,7 +54,14 @@ fn outcome(verdict: Option<bool>, before: bool, after: &[bool]) -> Outcome {
 }
 
 fn settings(turns: usize) -> Settings {
-    Settings { items: 4, temperatures: Vec::new(), tries: 1, turns, validation: 1, vote_temperatures: vec![0.5] }
+    Settings {
+        items: 4,
+        temperatures: Vec::new(),
+        tries: 1,
+        turns,
+        validation: 1,
+        vote_temperatures: vec![0.5],
+    }
 }
 
 /// Four recorded solutions, two right and two wrong. The critic is wrong in every verdict and right in every correction but
