@@ -34,13 +34,8 @@ fn sparse_and_noisy_scores() {
 
 #[test]
 fn revisions_are_better_than_what_they_see() {
-    let sample = |text: &str| Sample {
-        text: text.into(),
-        answer: None,
-        correct: false,
-        tokens: 1,
-        sum_logprob: -1.0,
-    };
+    let sample =
+        |text: &str| Sample { text: text.into(), answer: None, correct: false, tokens: 1, sum_logprob: -1.0 };
     let texts = ["#3+5+7", "#3*5", "#3*5+7", "#5*7-3"];
     let pool = Pool { prompt_tokens: 1, samples: texts.map(sample).to_vec() };
     for seed in 0..20 {

@@ -34,15 +34,12 @@ fn the_methods_on_the_sheet_s_paths() {
 fn the_sheet_s_probabilities_and_errors() {
     // Log-probabilities -0.1, -0.3, -0.2.
     let sample = Sample { tokens: 3, sum_logprob: -0.6, ..sheet().samples[0].clone() };
-    let near =
-        |found: f64, wanted: f64| assert!((found - wanted).abs() < 1e-9, "{found} is not {wanted}");
+    let near = |found: f64, wanted: f64| assert!((found - wanted).abs() < 1e-9, "{found} is not {wanted}");
     near(Method::Path(RPC).log_probability(&sample).exp(), 0.818_730_753_1);
     near(Method::Summed.log_probability(&sample).exp(), 0.548_811_636_1);
     // What is left after pruning by the sheet's mixture: .85, .80 and .62.
     let left = Method::Path(PC).choose(&sheet(), &[0, 1, 2]);
-    assert!(
-        (left.confidence - 0.726_872).abs() < 1e-6 && (1.0 - left.confidence - 0.273_128).abs() < 1e-6
-    );
+    assert!((left.confidence - 0.726_872).abs() < 1e-6 && (1.0 - left.confidence - 0.273_128).abs() < 1e-6);
     near(vote_error(0.3, 16), 0.013_125);
     // With one path the error is q² (1 - q)ⁿ.
     near(missing_mass(0.1, 1.0, 2), 0.01 * 0.81);
@@ -66,12 +63,10 @@ fn the_calibration_gain_is_that_of_the_two_errors() {
     let left: Outcomes = vec![one(0.9, true), one(0.9, false), one(0.4, false), one(0.05, true)];
     let right: Outcomes = vec![one(0.5, true), one(0.5, false), one(0.1, false), one(1.0, true)];
     let error = |outcomes: &Outcomes| {
-        let all =
-            outcomes.iter().flatten().map(|o| Judgement { confidence: o.confidence, correct: o.right });
+        let all = outcomes.iter().flatten().map(|o| Judgement { confidence: o.confidence, correct: o.right });
         Judgements::new(all).unwrap().summary(BINS).unwrap().ece.equal_width
     };
-    let gain =
-        calibration_gain(&Resampling::new(Bootstrap::default(), 1), &left, &right).unwrap().unwrap();
+    let gain = calibration_gain(&Resampling::new(Bootstrap::default(), 1), &left, &right).unwrap().unwrap();
     assert!((gain.value - (error(&left) - error(&right))).abs() < 1e-12, "{gain:?}");
 }
 

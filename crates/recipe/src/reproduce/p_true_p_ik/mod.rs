@@ -52,7 +52,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             .into(),
     );
     findings.notes.push(
-        "Model seeds are seeds of the lab's fine-tuning; they start from the same base weights. Give several `--model` for \
+        "Model seeds are seeds of the lab's fine-tuning; they start from the same base weights. A question is resampled with what \
+         all of them made of it, and the interval over seeds stands where it is wider. Give several `--model` for \
          several bases. Not looked at here: the size of the model, `none of the above` as an option, and models sharpened by \
          preference training."
             .into(),

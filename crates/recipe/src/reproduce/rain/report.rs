@@ -179,7 +179,8 @@ pub(super) fn report(
     findings.notes.push(
         "The exact rule says only in the end whether a reply keeps it; what searches, rejects and chooses is the model's own \
          judgement, learned from replies to training requests. The judge's labels are of whole replies, so its judgement of \
-         a beginning says where that leads."
+         a beginning says where that leads. Intervals are the wider of those over seeds and over requests and seeds; two seeds make \
+         them wide."
             .into(),
     );
     findings.notes.push(
