@@ -32,7 +32,7 @@ struct Checks<'a> {
 }
 
 impl Checks<'_> {
-    fn each(&self, thresholds: &[f64], of: impl Fn(&Question, f64, usize) -> f64) -> Vec<f64> {
+    fn each<T>(&self, thresholds: &[f64], of: impl Fn(&Question, f64, usize) -> T) -> Vec<T> {
         let rows = self.models.iter().zip(thresholds);
         rows.flat_map(|(model, &c)| model.test.iter().enumerate().map(move |(q, question)| (q, question, c)))
             .map(|(q, question, c)| of(question, c, q))
@@ -60,10 +60,7 @@ impl Checks<'_> {
 
     /// Whether a question is checked.
     fn gated(&self, thresholds: &[f64]) -> Vec<bool> {
-        self.each(thresholds, |q, c, _| unit(q.certainty(self.samples) < c))
-            .iter()
-            .map(|g| *g > 0.5)
-            .collect()
+        self.each(thresholds, |q, c, _| q.certainty(self.samples) < c)
     }
 
     /// Verdicts that know nothing, as often `wrong` as the critic's.
