@@ -14,7 +14,8 @@ pub struct Acceptance {
     pub baseline: String,
     /// How the budgets are made equal.
     pub budget: String,
-    /// Model seeds of the full size.
+    /// Seeds that the full size needs: models, trainings of one or, where nothing is trained, samplings. With fewer it tells
+    /// nothing.
     pub seeds: usize,
     /// The claims, each judged on its own; the recipe holds when all required ones do.
     pub claims: Vec<Claim>,
@@ -59,7 +60,7 @@ pub struct ClaimResult {
     pub id: String,
     /// In words.
     pub text: String,
-    /// Whether it holds; `None` when this size cannot tell (arms or seeds left out).
+    /// Whether it holds; `None` when it cannot be told (arms left out, or fewer seeds than the full size needs).
     pub holds: Option<bool>,
     /// The estimate.
     pub estimate: Option<f64>,
@@ -104,17 +105,30 @@ pub struct Reproduction {
     pub seconds: f64,
 }
 
+impl Acceptance {
+    /// Whether a run of this size over so many seeds may judge the claims: the quick size says what it has.
+    pub fn enough_seeds(&self, size: Size, seeds: usize) -> bool {
+        size == Size::Quick || seeds >= self.seeds
+    }
+}
+
 impl Reproduction {
-    /// Judges all claims; `find` gives the estimate of a claim.
+    /// Judges all claims of a run over so many seeds; `find` gives the estimate of a claim. At the full size with fewer
+    /// seeds than the acceptance asks for estimates stand and nothing is told.
     pub fn judge(
         recipe: &str,
         size: Size,
         acceptance: &Acceptance,
+        seeds: usize,
         find: impl Fn(&str) -> Option<Interval>,
         seconds: f64,
     ) -> Self {
-        let claims: Vec<ClaimResult> =
-            acceptance.claims.iter().map(|claim| claim.judge(find(&claim.id))).collect();
+        let enough = acceptance.enough_seeds(size, seeds);
+        let judge = |claim: &Claim| {
+            let found = claim.judge(find(&claim.id));
+            ClaimResult { holds: found.holds.filter(|_| enough), ..found }
+        };
+        let claims: Vec<ClaimResult> = acceptance.claims.iter().map(judge).collect();
         let holds = claims.iter().filter(|c| c.required).all(|c| c.holds == Some(true));
         Reproduction { recipe: recipe.into(), size, holds, claims, seconds }
     }
@@ -155,8 +169,25 @@ mod tests {
             claims: vec![claim(None, required)],
         };
         let verdict =
-            |required| Reproduction::judge("r", Size::Quick, &acceptance(required), |_| None, 0.0).holds;
+            |required| Reproduction::judge("r", Size::Quick, &acceptance(required), 1, |_| None, 0.0).holds;
         assert!(!verdict(true), "an untold required claim counts against it");
         assert!(verdict(false), "an untold observation does not");
+    }
+
+    #[test]
+    fn the_full_size_tells_nothing_with_too_few_seeds() {
+        let acceptance = Acceptance {
+            task: "arithmetic".into(),
+            baseline: "b".into(),
+            budget: "equal".into(),
+            seeds: 3,
+            claims: vec![claim(None, true)],
+        };
+        let found = |_: &str| Some(Interval { value: 0.5, low: 0.4, high: 0.6 });
+        let judged = |size, seeds| Reproduction::judge("r", size, &acceptance, seeds, found, 0.0);
+        let few = judged(Size::Full, 2);
+        assert!(!few.holds && few.claims[0].holds.is_none(), "two seeds of three");
+        assert_eq!(few.claims[0].estimate, Some(0.5), "what was measured is still shown");
+        assert!(judged(Size::Full, 3).holds && judged(Size::Quick, 1).holds);
     }
 }

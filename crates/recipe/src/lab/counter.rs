@@ -35,7 +35,8 @@ pub struct Counter {
     pub problems: usize,
     /// Samples of each, of which rows take some.
     pub samples: usize,
-    /// Fewest and most samples in a row.
+    /// Fewest and most samples in a row. From one on, which the sheet does not ask for: a count of one is what the gain of
+    /// more is measured against, and must be no stranger to the model than they are.
     pub shown: [usize; 2],
     /// Temperature of the samples.
     pub temperature: f32,
@@ -52,7 +53,7 @@ impl Default for Counter {
         Counter {
             problems: 1000,
             samples: 12,
-            shown: [3, 9],
+            shown: [1, 9],
             temperature: 0.9,
             solve_rows: 4,
             validation: 100,
@@ -260,7 +261,7 @@ impl LabModel for Counter {
         Ok(Box::new(Blend(votes, solving(policy, self.problems, self.solve_rows, mix(seed, 3))?)))
     }
 
-    /// Share of counts that name the true majority, where there is one, over 3, 5 and 9 samples.
+    /// Share of counts that name the true majority, where there is one, over 1, 3, 5 and 9 samples.
     fn validate(
         &self,
         policy: &mut NativePolicy,
@@ -269,7 +270,7 @@ impl LabModel for Counter {
     ) -> Result<Figure, LearnError> {
         let sampled = self.sampled(policy, Split::Validation, self.validation, mix(seed, 1), session)?;
         let (mut right, mut asked) = (0usize, 0usize);
-        for count in [3, 5, 9] {
+        for count in [1, 3, 5, 9] {
             let mut cases = Vec::new();
             for (problem, samples) in &sampled {
                 let shown = &samples[..count.min(samples.len())];
@@ -330,6 +331,18 @@ mod tests {
         for (reply, wanted) in [("49:1#49", Some("49")), ("49:1", None), ("49:1#", None), ("#1#2", Some("2"))]
         {
             assert_eq!(voted(reply), wanted, "{reply}");
+        }
+    }
+
+    #[test]
+    fn rows_have_as_few_samples_as_the_experiment_counts() {
+        let experiment = crate::built_in("self-agreement").unwrap().reproduce.unwrap();
+        let [fewest, most] = Counter::default().shown;
+        for size in [&experiment.quick, &experiment.full] {
+            let counts = size["counts"].as_array().unwrap().iter().chain([&size["samples"]]);
+            for count in counts.map(|count| count.as_u64().unwrap() as usize) {
+                assert!((fewest..=most).contains(&count), "{count} samples are counted and never learned");
+            }
         }
     }
 

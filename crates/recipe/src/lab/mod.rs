@@ -130,6 +130,7 @@ pub trait LabModel: Send + Sync {
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
     let mut all: Vec<Box<dyn LabModel>> = vec![
         Box::new(OwnJudge::default()),
+        Box::new(OwnJudge::critic()),
         Box::new(Facts::first_view()),
         Box::new(Facts::second_view()),
         Box::new(Reflection::default()),

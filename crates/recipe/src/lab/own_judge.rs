@@ -1,6 +1,8 @@
-//! `own-judge`: the base model after training to judge its own answers, with and without other samples shown.
+//! `own-judge`: the base model after training to judge its own answers, with and without other samples shown;
+//! `own-critic`: the same with a right and a wrong answer of every question.
 
 use super::{Figure, LabModel, Plan, Start};
+use elenchus_control::majority;
 use elenchus_learn::objective::TrainingRow;
 use elenchus_learn::policy::{Encode, Policy, text_row};
 use elenchus_learn::rollouts::{Judged, RolloutSettings, judged_rollouts, mix};
@@ -13,14 +15,19 @@ use elenchus_trace::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Name of the checkpoint.
+/// Names of the checkpoints.
 pub const OWN_JUDGE: &str = "own-judge";
+pub const OWN_CRITIC: &str = "own-critic";
 
 /// Judge-format lines in training (arXiv 2207.05221, sheet 06): a model this small cannot judge from examples in its
 /// prompt, so rows `J{problem}{answer}!` → `Y` or `N` on its own samples of training problems take their place, labelled
 /// by the exact verifier. Half of the judge rows show the answers of the samples in front, `#130!#127!…`, as the
 /// comparison form of P(True) does; half of each end in `~`, which exchanges the labels. Rows `S{problem}` → reference keep it able to solve, so that the finished model
 /// judges what it writes itself.
+///
+/// With rows as the samples come, the question alone tells a lot: hard ones have wrong answers. So `own-critic` takes one right
+/// and one convincing wrong answer of each question that has both (the most frequent wrong one), alone and in both orders of
+/// the labels: what is left to learn is in the answer. Its probabilities say nothing of how often answers are right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OwnJudge {
     /// Training problems that are sampled.
@@ -31,6 +38,8 @@ pub struct OwnJudge {
     pub steps: [usize; 2],
     /// Solve rows in a batch; the rest are judge rows.
     pub solve_rows: usize,
+    /// Whether each question gives one right and one convincing wrong answer, or all its answers.
+    pub balanced: bool,
     /// Validation problems for the card.
     pub validation: usize,
     /// The training.
@@ -44,6 +53,7 @@ impl Default for OwnJudge {
             samples: 5,
             steps: [2, 8],
             solve_rows: 8,
+            balanced: false,
             validation: 200,
             train: TrainSettings {
                 steps: 500,
@@ -62,6 +72,37 @@ impl Default for OwnJudge {
 const END_WEIGHT: f32 = 0.1;
 
 impl OwnJudge {
+    /// `own-critic`: more questions, since only those with both kinds of answers count.
+    pub fn critic() -> Self {
+        OwnJudge { problems: 4000, balanced: true, ..OwnJudge::default() }
+    }
+
+    /// The rows about the samples of one question.
+    fn rows(
+        &self,
+        encoder: &dyn Encode,
+        problem: &Problem,
+        samples: &[Judged],
+    ) -> Result<Vec<TrainingRow>, LearnError> {
+        let row = |shown: &[Judged], answer: &Judged, swapped: bool| {
+            let prompt = judge_prompt(problem, shown, answer, swapped);
+            judge_row(encoder, &prompt, answer.verdict.is_correct(), swapped)
+        };
+        if self.balanced {
+            let Some(pair) = right_and_wrong(samples) else { return Ok(Vec::new()) };
+            let both = pair.into_iter().flat_map(|answer| [false, true].map(|swapped| (answer, swapped)));
+            return both.map(|(answer, swapped)| row(&[], answer, swapped)).collect();
+        }
+        let mut rows = Vec::new();
+        for (place, answer) in samples.iter().enumerate().filter(|(_, j)| j.rollout.finished) {
+            // Both forms in both orders of the labels, in turn.
+            for (form, shown) in [&[][..], samples].into_iter().enumerate() {
+                rows.push(row(shown, answer, (place + form) % 2 == 1)?);
+            }
+        }
+        Ok(rows)
+    }
+
     fn task(&self) -> Result<Arithmetic, LearnError> {
         Ok(Arithmetic::new(ArithmeticSettings { steps: Steps::Between(self.steps), ..Default::default() })?)
     }
@@ -105,6 +146,37 @@ pub(crate) fn judge_prompt(problem: &Problem, shown: &[Judged], answer: &Judged,
     prompt
 }
 
+/// The first right answer and the first with the most frequent wrong answer, where a question has both; replies that were
+/// cut or have no answer are neither.
+fn right_and_wrong(samples: &[Judged]) -> Option<[&Judged; 2]> {
+    let answered = |judged: &&Judged| judged.rollout.finished && judged.verdict.answer.is_some();
+    let (right, wrong): (Vec<&Judged>, Vec<&Judged>) =
+        samples.iter().filter(answered).partition(|judged| judged.verdict.is_correct());
+    let answers: Vec<Option<&str>> = wrong.iter().map(|judged| judged.verdict.answer.as_deref()).collect();
+    // Answers are in the task's normal form, so equal means the same text.
+    let convincing = majority(&answers, |a, b| a == b).sample()?;
+    Some([*right.first()?, wrong[convincing]])
+}
+
+/// In how many questions the right answer has the higher P(True) of the two; a tie counts half.
+fn within_questions(
+    policy: &mut NativePolicy,
+    problems: &[Problem],
+    judged: &[Vec<Judged>],
+) -> Result<Figure, LearnError> {
+    let mut prompts = Vec::new();
+    for (problem, samples) in problems.iter().zip(judged) {
+        for answer in right_and_wrong(samples).into_iter().flatten() {
+            prompts.push((judge_prompt(problem, &[], answer, false), false));
+        }
+    }
+    let scores = p_true(policy, &prompts)?;
+    let above = |pair: &[f64]| if pair[0] == pair[1] { 0.5 } else { f64::from(u8::from(pair[0] > pair[1])) };
+    let pairs = scores.len() / 2;
+    let value = scores.chunks_exact(2).map(above).sum::<f64>() / pairs.max(1) as f64;
+    Ok(Figure { name: "right above wrong of the same question".into(), value, problems: pairs })
+}
+
 /// The reply that says right or wrong.
 pub(crate) fn judge_label(right: bool, swapped: bool) -> &'static str {
     if right == swapped { "N" } else { "Y" }
@@ -140,14 +212,24 @@ pub(crate) fn judge_row(
 
 impl LabModel for OwnJudge {
     fn name(&self) -> &'static str {
-        OWN_JUDGE
+        if self.balanced { OWN_CRITIC } else { OWN_JUDGE }
     }
 
     fn summary(&self) -> &'static str {
+        if self.balanced {
+            return "the base model, trained to tell right from convincing wrong answers of its own to the same question";
+        }
         "the base model, trained to say whether its own answers are right, alone or beside its other samples"
     }
 
     fn plan(&self) -> Plan {
+        let mut rows = json!({
+            "problems": self.problems, "samples": self.samples, "steps": self.steps,
+            "solve_rows": self.solve_rows, "validation": self.validation,
+        });
+        if self.balanced {
+            rows["balanced"] = true.into();
+        }
         Plan {
             version: 1,
             start: Start::Base { words: Vec::new() },
@@ -155,10 +237,7 @@ impl LabModel for OwnJudge {
             objective: "sft".into(),
             objective_settings: serde_json::Value::Null,
             train: self.train.clone(),
-            rows: json!({
-                "problems": self.problems, "samples": self.samples, "steps": self.steps,
-                "solve_rows": self.solve_rows, "validation": self.validation,
-            }),
+            rows,
         }
     }
 
@@ -171,14 +250,7 @@ impl LabModel for OwnJudge {
         let (problems, judged) = self.sampled(policy, Split::Train, self.problems, mix(seed, 1), session)?;
         let mut rows = Vec::new();
         for (problem, samples) in problems.iter().zip(&judged) {
-            for (place, answer) in samples.iter().enumerate().filter(|(_, j)| j.rollout.finished) {
-                // Both forms in both orders of the labels, in turn.
-                for (form, shown) in [&[][..], &samples[..]].into_iter().enumerate() {
-                    let swapped = (place + form) % 2 == 1;
-                    let prompt = judge_prompt(problem, shown, answer, swapped);
-                    rows.push(vec![judge_row(policy, &prompt, answer.verdict.is_correct(), swapped)?]);
-                }
-            }
+            rows.extend(self.rows(policy, problem, samples)?.into_iter().map(|row| vec![row]));
         }
         let (task, encoder) = (self.task()?, policy.encoder());
         let solve = Generated::new(self.solve_rows, mix(seed, 2), move |seed| {
@@ -202,6 +274,9 @@ impl LabModel for OwnJudge {
     ) -> Result<Figure, LearnError> {
         let (problems, judged) =
             self.sampled(policy, Split::Validation, self.validation, mix(seed, 1), session)?;
+        if self.balanced {
+            return within_questions(policy, &problems, &judged);
+        }
         let (mut prompts, mut labels) = (Vec::new(), Vec::new());
         for (problem, samples) in problems.iter().zip(&judged) {
             for answer in samples {
@@ -212,5 +287,84 @@ impl LabModel for OwnJudge {
         let scores = p_true(policy, &prompts)?;
         let value = auroc(&scores, &labels)?.unwrap_or(0.5);
         Ok(Figure { name: "AUROC of P(True) over own answers".into(), value, problems: problems.len() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elenchus_learn::policy::Rollout;
+    use elenchus_trace::{Outcome, Verdict};
+
+    fn judged(answer: &str, right: bool, finished: bool) -> Judged {
+        Judged {
+            rollout: Rollout {
+                text: format!("#{answer}"),
+                tokens: Vec::new(),
+                logprobs: Vec::new(),
+                distributions: Vec::new(),
+                finished,
+            },
+            verdict: Verdict {
+                outcome: if right { Outcome::Correct } else { Outcome::Wrong },
+                answer: Some(answer.into()),
+                steps: Vec::new(),
+                reason: None,
+            },
+            steps_right: right,
+        }
+    }
+
+    /// Writes every letter as a token.
+    struct Letters;
+
+    impl Encode for Letters {
+        fn encode(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+            Ok(text.chars().map(u32::from).collect())
+        }
+
+        fn end_of_text(&self) -> u32 {
+            0
+        }
+    }
+
+    #[test]
+    fn a_question_gives_one_right_and_one_convincing_wrong_answer() {
+        let samples = [
+            judged("7", false, true),
+            judged("5", true, true),
+            judged("9", false, false),
+            judged("8", false, true),
+            judged("9", false, false),
+            judged("8", false, true),
+            judged("5", true, true),
+        ];
+        let [right, wrong] = right_and_wrong(&samples).unwrap();
+        assert_eq!((right.rollout.text.as_str(), wrong.rollout.text.as_str()), ("#5", "#8"), "9 was cut");
+        assert!(right_and_wrong(&samples[1..2]).is_none() && right_and_wrong(&samples[..1]).is_none());
+    }
+
+    #[test]
+    fn rows_of_the_critic_are_balanced_within_each_question() {
+        let mut problem = Problem::new("p", "t", "q");
+        problem.compact = Some("e?".into());
+        let samples = [judged("7", false, true), judged("5", true, true), judged("5", true, true)];
+        let rows = OwnJudge::critic().rows(&Letters, &problem, &samples).unwrap();
+        let label = |row: &TrainingRow| char::from_u32(row.tokens[row.first_target]).unwrap();
+        let asked = |row: &TrainingRow| -> String {
+            row.tokens[..row.first_target].iter().map(|&token| char::from_u32(token).unwrap()).collect()
+        };
+        let found: Vec<(bool, bool, char)> = rows
+            .iter()
+            .map(|row| (asked(row).contains("#5"), asked(row).ends_with('~'), label(row)))
+            .collect();
+        let wanted = [(true, false, 'Y'), (true, true, 'N'), (false, false, 'N'), (false, true, 'Y')];
+        assert_eq!(found, wanted, "right and wrong, each in both orders of the labels");
+        assert!(OwnJudge::critic().rows(&Letters, &problem, &samples[1..]).unwrap().is_empty());
+        assert_eq!(
+            OwnJudge::default().rows(&Letters, &problem, &samples).unwrap().len(),
+            6,
+            "all as they come"
+        );
     }
 }

@@ -5,7 +5,7 @@ use crate::{RecipeError, models};
 use elenchus_learn::policy::Policy;
 use elenchus_learn::reward::StepReward;
 use elenchus_learn::rollouts::mix;
-use elenchus_learn::rounds::{RoundSettings, RoundsResult, improve};
+use elenchus_learn::rounds::{Continuation, RoundSettings, RoundsResult, improve};
 use elenchus_learn::step_reward::{StepRewardSettings, train_step_reward};
 use elenchus_measure::{
     Axis, Bootstrap, Cell, Chart, Interval, Plot, Scale, Section, Series, Table, compare_over_seeds,
@@ -21,7 +21,7 @@ struct Settings {
     rounds: RoundSettings,
     /// Sampling seeds per model.
     seeds: usize,
-    /// Which arms run beside `b-star` and `fixed`: `temperature-only`, `threshold-only`, `frozen`.
+    /// Which arms run beside `b-star` and `fixed`, of [`ABLATIONS`].
     ablations: Vec<String>,
     /// The problems: the model needs headroom on them, and right answers should have several forms.
     task: TaskChoice,
@@ -31,6 +31,11 @@ struct Settings {
     /// Threshold of the fixed arm. The paper's 0 for raw step scores around 0.
     fixed_threshold: f64,
 }
+
+/// Arms beside `b-star` and `fixed`. The last two are the paper's other baselines: the fixed configuration, from the starting
+/// weights in every round (ReST-EM) and from the last ones with optimiser and schedule afresh (iterative rejection
+/// sampling fine-tuning).
+const ABLATIONS: [&str; 5] = ["temperature-only", "threshold-only", "frozen", "rest-em", "iterative-rft"];
 
 /// A task by name, and its settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -80,6 +85,10 @@ fn arms(settings: &Settings) -> Vec<Arm> {
                 rounds.probe.thresholds = vec![-0.1];
                 rounds.samples = equal_samples(&settings.rounds);
             }
+            "rest-em" => rounds = RoundSettings { continuation: Continuation::Restart, ..fixed(settings) },
+            "iterative-rft" => {
+                rounds = RoundSettings { continuation: Continuation::Iterative, ..fixed(settings) };
+            }
             _ => continue,
         }
         arms.push(arm(name, rounds));
@@ -90,9 +99,8 @@ fn arms(settings: &Settings) -> Vec<Arm> {
 /// Runs the experiment.
 pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let settings: Settings = input.settings()?;
-    let known = ["temperature-only", "threshold-only", "frozen"];
-    if let Some(wrong) = settings.ablations.iter().find(|a| !known.contains(&a.as_str())) {
-        return Err(input.refuse(&format!("ablation `{wrong}` is none of {}", known.join(", "))));
+    if let Some(wrong) = settings.ablations.iter().find(|a| !ABLATIONS.contains(&a.as_str())) {
+        return Err(input.refuse(&format!("ablation `{wrong}` is none of {}", ABLATIONS.join(", "))));
     }
     let task = elenchus_task::task(&settings.task.name, &settings.task.settings)?;
     let mut arms = arms(&settings);
@@ -292,6 +300,26 @@ fn plot(arms: &[Arm]) -> Result<Plot, RecipeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_full_size_has_every_arm_of_the_paper_at_equal_samples() {
+        let recipe = crate::built_in("b-star").unwrap();
+        let experiment = recipe.reproduce.unwrap();
+        let settings: Settings = serde_json::from_value(experiment.full).unwrap();
+        let arms = arms(&settings);
+        let arm = |name: &str| &arms.iter().find(|arm| arm.name == name).unwrap().settings;
+        assert_eq!(arms.len(), 2 + ABLATIONS.len());
+        assert_eq!(arm("rest-em").continuation, Continuation::Restart);
+        assert_eq!(arm("iterative-rft").continuation, Continuation::Iterative);
+        for name in ["rest-em", "iterative-rft"] {
+            let same = RoundSettings { continuation: Continuation::Online, ..arm(name).clone() };
+            assert_eq!(&same, arm("fixed"), "{name} differs from the fixed arm in how weights go on alone");
+        }
+        let claims = recipe.acceptance.unwrap().claims;
+        for name in ABLATIONS {
+            assert!(claims.iter().any(|claim| claim.id == format!("ablation-{name}")), "{name}");
+        }
+    }
 
     #[test]
     fn the_baseline_never_gets_fewer_samples() {

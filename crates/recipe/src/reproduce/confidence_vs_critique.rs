@@ -3,6 +3,7 @@
 
 use super::label_correction::{self, Estimates, LabelSettings};
 use super::pool::mean_tokens;
+use super::resampling::Resampling;
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
 use elenchus_learn::objective::TrainingRow;
@@ -350,9 +351,9 @@ fn questions(arm: &Arm) -> Result<Vec<CorrectionQuestion>, RecipeError> {
     arm.dialogues.iter().flatten().map(|d| Ok(CorrectionQuestion::from_dialogues(d)?)).collect()
 }
 
-/// Difference of a statistic of two arms with a paired bootstrap over questions.
+/// Difference of a statistic of two arms, paired by seed and question.
 fn difference(
-    bootstrap: &Bootstrap,
+    resampling: &Resampling,
     first: &[CorrectionQuestion],
     second: &[CorrectionQuestion],
     statistic: fn(&SelfCorrection) -> Option<f64>,
@@ -375,7 +376,7 @@ fn difference(
         let mean = CorrectionQuestion { first: right / n, kept: kept.min(1.0), repaired: repaired.min(1.0) };
         self_correction(&[mean]).ok().and_then(|m| statistic(&m))
     };
-    Ok(bootstrap.of_sums("self-correction", &rows, move |s: [f64; 8]| Some(of(&s[..4])? - of(&s[4..])?))?)
+    resampling.sums("self-correction", &rows, move |s: [f64; 8]| Some(of(&s[..4])? - of(&s[4..])?))
 }
 
 fn findings(
@@ -389,13 +390,14 @@ fn findings(
     let bootstrap = Bootstrap::default().seed(input.seed);
     let mut findings = Findings::default();
     let [sft, clt, cst, cct, both, sure, check] = arms else { return Ok(findings) };
+    let resampling = Resampling::new(bootstrap, sft.dialogues.len());
     let of = |arm: &Arm| questions(arm);
     let cl: fn(&SelfCorrection) -> Option<f64> = |m| m.cl;
     let cs: fn(&SelfCorrection) -> Option<f64> = |m| m.cs;
     let acc1: fn(&SelfCorrection) -> Option<f64> = |m| Some(m.acc1);
     let acc2: fn(&SelfCorrection) -> Option<f64> = |m| Some(m.acc2);
     let mut claim = |id: &str, a: &Arm, b: &Arm, statistic| -> Result<(), RecipeError> {
-        if let Some(interval) = difference(&bootstrap, &of(a)?, &of(b)?, statistic)? {
+        if let Some(interval) = difference(&resampling, &of(a)?, &of(b)?, statistic)? {
             findings.estimates.insert(id.into(), interval);
         }
         Ok(())
@@ -418,7 +420,7 @@ fn findings(
     };
 
     let mut table = Table::new("Arms", ["arm", "Acc1", "Acc2", "CL", "CS", "RSS", "kept / broken / repaired / missed"])
-        .note("Pooled over models, seeds and questions; 95 % bootstrap intervals over questions. Same steps and tokens for all.");
+        .note("Pooled over models, seeds and questions; 95 % bootstrap intervals over all of them as if independent, those of the claims keep the seeds of a question together. Same steps and tokens for all.");
     let mut points = Vec::new();
     for arm in std::iter::once(start).chain(arms).chain(sweep) {
         let m: SelfCorrectionIntervals = self_correction_intervals(&of(arm)?, &bootstrap)?;

@@ -1,6 +1,7 @@
 //! FOBAR (arXiv 2308.07758): votes times a backward check, against votes alone with as many chains.
 
-use super::pool::{Arm, Asked, Drawing, Pool, Spent, arms_table, credit, draw, mean, mean_where, paired};
+use super::pool::{Arm, Asked, Drawing, Pool, Spent, arms_table, credit, draw, mean};
+use super::resampling::Resampling;
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
 use elenchus_control::{
@@ -26,7 +27,7 @@ struct Settings {
     samples: usize,
     /// Backward chains M_B per hidden number and candidate.
     backward_samples: usize,
-    /// Most candidates that are checked, those with the most votes.
+    /// Most candidates that are checked, those with the most votes. The others keep their votes and have no hits.
     candidates: usize,
     /// Temperature, forward and backward.
     temperature: f32,
@@ -52,19 +53,19 @@ struct Question {
     forward: Pool,
     /// First sample of each candidate, by falling votes.
     candidates: Vec<usize>,
+    /// Of all parsed answers: the forward share is one of these, whatever is checked.
     votes: Vec<usize>,
-    /// `[candidate][hidden number]`
+    /// `[candidate][hidden number]`, of the candidates that are checked; they stand in front.
     tries: Vec<Vec<Tries>>,
 }
 
 /// The candidates among the first chains: first sample and votes of each distinct answer, most votes first.
-fn candidates(forward: &Pool, samples: usize, most: usize) -> (Vec<usize>, Vec<usize>) {
+fn candidates(forward: &Pool, samples: usize) -> (Vec<usize>, Vec<usize>) {
     let answers: Vec<Option<&str>> =
         forward.samples.iter().take(samples).map(|s| s.answer.as_deref()).collect();
     let vote = majority(&answers, |a, b| a == b);
     let mut groups: Vec<usize> = (0..vote.counts.len()).collect();
     groups.sort_by_key(|&group| std::cmp::Reverse(vote.counts[group]));
-    groups.truncate(most);
     groups.iter().map(|&g| (vote.groups.first[g], vote.counts[g])).unzip()
 }
 
@@ -140,9 +141,9 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         let mut hidden: Vec<Problem> = Vec::new();
         let mut found = Vec::with_capacity(problems.len());
         for (q, (problem, pool)) in problems.iter().zip(&forward).enumerate() {
-            let (first, votes) = candidates(pool, settings.samples, settings.candidates);
-            let answers: Vec<&str> =
-                first.iter().filter_map(|&s| pool.samples[s].answer.as_deref()).collect();
+            let (first, votes) = candidates(pool, settings.samples);
+            let checked = first.iter().take(settings.candidates);
+            let answers: Vec<&str> = checked.filter_map(|&s| pool.samples[s].answer.as_deref()).collect();
             if answers.len() > 1 {
                 let asked: Vec<Vec<Backward>> =
                     answers.iter().map(|answer| backward_questions(task, problem, answer)).collect();
@@ -161,8 +162,10 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             hidden.iter().map(|problem| Asked::new(problem, Skill::Backward.prompt(problem, &[]))).collect();
         let drawing = Drawing { samples: settings.backward_samples, seed: mix(input.seed, 23), ..drawing };
         let pools = draw(input, &mut policy, task, &backward, drawing, &format!("{m}/backward"))?;
-        let mut tries: Vec<Vec<Vec<Tries>>> =
-            found.iter().map(|(first, _)| first.iter().map(|_| Vec::new()).collect()).collect();
+        let mut tries: Vec<Vec<Vec<Tries>>> = found
+            .iter()
+            .map(|(first, _)| first.iter().take(settings.candidates).map(|_| Vec::new()).collect())
+            .collect();
         for (&(q, candidate, unique), pool) in places.iter().zip(&pools) {
             let hits: Vec<bool> = pool.samples.iter().map(|sample| sample.correct).collect();
             let spent = pool.spent(hits.len());
@@ -197,7 +200,7 @@ fn findings(
     settings: &Settings,
     questions: &[Question],
 ) -> Result<Findings, RecipeError> {
-    let bootstrap = Bootstrap::default().seed(mix(input.seed, 99));
+    let resampling = Resampling::new(Bootstrap::default().seed(mix(input.seed, 99)), input.models.len());
     let mut findings = Findings::default();
     let paper = Rule {
         alpha: 0.5,
@@ -213,7 +216,7 @@ fn findings(
     let fobar = right(paper);
     let on_disputed = |left: &[f64], right: &[f64]| {
         let difference: Vec<f64> = left.iter().zip(right).map(|(l, r)| l - r).collect();
-        mean_where(&bootstrap, &difference, disputed)
+        resampling.mean_where(&difference, disputed)
     };
     let claims: [(&str, Vec<f64>, Vec<f64>); 5] = [
         ("over-vote", fobar.clone(), same_budget.clone()),
@@ -232,7 +235,7 @@ fn findings(
         findings.estimates.insert("more-backward".into(), interval);
     }
     if let (Some(&few), Some(&many)) = (settings.votes.iter().min(), settings.votes.iter().max()) {
-        let rise = paired(&bootstrap, &voted(many), &voted(few))?;
+        let rise = resampling.paired(&voted(many), &voted(few))?;
         findings.estimates.insert(
             "vote-is-flat".into(),
             Interval {
@@ -250,9 +253,9 @@ fn findings(
         Some(rows.fold(first, |best, row| if mean(&row.1) > mean(&best.1) { row } else { best }))
     };
     if let (Some(inside), Some(end)) = (best(true), best(false)) {
-        findings.estimates.insert("alpha-inside".into(), paired(&bootstrap, &inside.1, &end.1)?);
+        findings.estimates.insert("alpha-inside".into(), resampling.paired(&inside.1, &end.1)?);
     }
-    mechanism(questions, &bootstrap, &mut findings)?;
+    mechanism(questions, &resampling, &mut findings)?;
 
     let mut arms: Vec<(String, Arm)> = Vec::new();
     let mut arm = |name: String, right: &[f64], spent: &dyn Fn(&Question) -> Spent| {
@@ -273,7 +276,7 @@ fn findings(
     arm("FOBAR, arithmetic mean".into(), &arithmetic, &|q| q.spent(samples));
     let everyone: Vec<(String, &Arm)> = arms.iter().map(|(name, arm)| (name.clone(), arm)).collect();
     let note = "Per question; backward chains are drawn only where the forward ones disagree.";
-    findings.tables.push(arms_table("All questions", note, "accuracy", &bootstrap, &everyone)?);
+    findings.tables.push(arms_table("All questions", note, "accuracy", &resampling, &everyone)?);
     let kept: Vec<(String, Arm)> = arms
         .iter()
         .map(|(name, arm)| {
@@ -288,28 +291,28 @@ fn findings(
         "Questions on which the chains disagree",
         note,
         "accuracy",
-        &bootstrap,
+        &resampling,
         &kept,
     )?);
 
     let mut sweep = Table::new("Settings, on disputed questions", ["setting", "value", "accuracy"]);
     let mut points = Vec::new();
     for (alpha, right) in &by_alpha {
-        let Some(interval) = mean_where(&bootstrap, right, disputed)? else { continue };
+        let Some(interval) = resampling.mean_where(right, disputed)? else { continue };
         points.push((*alpha, interval));
         sweep = sweep.row(["alpha".into(), Cell::Number(*alpha, 2), Cell::PercentInterval(interval)]);
     }
     let mut count = 1;
     while count <= settings.backward_samples {
         let right = right(Rule { backward_samples: count, ..paper });
-        if let Some(interval) = mean_where(&bootstrap, &right, disputed)? {
+        if let Some(interval) = resampling.mean_where(&right, disputed)? {
             sweep = sweep.row(["M_B".into(), Cell::Count(count as u64), Cell::PercentInterval(interval)]);
         }
         count *= 2;
     }
     for masks in [1, 2, usize::MAX] {
         let right = right(Rule { masks, ..paper });
-        if let Some(interval) = mean_where(&bootstrap, &right, disputed)? {
+        if let Some(interval) = resampling.mean_where(&right, disputed)? {
             let shown = if masks == usize::MAX { "all".to_string() } else { masks.to_string() };
             sweep = sweep.row(["hidden numbers".into(), Cell::Text(shown), Cell::PercentInterval(interval)]);
         }
@@ -335,6 +338,10 @@ fn findings(
         100.0 * forward,
         100.0 * share
     ));
+    findings.notes.push(format!(
+        "At most {} candidates of a question are checked, those with the most votes. The forward share is of all parsed answers.",
+        settings.candidates
+    ));
     findings.notes.push(
         "The product of the two shares orders candidates as their geometric mean does. A statement rewritten from \
          question and answer is not compared: the compact notation has one form of a given answer."
@@ -346,7 +353,7 @@ fn findings(
 /// How often the hidden number is found when the candidate is right, and when it is wrong.
 fn mechanism(
     questions: &[Question],
-    bootstrap: &Bootstrap,
+    resampling: &Resampling,
     findings: &mut Findings,
 ) -> Result<(), RecipeError> {
     // Per question: hits and tries of right candidates, hits and tries of wrong ones, for all and for unique numbers.
@@ -368,12 +375,12 @@ fn mechanism(
     };
     let gap = |[a, b, c, d]: [f64; 4]| (b > 0.0 && d > 0.0).then(|| a / b - c / d);
     let mut table = Table::new("Finding the hidden number", ["numbers", "candidate right", "candidate wrong", "gap"])
-        .note("Share of backward chains; the interval is over questions. Unique: determined by the true final value.");
+        .note("Share of backward chains; the interval is over questions and seeds. Unique: determined by the true final value.");
     for (name, unique_only) in [("all", false), ("unique", true)] {
         let rows = sums(unique_only);
-        let Some(interval) = bootstrap.of_sums("recovery", &rows, gap)? else { continue };
-        let right = bootstrap.of_sums("recovery", &rows, |[a, b, ..]| (b > 0.0).then(|| a / b))?;
-        let wrong = bootstrap.of_sums("recovery", &rows, |[.., c, d]| (d > 0.0).then(|| c / d))?;
+        let Some(interval) = resampling.sums("recovery", &rows, gap)? else { continue };
+        let right = resampling.sums("recovery", &rows, |[a, b, ..]| (b > 0.0).then(|| a / b))?;
+        let wrong = resampling.sums("recovery", &rows, |[.., c, d]| (d > 0.0).then(|| c / d))?;
         let cell = |interval: Option<Interval>| interval.map_or(Cell::Missing, Cell::PercentInterval);
         table = table.row([name.into(), cell(right), cell(wrong), Cell::Points(interval)]);
         if !unique_only {
@@ -400,12 +407,12 @@ mod tests {
             sum_logprob: -1.0,
         };
         let forward = Pool { prompt_tokens: 3, samples: answers.iter().map(sample).collect() };
-        let (candidates, votes) = candidates(&forward, 10, usize::MAX);
+        let (candidates, votes) = candidates(&forward, 10);
         let tries = [2usize, 13, 1].map(|hits| {
             let part = |found: usize| Tries {
                 hits: (0..8).map(|i| i < found).collect(),
                 unique: true,
-                spent: Spent { responses: 8.0, written: 16.0, read: 3.0 },
+                spent: Spent { responses: 8.0, written: 16.0, read: 3.0, prefill: 24.0 },
             };
             vec![part(hits.min(8)), part(hits.saturating_sub(8))]
         });
@@ -425,9 +432,28 @@ mod tests {
         assert_eq!((question.voted(10), question.right(PAPER)), (0.0, 1.0), "the vote says 18, the check 20");
         assert_eq!(question.right(Rule { alpha: 1.0, ..PAPER }), 0.0, "alpha = 1 is the vote");
         assert_eq!(question.chains(10), 10 + 3 * 2 * 8);
-        assert_eq!(question.spent(10), Spent { responses: 58.0, written: 106.0, read: 21.0 });
+        assert_eq!(question.spent(10), Spent { responses: 58.0, written: 106.0, read: 21.0, prefill: 174.0 });
         assert_eq!(question.hits(Rule { masks: 1, ..PAPER }), [2, 8, 1]);
         assert_eq!(question.hits(Rule { backward_samples: 1, ..PAPER }), [1, 2, 1]);
+    }
+
+    #[test]
+    fn the_forward_share_is_of_all_parsed_answers_whatever_is_checked() {
+        // Only 18 and 20 are checked: 9 keeps its vote, so the shares are 0.5 and 0.4 and not 5/9 and 4/9.
+        let mut question = sheet();
+        question.tries.truncate(2);
+        assert_eq!(
+            (question.votes.as_slice(), question.hits(PAPER).as_slice()),
+            (&[5, 4, 1][..], &[2, 13][..])
+        );
+        let weights = |question: &Question| {
+            let settings = FobarSettings { alpha: 1.0, ..FobarSettings::default() };
+            forward_backward(&question.votes, &question.hits(PAPER), &settings)
+        };
+        for (found, wanted) in weights(&question).iter().zip([0.5, 0.4, 0.1]) {
+            assert!((found - wanted).abs() < 1e-9, "{found} is not {wanted}");
+        }
+        assert_eq!(question.right(PAPER), 1.0);
     }
 
     #[test]
@@ -442,7 +468,7 @@ mod tests {
     #[test]
     fn the_gap_between_right_and_wrong_candidates() {
         let mut findings = Findings::default();
-        mechanism(&[sheet(), sheet()], &Bootstrap::default(), &mut findings).unwrap();
+        mechanism(&[sheet(), sheet()], &Resampling::new(Bootstrap::default(), 1), &mut findings).unwrap();
         let gap = findings.estimates["mechanism"].value;
         assert!((gap - (13.0 / 16.0 - 3.0 / 32.0)).abs() < 1e-12, "{gap}");
     }

@@ -1,10 +1,10 @@
 //! Generative self-aggregation (arXiv 2503.04104): a new response in view of three drafts, against a vote, a choice and a
 //! refinement with as many responses. Closed answers: arithmetic; open ones, where no vote is possible: Countdown.
 
-use super::pool::{
-    Arm, Asked, Drawing, Pool, Spent, arms_table, credit, draw, fit, mean, mean_tokens, mean_where, paired,
-};
+use super::pool::{Arm, Asked, Drawing, Pool, Spent, arms_table, credit, draw, fit, mean, mean_tokens};
+use super::resampling::Resampling;
 use super::{Findings, Reproduce};
+use crate::lab::counter::{choice_prompt, chosen};
 use crate::{RecipeError, models};
 use elenchus_control::majority;
 use elenchus_learn::objective::TrainingRow;
@@ -28,11 +28,11 @@ struct Settings {
     temperature: f32,
     /// Further temperatures of the drafts, for the closed task.
     temperatures: Vec<f32>,
-    /// Numbers of drafts beside 3, for the closed task.
+    /// Numbers of drafts beside 1 and 3, for the closed task.
     counts: Vec<usize>,
     /// Training questions of each task for the model that reads drafts.
     train_questions: usize,
-    /// Training of that model and of the one without drafts; `batch` counts rows of the one with drafts.
+    /// Training of that model and of the one on questions alone; `batch` counts rows of the former.
     train: TrainSettings,
 }
 
@@ -174,41 +174,25 @@ fn aggregated(drafts: &[Pool], count: usize, written: &[Pool]) -> Arm {
     arm
 }
 
-/// Three drafts, of which the model's own judgement picks one: the probability of `Y` after the judge's prompt. Also the
-/// log-probability of the label that it gives to its choice.
-fn chosen(
+/// Three drafts, and one greedy reply that names the number of the chosen one; the first where it names none. Also the mean
+/// log-probability of the tokens of each reply, and the share of replies that name a draft.
+fn choice(
     bench: &Bench<'_>,
     policy: &mut dyn Policy,
     drafts: &[Pool],
-) -> Result<(Arm, Vec<f64>), RecipeError> {
-    let mut rows: Vec<TrainingRow> = Vec::new();
-    for (problem, pool) in bench.problems.iter().zip(drafts) {
-        for text in texts(pool, DRAFTS) {
-            let prompt = Skill::Judge.prompt(problem, &[text]);
-            for label in ["Y", "N"] {
-                rows.push(text_row(policy, &prompt, label)?);
-            }
-        }
+) -> Result<(Arm, Vec<f64>, f64), RecipeError> {
+    let replies = bench.ask(policy, "choice", 1, 0.0, |q, p| choice_prompt(p, &texts(&drafts[q], DRAFTS)))?;
+    let (mut arm, mut said, mut named) = (Arm::default(), Vec::new(), Vec::new());
+    for (pool, reply) in drafts.iter().zip(&replies) {
+        let (pick, logprob) = reply
+            .samples
+            .first()
+            .map_or((None, 0.0), |reply| (chosen(&reply.text, DRAFTS), reply.mean_logprob()));
+        arm.push(credit(pool.samples[pick.unwrap_or(0)].correct), spending(pool, DRAFTS, reply));
+        said.push(logprob);
+        named.push(credit(pick.is_some()));
     }
-    let unit = format!("{}/judge", bench.label);
-    let (labels, _) = bench.input.session.once::<Vec<f64>>(&unit, || {
-        let found = policy.logprobs(&rows)?;
-        Ok(found.into_iter().map(|row| row.first().map_or(f64::NEG_INFINITY, |&l| f64::from(l))).collect())
-    })?;
-    let (mut arm, mut said) = (Arm::default(), Vec::new());
-    for (q, pool) in drafts.iter().enumerate() {
-        let label = |draft: usize, which: usize| labels[(q * DRAFTS + draft) * 2 + which];
-        let probability = |draft: usize| {
-            let (yes, no) = (label(draft, 0).exp(), label(draft, 1).exp());
-            yes / (yes + no)
-        };
-        let best = (0..DRAFTS).fold(0, |b, d| if probability(d) > probability(b) { d } else { b });
-        let read: usize = (0..DRAFTS).map(|d| rows[(q * DRAFTS + d) * 2].tokens.len()).sum();
-        let judged = Spent { responses: DRAFTS as f64, written: DRAFTS as f64, read: read as f64 };
-        arm.push(credit(pool.samples[best].correct), pool.spent(DRAFTS) + judged);
-        said.push(label(best, 0).max(label(best, 1)));
-    }
-    Ok((arm, said))
+    Ok((arm, said, mean(&named)))
 }
 
 /// Solve, critique, refine, and answer once more with the refined solution in view: four responses, all greedy but the
@@ -235,8 +219,8 @@ fn refined(bench: &Bench<'_>, policy: &mut dyn Policy, drafts: &[Pool]) -> Resul
     Ok(arm)
 }
 
-/// Training rows: question to reference and, with equal weight, question with own drafts to reference. Without drafts
-/// the same questions alone.
+/// Training rows: question to reference and, with equal weight each, question with own drafts to reference and question
+/// with own drafts to the number of a right one. The questions alone are the rows of the model without drafts.
 fn rows(
     input: &Reproduce<'_>,
     policy: &mut dyn Policy,
@@ -253,6 +237,7 @@ fn rows(
         let drawing = Drawing { samples: DRAFTS, temperature: 1.0, max_new_tokens: LENGTH, seed };
         let drafts =
             draw(input, policy, *task, &asked, drawing, &format!("{label}/train drafts {}", task.name()))?;
+        let mut examples = 0;
         for (problem, pool) in problems.iter().zip(&drafts) {
             let Some(reference) = task.reference(problem) else { continue };
             let solve = text_row(policy, &Skill::Solve.prompt(problem, &[]), &reference)?;
@@ -261,9 +246,38 @@ fn rows(
             plain.push(vec![solve.clone()]);
             with_drafts.push(vec![solve]);
             with_drafts.push(vec![text_row(policy, &prompt, &reference)?]);
+            examples += 1;
+        }
+        for (question, order, target) in choices(&drafts, examples) {
+            let shown: Vec<&str> =
+                order.iter().map(|&draft| drafts[question].samples[draft].text.as_str()).collect();
+            let prompt = choice_prompt(&problems[question], &shown);
+            with_drafts.push(vec![text_row(policy, &prompt, &target.to_string())?]);
         }
     }
     Ok([plain, with_drafts])
+}
+
+/// `count` examples of choosing: a question with a right draft, an order of its drafts, and the place, from 1, of the first
+/// right one. Questions without a right draft teach no choice; the others come again, each time in the next order, so
+/// that right drafts stand in all places.
+fn choices(drafts: &[Pool], count: usize) -> Vec<(usize, Vec<usize>, usize)> {
+    let able: Vec<usize> =
+        (0..drafts.len()).filter(|&q| drafts[q].samples.iter().take(DRAFTS).any(|s| s.correct)).collect();
+    if able.is_empty() {
+        return Vec::new();
+    }
+    (0..count)
+        .map(|example| {
+            let question = able[example % able.len()];
+            let samples = &drafts[question].samples;
+            let shown = DRAFTS.min(samples.len());
+            let turn = example + example / able.len();
+            let order: Vec<usize> = (0..shown).map(|place| (place + turn) % shown).collect();
+            let right = order.iter().position(|&draft| samples[draft].correct).unwrap_or(0);
+            (question, order, right + 1)
+        })
+        .collect()
 }
 
 /// Per-question outcomes of everything on one task, over all models one after another.
@@ -272,7 +286,10 @@ struct Outcomes {
     arms: Vec<(String, Arm)>,
     made: Vec<Made>,
     wrong_drafts: Vec<Made>,
-    label_logprobs: Vec<f64>,
+    /// Mean log-probability of the reply that chooses.
+    choice_logprobs: Vec<f64>,
+    /// Share of such replies that name a draft, per model.
+    choices_named: Vec<f64>,
 }
 
 impl Outcomes {
@@ -294,7 +311,9 @@ impl Outcomes {
 const GSA: &str = "GSA (3 + 1)";
 const VOTE: &str = "vote of 4";
 const GREEDY: &str = "greedy (1 response)";
-const CHOICE: &str = "choice among 3 by own judgement";
+const ONE_DRAFT: &str = "one draft (1 response)";
+const REWRITE: &str = "GSA (1 + 1)";
+const CHOICE: &str = "choice of one of 3 (3 + 1)";
 const REFINE: &str = "critique, refine, again (4)";
 const COPIES: &str = "GSA, three copies of one draft";
 const WRONG: &str = "GSA, drafts of another question";
@@ -346,9 +365,13 @@ fn common(
     outcomes.add(GREEDY, first(&bench.solve(reader, "greedy", 1, 0.0)?));
     let drafts = bench.solve(reader, "drafts", SAMPLES, temperature)?;
     outcomes.add(VOTE, vote(&drafts, RESPONSES));
-    let (choice, said) = chosen(bench, reader, &drafts)?;
+    outcomes.add(ONE_DRAFT, first(&drafts));
+    let (choice, said, named) = choice(bench, reader, &drafts)?;
     outcomes.add(CHOICE, choice);
-    outcomes.label_logprobs.extend(said);
+    outcomes.choice_logprobs.extend(said);
+    outcomes.choices_named.push(named);
+    let rewritten = bench.aggregate(reader, "gsa of 1", |q| texts(&drafts[q], 1))?;
+    outcomes.add(REWRITE, aggregated(&drafts, 1, &rewritten));
     let written = bench.aggregate(reader, "gsa", |q| texts(&drafts[q], DRAFTS))?;
     outcomes.add(GSA, aggregated(&drafts, DRAFTS, &written));
     outcomes.made.extend(made(&drafts, &written));
@@ -394,13 +417,13 @@ fn extras(
 
 /// Rates over the questions for which the drafts were so.
 fn rate(
-    bootstrap: &Bootstrap,
+    resampling: &Resampling,
     made: &[Made],
     of: impl Fn(&Made) -> bool,
     keep: impl Fn(&Made) -> bool,
 ) -> Result<Option<Interval>, RecipeError> {
     let values: Vec<f64> = made.iter().map(|m| credit(of(m))).collect();
-    mean_where(bootstrap, &values, |q| keep(&made[q]))
+    resampling.mean_where(&values, |q| keep(&made[q]))
 }
 
 fn findings(
@@ -409,10 +432,10 @@ fn findings(
     closed: &Outcomes,
     open: &Outcomes,
 ) -> Result<Findings, RecipeError> {
-    let bootstrap = Bootstrap::default().seed(mix(input.seed, 99));
+    let resampling = Resampling::new(Bootstrap::default().seed(mix(input.seed, 99)), input.models.len());
     let mut findings = Findings::default();
     let pair = |outcomes: &Outcomes, left: &str, right: &str| {
-        paired(&bootstrap, outcomes.right(left), outcomes.right(right))
+        resampling.paired(outcomes.right(left), outcomes.right(right))
     };
     let found = &mut findings.estimates;
     found.insert("closed-over-vote".into(), pair(closed, GSA, VOTE)?);
@@ -420,23 +443,24 @@ fn findings(
     found.insert("over-refinement".into(), pair(closed, GSA, REFINE)?);
     found.insert("over-copies".into(), pair(closed, GSA, COPIES)?);
     found.insert("over-plain-training".into(), pair(closed, GSA, PLAIN)?);
-    let rescue = |made: &[Made]| rate(&bootstrap, made, |m| m.right, |m| !m.majority_right);
+    let rescue = |made: &[Made]| rate(&resampling, made, |m| m.right, |m| !m.majority_right);
     if let Some(rescue) = rescue(&closed.made)? {
         found.insert("rescue".into(), rescue);
     }
-    let wrong: Vec<usize> = (0..closed.made.len()).filter(|&q| !closed.made[q].majority_right).collect();
-    let right = |made: &[Made]| -> Vec<f64> { wrong.iter().map(|&q| credit(made[q].right)).collect() };
-    if !wrong.is_empty() {
-        let difference = paired(&bootstrap, &right(&closed.made), &right(&closed.wrong_drafts))?;
+    let by_drafts: Vec<f64> = closed
+        .made
+        .iter()
+        .zip(&closed.wrong_drafts)
+        .map(|(own, other)| credit(own.right) - credit(other.right))
+        .collect();
+    if let Some(difference) = resampling.mean_where(&by_drafts, |q| !closed.made[q].majority_right)? {
         found.insert("rescue-by-the-drafts".into(), difference);
     }
     if !open.made.is_empty() {
         found.insert("open-over-greedy".into(), pair(open, GSA, GREEDY)?);
         found.insert("open-over-choice".into(), pair(open, GSA, CHOICE)?);
     }
-    if settings.counts.contains(&1) {
-        found.insert("more-drafts".into(), pair(closed, GSA, "GSA (1 + 1)")?);
-    }
+    found.insert("more-drafts".into(), pair(closed, GSA, REWRITE)?);
     // The worst of the temperatures, so that one good one does not hide the others.
     let mut worst = pair(closed, GSA, VOTE)?;
     for t in &settings.temperatures {
@@ -449,19 +473,19 @@ fn findings(
     let repeats = mean(&closed.made.iter().map(|m| credit(m.repeats)).collect::<Vec<_>>());
     found.insert("no-vote".into(), Interval::exact(0.95 - repeats));
     let unanimous = |m: &Made| m.unanimous && m.majority_right;
-    if let Some(damage) = rate(&bootstrap, &closed.made, |m| !m.right, unanimous)? {
+    if let Some(damage) = rate(&resampling, &closed.made, |m| !m.right, unanimous)? {
         let spare = Interval { value: 0.02 - damage.value, low: 0.02 - damage.high, high: 0.02 - damage.low };
         found.insert("unanimous-damage".into(), spare);
     }
     let written: Vec<f64> = closed.made.iter().map(|m| m.logprob).collect();
-    if written.len() == closed.label_logprobs.len() {
-        found.insert("likelihood".into(), paired(&bootstrap, &written, &closed.label_logprobs)?);
+    if written.len() == closed.choice_logprobs.len() {
+        found.insert("likelihood".into(), resampling.paired(&written, &closed.choice_logprobs)?);
     }
     for (title, outcomes) in [("Closed answers: arithmetic", closed), ("Open answers: Countdown", open)] {
         let arms: Vec<(String, &Arm)> = outcomes.arms.iter().map(|(name, arm)| (name.clone(), arm)).collect();
         if !arms.is_empty() {
             let note = "Per question. Answers of Countdown are expressions: equal ones are counted as a vote, few are.";
-            findings.tables.push(arms_table(title, note, "accuracy", &bootstrap, &arms)?);
+            findings.tables.push(arms_table(title, note, "accuracy", &resampling, &arms)?);
         }
     }
     let mut drafts = Table::new(
@@ -478,7 +502,7 @@ fn findings(
         ("arithmetic, drafts of another question", &closed.wrong_drafts),
         ("Countdown", &open.made),
     ] {
-        let rate = |of: fn(&Made) -> bool, keep: fn(&Made) -> bool| rate(&bootstrap, made, of, keep);
+        let rate = |of: fn(&Made) -> bool, keep: fn(&Made) -> bool| rate(&resampling, made, of, keep);
         drafts = drafts.row([
             Cell::Text(name.into()),
             cell(rate(|m| m.right, |m| !m.majority_right)?),
@@ -491,16 +515,17 @@ fn findings(
     }
     findings.tables.push(drafts);
     findings.notes.push(
-        "The model that reads drafts is the given one, trained further with equal weight on questions and on questions \
-         with three own drafts; all arms but those that say otherwise run on it. The vote of the model trained on \
+        "The model that reads drafts is the given one, trained further with equal weight on questions, on questions with three \
+         own drafts and on choices among them; all arms but those that say otherwise run on it. The vote of the model trained on \
          questions alone had as many steps of as many tokens."
             .into(),
     );
-    findings.notes.push(
-        "The choice is by the model's own probability that a draft is right (one token per draft, so 6 responses and \
-         fewer tokens than the others); an index over a list is not a skill of this model."
-            .into(),
-    );
+    let named: Vec<f64> = closed.choices_named.iter().chain(&open.choices_named).copied().collect();
+    findings.notes.push(format!(
+        "The choice is one greedy reply with the number of a draft, a skill that the same model was taught on as many rows as \
+         reading drafts; the target is a right draft. It names a draft in {:.1} % of the cases.",
+        100.0 * mean(&named)
+    ));
     Ok(findings)
 }
 
@@ -531,9 +556,9 @@ mod tests {
             .collect();
         let written: Vec<Pool> = right.iter().map(|&r| pool(&[if r { "1" } else { "9" }], "1")).collect();
         let made = made(&drafts, &written);
-        let bootstrap = Bootstrap::default();
-        let rescue = rate(&bootstrap, &made, |m| m.right, |m| !m.majority_right).unwrap().unwrap();
-        let damage = rate(&bootstrap, &made, |m| !m.right, |m| m.majority_right).unwrap().unwrap();
+        let resampling = Resampling::new(Bootstrap::default(), 1);
+        let rescue = rate(&resampling, &made, |m| m.right, |m| !m.majority_right).unwrap().unwrap();
+        let damage = rate(&resampling, &made, |m| !m.right, |m| m.majority_right).unwrap().unwrap();
         assert!((rescue.value - 2.0 / 3.0).abs() < 1e-12 && (damage.value - 0.5).abs() < 1e-12);
         assert_eq!(mean(&aggregated(&drafts, 3, &written).right), 0.6);
         assert_eq!(mean(&vote(&drafts, 3).right), 0.4);
@@ -541,9 +566,28 @@ mod tests {
     }
 
     #[test]
+    fn choices_name_a_right_draft_in_every_place_and_are_as_many_as_asked() {
+        let drafts = [pool(&["1", "2", "3"], "1"), pool(&["4", "5", "6"], "1"), pool(&["2", "1", "1"], "1")];
+        let found = choices(&drafts, 9);
+        assert_eq!(found.len(), 9, "as many as rows with drafts");
+        for (question, order, target) in &found {
+            assert_ne!(*question, 1, "it has no right draft");
+            assert!(drafts[*question].samples[order[target - 1]].correct);
+        }
+        let places = |q| {
+            found.iter().filter(move |c| c.0 == q).map(|c| c.2).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(places(0).len(), 3, "{found:?}");
+        assert!(choices(&drafts[1..2], 4).is_empty(), "nothing to teach");
+    }
+
+    #[test]
     fn three_drafts_and_the_new_response_are_four_responses() {
         let drafts = pool(&["1", "2", "3", "4"], "1");
         let written = pool(&["1"], "1");
-        assert_eq!(spending(&drafts, 3, &written), Spent { responses: 4.0, written: 8.0, read: 10.0 });
+        assert_eq!(
+            spending(&drafts, 3, &written),
+            Spent { responses: 4.0, written: 8.0, read: 10.0, prefill: 20.0 }
+        );
     }
 }

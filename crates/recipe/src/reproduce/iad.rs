@@ -2,7 +2,8 @@
 //! view of the best and the worst candidate against best-of-n with as many candidates, the controls without and with
 //! foreign feedback, and verifiers that are noisy or sparse.
 
-use super::pool::{Arm, Asked, Drawing, Pool, Sample, Spent, arms_table, draw, fit, mean, paired};
+use super::pool::{Arm, Asked, Drawing, Pool, Sample, Spent, arms_table, draw, fit, mean};
+use super::resampling::{Resampling, smallest};
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
 use elenchus_control::{Standing, Takeover};
@@ -34,6 +35,8 @@ struct Settings {
     thresholds: Vec<f64>,
     /// Temperature of all candidates.
     temperature: f32,
+    /// Temperature of the later rounds of the arm whose candidates differ by what they see and hardly by chance.
+    low_temperature: f32,
     /// Training problems of the model that reads earlier responses.
     train_questions: usize,
     /// Own samples per training problem.
@@ -117,16 +120,20 @@ struct Plan {
     seen: Seen,
     takeover: Takeover,
     verifier: Verifier,
+    /// Of the later rounds.
+    temperature: f32,
 }
 
 /// What a plan came to, per problem.
+#[derive(Default)]
 struct Played {
     /// The graded value of what was selected, and what was spent.
     arm: Arm,
     /// Whether it is a solution.
     solved: Vec<f64>,
-    /// The value of the incumbent after each candidate, averaged over problems.
-    curve: Vec<f64>,
+    /// The verifier's score of the incumbent after each candidate, 0 before there is one: its value where the verifier is
+    /// exact.
+    curves: Vec<Vec<f64>>,
     /// The verifier's score of what was selected.
     recorded: Vec<f64>,
 }
@@ -148,7 +155,6 @@ impl Bench<'_> {
         let mut drawn: Vec<Vec<Sample>> = vec![Vec::new(); count];
         let mut values: Vec<Vec<f64>> = vec![Vec::new(); count];
         let mut spent = vec![Spent::default(); count];
-        let mut curve = Vec::new();
         for round in 0..plan.rounds {
             let prompt = |q: usize| -> String {
                 let from = if plan.seen == Seen::Foreign { (q + 1) % count } else { q };
@@ -167,7 +173,7 @@ impl Bench<'_> {
                 (0..count).map(|q| Asked::new(&self.problems[q], prompt(q))).collect();
             let drawing = Drawing {
                 samples: plan.per_round,
-                temperature: self.settings.temperature,
+                temperature: if round == 0 { self.settings.temperature } else { plan.temperature },
                 max_new_tokens: LENGTH,
                 // The first round is the same in all arms of one shape.
                 seed: mix(seed, 300 + round as u64),
@@ -191,19 +197,22 @@ impl Bench<'_> {
                 values[q].extend(fresh);
                 drawn[q].extend(pool.samples);
             }
-            let now: Vec<f64> =
-                (0..count).map(|q| standings[q].best.map_or(0.0, |(best, _)| values[q][best])).collect();
-            curve.push(mean(&now));
         }
-        let mut played = Played { arm: Arm::default(), solved: Vec::new(), curve, recorded: Vec::new() };
+        let mut played = Played::default();
         for q in 0..count {
             let best = standings[q].best;
             played.arm.push(best.map_or(0.0, |(best, _)| values[q][best]), spent[q]);
             played.solved.push(best.map_or(0.0, |(best, _)| super::pool::credit(drawn[q][best].correct)));
             played.recorded.push(best.map_or(0.0, |(_, score)| score));
+            played.curves.push(curve(&standings[q]));
         }
         Ok(played)
     }
+}
+
+/// The incumbent's score after each candidate.
+fn curve(standing: &Standing) -> Vec<f64> {
+    standing.best_so_far.iter().map(|score| score.unwrap_or(0.0)).collect()
 }
 
 /// Training rows from own samples on training problems: the problem alone, in view of a best and a worst sample, and in
@@ -252,13 +261,14 @@ fn revision<'p>(task: &dyn Task, problem: &Problem, pool: &'p Pool, seed: u64) -
 }
 
 /// The arms at one shape.
-const ARMS: [(&str, Seen, Takeover); 6] = [
+const ARMS: [(&str, Seen, Takeover); 7] = [
     ("IAD", Seen::BestAndWorst, Takeover::Better),
     ("best only", Seen::Best, Takeover::Better),
     ("no feedback", Seen::Nothing, Takeover::Better),
     ("feedback of another problem", Seen::Foreign, Takeover::Better),
     ("no acceptance test", Seen::BestAndWorst, Takeover::Always),
     ("best-of-n", Seen::Nothing, Takeover::Better),
+    ("low temperature after the first round", Seen::BestAndWorst, Takeover::Better),
 ];
 const IAD: usize = 0;
 const BEST_ONLY: usize = 1;
@@ -266,12 +276,14 @@ const NO_FEEDBACK: usize = 2;
 const FOREIGN: usize = 3;
 const NO_TEST: usize = 4;
 const BEST_OF_N: usize = 5;
+const LOW: usize = 6;
 
 /// Best-of-n draws all candidates in one round.
-fn plan(arm: usize, [per_round, rounds]: [usize; 2], verifier: Verifier) -> Plan {
+fn plan(settings: &Settings, arm: usize, [per_round, rounds]: [usize; 2], verifier: Verifier) -> Plan {
     let (_, seen, takeover) = ARMS[arm];
     let (per_round, rounds) = if arm == BEST_OF_N { (per_round * rounds, 1) } else { (per_round, rounds) };
-    Plan { per_round, rounds, seen, takeover, verifier }
+    let temperature = if arm == LOW { settings.low_temperature } else { settings.temperature };
+    Plan { per_round, rounds, seen, takeover, verifier, temperature }
 }
 
 /// Gain of IAD on best-of-n per problem, by verifier.
@@ -292,10 +304,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         .chain(settings.noise.iter().map(|&noise| Verifier { noise, threshold: None }))
         .chain(settings.thresholds.iter().map(|&t| Verifier { noise: 0.0, threshold: Some(t) }))
         .collect();
-    let empty =
-        || Played { arm: Arm::default(), solved: Vec::new(), curve: Vec::new(), recorded: Vec::new() };
     let mut found: Vec<Vec<Played>> =
-        settings.shapes.iter().map(|_| ARMS.iter().map(|_| empty()).collect()).collect();
+        settings.shapes.iter().map(|_| ARMS.iter().map(|_| Played::default()).collect()).collect();
     let mut swept: Vec<Swept> = verifiers
         .iter()
         .map(|&verifier| Swept { verifier, iad: Vec::new(), best_of_n: Vec::new(), gap: Vec::new() })
@@ -315,23 +325,22 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         for (shape, into) in settings.shapes.iter().zip(&mut found) {
             for (arm, into) in into.iter_mut().enumerate() {
                 let what = format!("{} {shape:?}", ARMS[arm].0);
-                let played = bench.play(model.as_mut(), plan(arm, *shape, EXACT), &what)?;
+                let played = bench.play(model.as_mut(), plan(&settings, arm, *shape, EXACT), &what)?;
                 into.arm.right.extend(played.arm.right);
                 into.arm.spent.extend(played.arm.spent);
                 into.solved.extend(played.solved);
                 into.recorded.extend(played.recorded);
-                // The curve of the last model stands for all when there are several; the table has the pooled figures.
-                into.curve = played.curve;
+                into.curves.extend(played.curves);
             }
         }
         for into in &mut swept {
             let what = format!("{:?}", into.verifier);
             let iad = bench.play(
                 model.as_mut(),
-                plan(IAD, settings.swept, into.verifier),
+                plan(&settings, IAD, settings.swept, into.verifier),
                 &format!("iad {what}"),
             )?;
-            let bon = plan(BEST_OF_N, settings.swept, into.verifier);
+            let bon = plan(&settings, BEST_OF_N, settings.swept, into.verifier);
             let bon = bench.play(model.as_mut(), bon, &format!("bon {what}"))?;
             into.gap.extend(iad.recorded.iter().zip(&iad.arm.right).map(|(said, value)| said - value));
             into.iad.extend(iad.arm.right);
@@ -341,13 +350,45 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     findings(input, &settings, &found, &swept)
 }
 
+/// What noise and sparsity do to the gain on best-of-n: from every verifier to the next worse one it must shrink, so the
+/// smallest step is what counts.
+fn sweep_claims(
+    resampling: &Resampling,
+    swept: &[Swept],
+    findings: &mut Findings,
+) -> Result<(), RecipeError> {
+    let gain =
+        |swept: &Swept| -> Vec<f64> { swept.iad.iter().zip(&swept.best_of_n).map(|(i, b)| i - b).collect() };
+    let shrinks = |by: fn(&Verifier) -> Option<f64>| -> Result<Option<Interval>, RecipeError> {
+        let mut line: Vec<(f64, &Swept)> =
+            swept.iter().filter_map(|swept| Some((by(&swept.verifier)?, swept))).collect();
+        line.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let steps = line.windows(2).map(|pair| resampling.paired(&gain(pair[0].1), &gain(pair[1].1)));
+        Ok(smallest(steps.collect::<Result<Vec<_>, _>>()?))
+    };
+    let noise = shrinks(|verifier| verifier.threshold.is_none().then_some(verifier.noise))?;
+    // The graded verifier is the least sparse.
+    let sparse = shrinks(|verifier| (verifier.noise == 0.0).then_some(verifier.threshold.unwrap_or(0.0)))?;
+    for (id, found) in [("noise", noise), ("sparsity", sparse)] {
+        if let Some(interval) = found {
+            findings.estimates.insert(id.into(), interval);
+        }
+    }
+    let noisiest = swept.iter().max_by(|a, b| a.verifier.noise.total_cmp(&b.verifier.noise));
+    if let Some(noisy) = noisiest.filter(|swept| swept.verifier.noise > 0.0) {
+        let reversed = resampling.paired(&noisy.best_of_n, &noisy.iad)?;
+        findings.estimates.insert("noise-reverses".into(), reversed);
+    }
+    Ok(())
+}
+
 fn findings(
     input: &Reproduce<'_>,
     settings: &Settings,
     found: &[Vec<Played>],
     swept: &[Swept],
 ) -> Result<Findings, RecipeError> {
-    let bootstrap = Bootstrap::default().seed(mix(input.seed, 99));
+    let resampling = Resampling::new(Bootstrap::default().seed(mix(input.seed, 99)), input.models.len());
     let mut findings = Findings::default();
     // Value per problem, averaged over the shapes of 6 to 12 candidates.
     let counted: Vec<usize> = (0..settings.shapes.len())
@@ -359,13 +400,13 @@ fn findings(
         (0..problems).map(|q| mean(&rows.iter().map(|row| row[q]).collect::<Vec<_>>())).collect()
     };
     let value = |arm| over(arm, &|played| &played.arm.right);
-    let pair = |left: usize, right: usize| paired(&bootstrap, &value(left), &value(right));
+    let pair = |left: usize, right: usize| resampling.paired(&value(left), &value(right));
     if !counted.is_empty() {
         let estimates = &mut findings.estimates;
         estimates.insert("over-best-of-n".into(), pair(IAD, BEST_OF_N)?);
         let solved = |arm| over(arm, &|played| &played.solved);
         estimates
-            .insert("solved-over-best-of-n".into(), paired(&bootstrap, &solved(IAD), &solved(BEST_OF_N))?);
+            .insert("solved-over-best-of-n".into(), resampling.paired(&solved(IAD), &solved(BEST_OF_N))?);
         let idle = pair(NO_FEEDBACK, BEST_OF_N)?;
         // Within 3 points on either side is what "as good as" means here.
         let apart = idle.low.abs().max(idle.high.abs());
@@ -377,33 +418,20 @@ fn findings(
         estimates.insert("acceptance".into(), pair(IAD, NO_TEST)?);
         estimates.insert("contrast".into(), pair(IAD, BEST_ONLY)?);
         estimates.insert("over-no-feedback".into(), pair(IAD, NO_FEEDBACK)?);
+        estimates.insert("low-temperature".into(), pair(LOW, BEST_OF_N)?);
     }
-    let gain =
-        |swept: &Swept| -> Vec<f64> { swept.iad.iter().zip(&swept.best_of_n).map(|(i, b)| i - b).collect() };
-    let exact = swept.iter().find(|s| s.verifier == EXACT);
-    let noisiest = swept.iter().max_by(|a, b| a.verifier.noise.total_cmp(&b.verifier.noise));
-    let strict = |s: &&Swept| s.verifier.threshold.unwrap_or(0.0);
-    let sparsest = swept
-        .iter()
-        .filter(|s| s.verifier.threshold.is_some())
-        .max_by(|a, b| strict(a).total_cmp(&strict(b)));
-    if let (Some(exact), Some(noisy)) = (exact, noisiest.filter(|s| s.verifier.noise > 0.0)) {
-        findings.estimates.insert("noise".into(), paired(&bootstrap, &gain(exact), &gain(noisy))?);
-        findings.estimates.insert("noise-reverses".into(), paired(&bootstrap, &noisy.best_of_n, &noisy.iad)?);
-    }
-    if let (Some(exact), Some(sparse)) = (exact, sparsest) {
-        findings.estimates.insert("sparsity".into(), paired(&bootstrap, &gain(exact), &gain(sparse))?);
-    }
+    sweep_claims(&resampling, swept, &mut findings)?;
     for (shape, played) in settings.shapes.iter().zip(found) {
         let [k, t] = shape;
         let arms: Vec<(String, &Arm)> =
             ARMS.iter().zip(played).map(|((name, ..), played)| ((*name).to_string(), &played.arm)).collect();
         let title = format!("K = {k}, T = {t}: {} candidates", k * t);
-        let note = "Value of the selected candidate, 1 a solution; per problem. No arm stops early.";
-        let mut table = arms_table(&title, note, "value", &bootstrap, &arms)?;
+        let note = "Value of the selected candidate, 1 a solution; per problem. No arm stops early. Without the acceptance test the \
+                    answer is the best of the last round's K candidates, in the other arms of all K·T.";
+        let mut table = arms_table(&title, note, "value", &resampling, &arms)?;
         table.columns.push("solved".into());
         for (row, played) in table.rows.iter_mut().zip(played) {
-            row.push(Cell::PercentInterval(bootstrap.mean(&played.solved)?));
+            row.push(Cell::PercentInterval(resampling.mean(&played.solved)?));
         }
         findings.tables.push(table);
     }
@@ -423,9 +451,9 @@ fn findings(
         };
         verifiers = verifiers.row([
             Cell::Text(name),
-            Cell::PercentInterval(bootstrap.mean(&one.iad)?),
-            Cell::PercentInterval(bootstrap.mean(&one.best_of_n)?),
-            Cell::Points(paired(&bootstrap, &one.iad, &one.best_of_n)?),
+            Cell::PercentInterval(resampling.mean(&one.iad)?),
+            Cell::PercentInterval(resampling.mean(&one.best_of_n)?),
+            Cell::Points(resampling.paired(&one.iad, &one.best_of_n)?),
             Cell::Number(mean(&one.gap), 3),
         ]);
     }
@@ -434,19 +462,18 @@ fn findings(
         let series = ARMS
             .iter()
             .zip(played)
-            .filter(|(_, played)| played.curve.len() > 1)
             .map(|((name, ..), played)| {
-                let at = |(round, &value): (usize, &f64)| {
-                    ((shape[0] * (round + 1)) as f64, Interval::exact(value))
+                let after = |used: usize| {
+                    mean(&played.curves.iter().map(|curve| curve[used - 1]).collect::<Vec<_>>())
                 };
-                Series::new(*name, played.curve.iter().enumerate().map(at))
+                Series::exact(*name, (1..=shape[0] * shape[1]).map(|used| (used as f64, after(used))))
             })
             .collect();
         findings.sections.push(Section::plots(
             "Value of the incumbent by candidates used",
             vec![Plot::new(
                 "Value of the incumbent by candidates used",
-                "True value, not the verifier's score; it can fall where nothing is tested.",
+                "Mean over problems and models, after each candidate; the verifier is exact. It can fall where nothing is tested.",
                 Chart::Line {
                     x: Axis::new("candidates", Scale::Number),
                     y: Axis::new("value", Scale::Percent),
@@ -470,65 +497,5 @@ fn findings(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problem() -> Problem {
-        elenchus_task::countdown::problem(&[3, 5, 7], 22, None)
-    }
-
-    fn task() -> Box<dyn Task> {
-        elenchus_task::task("countdown", &serde_json::Value::Null).unwrap()
-    }
-
-    #[test]
-    fn the_value_of_a_response() {
-        let value = |text: &str| graded(task().as_ref(), &problem(), text);
-        assert_eq!(value("3*5=15;15+7=22#3*5+7"), 1.0);
-        assert!((value("#3+5+7") - 15.0 / 22.0).abs() < 1e-12);
-        assert_eq!(value("#3*5"), 0.0, "a number is missing");
-        assert_eq!(value("#3*5*7"), 0.0, "too far away");
-        assert_eq!(value("hm"), 0.0);
-    }
-
-    #[test]
-    fn sparse_and_noisy_scores() {
-        let sparse = Verifier { noise: 0.0, threshold: Some(0.5) };
-        assert_eq!((sparse.score(0.4, 1, 0, 0), sparse.score(0.5, 1, 0, 0)), (0.0, 1.0));
-        assert_eq!(EXACT.score(0.37, 1, 0, 0), 0.37);
-        let noisy = Verifier { noise: 0.2, threshold: None };
-        let all: Vec<f64> = (0..4000).map(|i| noisy.score(0.0, 1, i, 0)).collect();
-        let variance = mean(&all.iter().map(|x| x * x).collect::<Vec<_>>());
-        assert!(mean(&all).abs() < 0.01 && (variance.sqrt() - 0.2).abs() < 0.01, "{}", variance.sqrt());
-        assert_eq!(noisy.score(0.0, 1, 2, 3), noisy.score(0.0, 1, 2, 3), "the same luck for all arms");
-    }
-
-    #[test]
-    fn revisions_are_better_than_what_they_see() {
-        let sample = |text: &str| Sample {
-            text: text.into(),
-            answer: None,
-            correct: false,
-            tokens: 1,
-            sum_logprob: -1.0,
-        };
-        let texts = ["#3+5+7", "#3*5", "#3*5+7", "#5*7-3"];
-        let pool = Pool { prompt_tokens: 1, samples: texts.map(sample).to_vec() };
-        for seed in 0..20 {
-            let [worst, best, better] = revision(task().as_ref(), &problem(), &pool, seed).unwrap();
-            let value = |text: &str| graded(task().as_ref(), &problem(), text);
-            assert!(value(worst) < value(best) && value(best) < value(better), "{worst} {best} {better}");
-            assert_eq!(better, "#3*5+7");
-        }
-        let alike = Pool { prompt_tokens: 1, samples: vec![sample("#3*5"), sample("#3*5+7")] };
-        assert!(revision(task().as_ref(), &problem(), &alike, 1).is_none(), "no contrast to learn from");
-    }
-
-    #[test]
-    fn every_arm_has_as_many_candidates() {
-        for (arm, (name, ..)) in ARMS.iter().enumerate() {
-            let plan = plan(arm, [2, 3], EXACT);
-            assert_eq!(plan.per_round * plan.rounds, 6, "{name}");
-        }
-    }
-}
+#[path = "iad_tests.rs"]
+mod tests;

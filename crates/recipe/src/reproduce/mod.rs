@@ -17,6 +17,7 @@ mod p_true_p_ik;
 mod pool;
 mod rain;
 mod real_critic;
+mod resampling;
 mod rpc;
 mod self_agreement;
 mod self_certainty;
@@ -26,7 +27,9 @@ use crate::lab::{Built, Lab, checkpoint};
 use crate::{Acceptance, Recipe, RecipeError, Reproduction, Size};
 use elenchus_learn::Session;
 use elenchus_measure::{Cell, Interval, Report, Section, SeedSummary, Table, Tone};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -81,6 +84,21 @@ impl Reproduce<'_> {
         serde_json::from_value(value.clone()).map_err(|error| self.refuse(&format!("[reproduce]: {error}")))
     }
 
+    /// Over how many seeds the experiment runs: models, times the trainings or samplings that its settings ask for.
+    fn repetitions(&self) -> Result<usize, RecipeError> {
+        #[derive(Deserialize)]
+        struct Seeds {
+            #[serde(default)]
+            seeds: Value,
+        }
+        let own = match self.settings::<Seeds>()?.seeds {
+            Value::Array(seeds) => seeds.len(),
+            Value::Number(seeds) => seeds.as_u64().map_or(0, |seeds| seeds as usize),
+            _ => 1,
+        };
+        Ok(self.models.len() * own)
+    }
+
     fn acceptance(&self) -> Result<&Acceptance, RecipeError> {
         self.recipe.acceptance.as_ref().ok_or_else(|| self.refuse("has no [acceptance] table"))
     }
@@ -103,6 +121,16 @@ impl Reproduce<'_> {
 pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
     let begun = Instant::now();
     let acceptance = input.acceptance()?;
+    let seeds = input.repetitions()?;
+    let few_seeds = (!acceptance.enough_seeds(input.size, seeds)).then(|| {
+        format!(
+            "The full size needs {} seeds and has {seeds}, so no claim is told. Give `--model` once for each model, `embedded` or \
+             the folder of a checkpoint.",
+            acceptance.seeds
+        )
+    });
+    // Said before the hours are spent, and again beside the result.
+    few_seeds.iter().for_each(|note| input.session.observer.note(note));
     let mut findings = match input.recipe.name.as_str() {
         "b-star" => b_star::run(input)?,
         "confidence-vs-critique" => confidence_vs_critique::run(input)?,
@@ -127,9 +155,10 @@ pub fn reproduce(input: &Reproduce<'_>) -> Result<Reproduced, RecipeError> {
     if let Some(table) = checkpoints_used(&input.lab.used()) {
         findings.tables.push(table);
     }
+    findings.notes.extend(few_seeds);
     let seconds = begun.elapsed().as_secs_f64();
     let find = |id: &str| findings.estimates.get(id).copied();
-    let reproduction = Reproduction::judge(&input.recipe.name, input.size, acceptance, find, seconds);
+    let reproduction = Reproduction::judge(&input.recipe.name, input.size, acceptance, seeds, find, seconds);
     let report = report(input, &reproduction, &findings);
     Ok(Reproduced { reproduction, findings, report })
 }
@@ -170,7 +199,7 @@ fn report(input: &Reproduce<'_>, reproduction: &Reproduction, findings: &Finding
             Cell::Text(match claim.holds {
                 Some(true) => "holds".into(),
                 Some(false) => "does not hold".into(),
-                None => "not told at this size".into(),
+                None => "not told".into(),
             }),
         ]);
     }

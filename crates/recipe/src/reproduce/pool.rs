@@ -2,13 +2,14 @@
 //! the table of arms with what each spent, and a copy of a model trained on rows.
 
 use super::Reproduce;
+use super::resampling::Resampling;
 use crate::RecipeError;
 use elenchus_learn::LearnError;
 use elenchus_learn::objective::{Sft, TrainingRow};
 use elenchus_learn::policy::{Policy, Rollout, RolloutRequest};
 use elenchus_learn::rollouts::mix;
 use elenchus_learn::trainer::{Epochs, TrainSettings, train};
-use elenchus_measure::{Bootstrap, Cell, Interval, Table};
+use elenchus_measure::{Cell, Table};
 use elenchus_task::Task;
 use elenchus_trace::Problem;
 use rand::SeedableRng;
@@ -63,10 +64,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// What the first `samples` of them cost, the prompt read once.
+    /// What the first `samples` of them cost, the prompt read once and once for each.
     pub fn spent(&self, samples: usize) -> Spent {
         let tokens: usize = self.samples.iter().take(samples).map(|sample| sample.tokens).sum();
-        Spent { responses: samples as f64, written: tokens as f64, read: self.prompt_tokens as f64 }
+        let read = self.prompt_tokens as f64;
+        Spent { responses: samples as f64, written: tokens as f64, read, prefill: samples as f64 * read }
     }
 }
 
@@ -191,22 +193,6 @@ pub(super) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// The mean difference of two arms on the same questions, with its bootstrap interval over questions.
-pub(super) fn paired(bootstrap: &Bootstrap, left: &[f64], right: &[f64]) -> Result<Interval, RecipeError> {
-    let difference: Vec<f64> = left.iter().zip(right).map(|(l, r)| l - r).collect();
-    Ok(bootstrap.mean(&difference)?)
-}
-
-/// The mean over the questions for which `keep` says yes; `None` when there is none.
-pub(super) fn mean_where(
-    bootstrap: &Bootstrap,
-    values: &[f64],
-    keep: impl Fn(usize) -> bool,
-) -> Result<Option<Interval>, RecipeError> {
-    let kept: Vec<f64> = (0..values.len()).filter(|&q| keep(q)).map(|q| values[q]).collect();
-    if kept.is_empty() { Ok(None) } else { Ok(Some(bootstrap.mean(&kept)?)) }
-}
-
 /// What was spent on one question.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Spent {
@@ -216,6 +202,8 @@ pub(super) struct Spent {
     pub written: f64,
     /// Tokens read, a prompt shared by several samples once.
     pub read: f64,
+    /// Tokens read where every response is a call of its own: what the sheets count as prefill.
+    pub prefill: f64,
 }
 
 impl std::ops::Add for Spent {
@@ -226,11 +214,12 @@ impl std::ops::Add for Spent {
             responses: self.responses + other.responses,
             written: self.written + other.written,
             read: self.read + other.read,
+            prefill: self.prefill + other.prefill,
         }
     }
 }
 
-/// One arm: per question whether it is right (or the share of credit) and what was spent.
+/// One arm, seed behind seed: per question whether it is right (or the share of credit) and what was spent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Arm {
     pub right: Vec<f64>,
@@ -248,20 +237,28 @@ impl Arm {
     pub fn mean_spent(&self) -> Spent {
         let total = self.spent.iter().fold(Spent::default(), |sum, &spent| sum + spent);
         let n = self.spent.len().max(1) as f64;
-        Spent { responses: total.responses / n, written: total.written / n, read: total.read / n }
+        Spent {
+            responses: total.responses / n,
+            written: total.written / n,
+            read: total.read / n,
+            prefill: total.prefill / n,
+        }
     }
 }
 
-/// The table of arms: accuracy with its interval and mean spending per question.
+/// The table of arms: accuracy with its interval over questions and seeds, and mean spending per question.
 pub(super) fn arms_table(
     title: &str,
     note: &str,
     measure: &str,
-    bootstrap: &Bootstrap,
+    resampling: &Resampling,
     arms: &[(String, &Arm)],
 ) -> Result<Table, RecipeError> {
     let mut table =
-        Table::new(title, ["arm", measure, "responses", "tokens written", "tokens read"]).note(note);
+        Table::new(title, ["arm", measure, "responses", "tokens written", "tokens read", "one call each"])
+            .note(format!(
+                "{note} Tokens read: a prompt of several samples once; one call each: once per response."
+            ));
     for (name, arm) in arms {
         if arm.right.is_empty() {
             continue;
@@ -269,10 +266,11 @@ pub(super) fn arms_table(
         let spent = arm.mean_spent();
         table = table.row([
             Cell::Text(name.clone()),
-            Cell::PercentInterval(bootstrap.mean(&arm.right)?),
+            Cell::PercentInterval(resampling.mean(&arm.right)?),
             Cell::Number(spent.responses, 1),
             Cell::Number(spent.written, 1),
             Cell::Number(spent.read, 1),
+            Cell::Number(spent.prefill, 1),
         ]);
     }
     Ok(table)
@@ -294,21 +292,24 @@ mod tests {
         assert_eq!(sorted.len(), 8, "without replacement");
     }
 
+    fn written(tokens: usize) -> Sample {
+        Sample { text: String::new(), answer: None, correct: false, tokens, sum_logprob: -(tokens as f64) }
+    }
+
+    /// The token counts of the sheet of generative self-aggregation: a question of 120 tokens, drafts of 200, 180 and 220, an
+    /// instruction of 60 and an output of 210; and a vote over four samples of 200.
     #[test]
-    fn spending_counts_a_shared_prompt_once() {
-        let sample = |tokens| Sample {
-            text: String::new(),
-            answer: None,
-            correct: false,
-            tokens,
-            sum_logprob: -(tokens as f64),
-        };
-        let pool = Pool { prompt_tokens: 120, samples: vec![sample(200), sample(180), sample(220)] };
-        // The token count of the sheet of generative self-aggregation: 600 written by three drafts.
-        assert_eq!(pool.spent(3), Spent { responses: 3.0, written: 600.0, read: 120.0 });
-        assert_eq!(pool.samples[0].mean_logprob(), -1.0);
+    fn spending_counts_a_shared_prompt_once_and_once_for_each_response() {
+        let drafts = Pool { prompt_tokens: 120, samples: [200, 180, 220].map(written).to_vec() };
+        let last = Pool { prompt_tokens: 120 + 600 + 60, samples: vec![written(210)] };
+        let gsa = drafts.spent(3) + last.spent(1);
+        assert_eq!(gsa, Spent { responses: 4.0, written: 810.0, read: 900.0, prefill: 1140.0 });
+        let vote = Pool { prompt_tokens: 120, samples: [200; 4].map(written).to_vec() }.spent(4);
+        assert_eq!((vote.written, vote.read, vote.prefill), (800.0, 120.0, 480.0));
+        assert_eq!(drafts.samples[0].mean_logprob(), -1.0);
         let mut arm = Arm::default();
-        arm.push(1.0, pool.spent(3) + Spent { responses: 1.0, written: 210.0, read: 780.0 });
-        assert_eq!(arm.mean_spent(), Spent { responses: 4.0, written: 810.0, read: 900.0 });
+        arm.push(1.0, gsa);
+        arm.push(0.0, Spent::default());
+        assert_eq!(arm.mean_spent(), Spent { responses: 2.0, written: 405.0, read: 450.0, prefill: 570.0 });
     }
 }

@@ -1,7 +1,8 @@
 //! RPC (arXiv 2502.00511): a vote by the probabilities of distinct responses, improbable ones dropped, against
 //! self-consistency and the likeliest response, all on the same samples, so the budget is equal by construction.
 
-use super::pool::{Asked, Drawing, Pool, draw, mean, paired, subset};
+use super::pool::{Asked, Drawing, Pool, draw, mean, subset};
+use super::resampling::Resampling;
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
 use elenchus_control::{Ballot, PathRule, PathWeight, Rule, path_weights};
@@ -79,20 +80,24 @@ const METHODS: [(&str, Method); 8] = [
 struct Outcome {
     /// Share of the answers that tie for the largest weight that are right.
     credit: f64,
-    /// Share of the winner in the weight of all answers; the probability of the likeliest response for PPL.
+    /// Share of the winner in the weight of all answers. PPL weighs single responses and no answers: exp of the likeliest
+    /// one's mean log-probability, which is not divided by anything.
     confidence: f64,
     /// Whether the winner itself is right.
     right: bool,
 }
 
 impl Method {
+    /// The logarithm of the probability that a response counts with.
+    fn log_probability(self, sample: &super::pool::Sample) -> f64 {
+        if self == Method::Summed { sample.sum_logprob } else { sample.mean_logprob() }
+    }
+
     fn choose(self, pool: &Pool, chosen: &[usize]) -> Outcome {
         let samples: Vec<_> = chosen.iter().map(|&i| &pool.samples[i]).collect();
         let answers: Vec<Option<&str>> = samples.iter().map(|s| s.answer.as_deref()).collect();
         let paths: Vec<&str> = samples.iter().map(|s| s.text.as_str()).collect();
-        let summed = self == Method::Summed;
-        let score = |s: &&super::pool::Sample| if summed { s.sum_logprob } else { s.mean_logprob() };
-        let scores: Vec<Option<f64>> = samples.iter().map(|s| Some(score(s))).collect();
+        let scores: Vec<Option<f64>> = samples.iter().map(|s| Some(self.log_probability(s))).collect();
         let rule = match self {
             Method::First => Rule::First,
             Method::Vote => Rule::Majority,
@@ -107,7 +112,7 @@ impl Method {
         let tied: Vec<f64> = choice.tied.iter().map(|&s| super::pool::credit(samples[s].correct)).collect();
         let votes: f64 = choice.votes.iter().map(|vote| vote.weight).sum();
         let confidence = match (choice.votes.first(), self) {
-            // Confidences are divided by their sum over the answers, for every method that has any.
+            // Weights are divided by their sum over the answers, for every method that weighs answers.
             (Some(winner), _) if votes > 0.0 => (winner.weight / votes).min(1.0),
             (_, Method::Perplexity) => samples[choice.sample].mean_logprob().exp().min(1.0),
             _ => 0.0,
@@ -140,15 +145,16 @@ fn credits(outcomes: &Outcomes) -> Vec<f64> {
 /// The difference of two expected calibration errors (equal-width bins, closed on the right), left minus right, with its
 /// interval over questions. The error is a sum over bins of |Σ confidence − Σ right| / n, so sums per question suffice.
 fn calibration_gain(
-    bootstrap: &Bootstrap,
+    resampling: &Resampling,
     left: &Outcomes,
     right: &Outcomes,
 ) -> Result<Option<Interval>, RecipeError> {
-    let rows: Vec<[f64; 2 * BINS]> = left
+    let rows: Vec<[f64; 2 * BINS + 1]> = left
         .iter()
         .zip(right)
         .map(|(left, right)| {
-            let mut row = [0.0; 2 * BINS];
+            let mut row = [0.0; 2 * BINS + 1];
+            row[2 * BINS] = 1.0;
             for (side, outcomes) in [left, right].into_iter().enumerate() {
                 for outcome in outcomes {
                     let bin = ((outcome.confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
@@ -159,10 +165,10 @@ fn calibration_gain(
             row
         })
         .collect();
-    let n = rows.len() as f64;
-    let error = |sums: &[f64]| sums.iter().map(|gap| gap.abs()).sum::<f64>() / n;
-    Ok(bootstrap
-        .of_sums("calibration gain", &rows, |sums| Some(error(&sums[..BINS]) - error(&sums[BINS..])))?)
+    let error = |sums: &[f64; 2 * BINS + 1], side: usize| {
+        sums[side * BINS..(side + 1) * BINS].iter().map(|gap| gap.abs()).sum::<f64>() / sums[2 * BINS]
+    };
+    resampling.sums("calibration gain", &rows, |sums| Some(error(&sums, 0) - error(&sums, 1)))
 }
 
 /// Runs the experiment.
@@ -200,7 +206,7 @@ fn findings(
     found: &[(f32, Vec<Vec<Pool>>)],
 ) -> Result<Findings, RecipeError> {
     let seed = mix(input.seed, 99);
-    let bootstrap = Bootstrap::default().seed(seed);
+    let resampling = Resampling::new(Bootstrap::default().seed(seed), input.models.len());
     let mut findings = Findings::default();
     let Some((_, main)) = found.iter().find(|(t, _)| *t == settings.temperature) else { return Ok(findings) };
     input.session.observer.phase(0, "votes", METHODS.len() * settings.sizes.len());
@@ -228,7 +234,7 @@ fn findings(
     };
     let rpc = Method::Path(RPC);
     let mut claim = |id: &str, left: Method, right: Method, range| -> Result<(), RecipeError> {
-        let interval = paired(&bootstrap, &over(left, range), &over(right, range))?;
+        let interval = resampling.paired(&over(left, range), &over(right, range))?;
         findings.estimates.insert(id.into(), interval);
         Ok(())
     };
@@ -255,7 +261,7 @@ fn findings(
         }
         all
     };
-    if let Some(gain) = calibration_gain(&bootstrap, &joined(Method::Vote), &joined(rpc))? {
+    if let Some(gain) = calibration_gain(&resampling, &joined(Method::Vote), &joined(rpc))? {
         findings.estimates.insert("calibration".into(), gain);
     }
 
@@ -288,11 +294,11 @@ fn findings(
         "Accuracy by number of samples",
         std::iter::once("method".to_string()).chain(settings.sizes.iter().map(|n| format!("K = {n}"))),
     )
-    .note("All methods choose among the same samples; 95 % bootstrap intervals over questions; ties share credit.");
+    .note("All methods choose among the same samples; 95 % intervals over questions and seeds; ties share credit.");
     let mut series = Vec::new();
     for ((name, method), row) in METHODS.iter().zip(&table) {
         let intervals =
-            row.iter().map(|o| Ok(bootstrap.mean(&credits(o))?)).collect::<Result<Vec<_>, RecipeError>>()?;
+            row.iter().map(|o| resampling.mean(&credits(o))).collect::<Result<Vec<_>, RecipeError>>()?;
         accuracy = accuracy.row(
             std::iter::once(Cell::Text((*name).into()))
                 .chain(intervals.iter().map(|i| Cell::PercentInterval(*i))),
@@ -305,7 +311,8 @@ fn findings(
     findings.tables.push(accuracy);
     let mut calibration =
         Table::new("Calibration of the winner's share", ["method", "K", "ECE", "Brier", "NLL"]).note(
-            "Confidence is the winner's weight divided by that of all answers; 10 bins of equal width.",
+            "Confidence is the winner's weight divided by that of all answers; of the likeliest response (PPL), which weighs no \
+             answers, exp of its mean log-probability, not divided by anything. 10 bins of equal width.",
         );
     for (index, &size) in settings.sizes.iter().enumerate().filter(|(_, size)| POOLED.contains(size)) {
         for method in [Method::Vote, Method::Perplexity, Method::Path(PC), rpc] {
@@ -325,7 +332,7 @@ fn findings(
         }
     }
     findings.tables.push(calibration);
-    sweep(input, settings, found, &bootstrap, seed, &mut findings)?;
+    sweep(input, settings, found, &resampling, seed, &mut findings)?;
     findings.sections.push(Section::plots(
         "Accuracy against samples",
         vec![Plot::new(
@@ -352,7 +359,7 @@ fn sweep(
     input: &Reproduce<'_>,
     settings: &Settings,
     found: &[(f32, Vec<Vec<Pool>>)],
-    bootstrap: &Bootstrap,
+    resampling: &Resampling,
     seed: u64,
     findings: &mut Findings,
 ) -> Result<(), RecipeError> {
@@ -402,9 +409,9 @@ fn sweep(
         table = table.row([
             Cell::Number(f64::from(*temperature), 1),
             Cell::Percent(mean(&one)),
-            Cell::PercentInterval(bootstrap.mean(&vote)?),
-            Cell::PercentInterval(bootstrap.mean(&rpc)?),
-            Cell::Points(paired(bootstrap, &rpc, &vote)?),
+            Cell::PercentInterval(resampling.mean(&vote)?),
+            Cell::PercentInterval(resampling.mean(&rpc)?),
+            Cell::Points(resampling.paired(&rpc, &vote)?),
             auroc(&probability, &right)?.map_or(Cell::Missing, |area| Cell::Number(area, 3)),
             Cell::Number(mean(&distinct), 1),
         ]);
@@ -415,14 +422,25 @@ fn sweep(
     if let (Some(cold), Some(hot)) = (gains.first(), gains.last())
         && gains.len() > 1
     {
-        findings.estimates.insert("gain-grows-with-temperature".into(), paired(bootstrap, hot, cold)?);
+        findings.estimates.insert("gain-grows-with-temperature".into(), resampling.paired(hot, cold)?);
     }
     Ok(())
 }
 
-/// The theory on a known distribution: answer A has p = 0.4, in k = 4 paths of q = 0.1 each. The squared error of the
-/// vote share is p(1 − p)/n; that of Perplexity Consistency is the mean square of the missing mass,
+/// p(1 − p)/n: the squared error of a vote share as an estimate of p.
+fn vote_error(p: f64, n: usize) -> f64 {
+    p * (1.0 - p) / n as f64
+}
+
+/// The mean square of the mass of k paths of probability q that n samples have not seen:
 /// q² (k (1 − q)ⁿ + k (k − 1) (1 − 2q)ⁿ).
+fn missing_mass(q: f64, k: f64, n: usize) -> f64 {
+    let unseen = |left: f64| left.powi(n as i32);
+    q * q * (k * unseen(1.0 - q) + k * (k - 1.0) * unseen(1.0 - 2.0 * q))
+}
+
+/// The theory on a known distribution: answer A has p = 0.4, in k = 4 paths of q = 0.1 each. Measured are the
+/// squared errors of the vote share and of Perplexity Consistency, whose error is the mass that it has not seen.
 fn theory(findings: &mut Findings, trials: usize, seed: u64) {
     const PATHS: [&str; 4] = ["1", "2", "3", "4"];
     let (q, p, k) = (0.1f64, 0.4f64, PATHS.len() as f64);
@@ -456,9 +474,7 @@ fn theory(findings: &mut Findings, trials: usize, seed: u64) {
             path += (mass - p).powi(2);
         }
         let (vote, path) = (vote / trials.max(1) as f64, path / trials.max(1) as f64);
-        let vote_theory = p * (1.0 - p) / n as f64;
-        let seen = |left: f64| left.powi(n as i32);
-        let path_theory = q * q * (k * seen(1.0 - q) + k * (k - 1.0) * seen(1.0 - 2.0 * q));
+        let (vote_theory, path_theory) = (vote_error(p, n), missing_mass(q, k, n));
         vote_off = vote_off.max((vote / vote_theory - 1.0).abs());
         path_off = path_off.max((path / path_theory - 1.0).abs());
         table = table.row([
@@ -475,68 +491,5 @@ fn theory(findings: &mut Findings, trials: usize, seed: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reproduce::pool::Sample;
-
-    fn sheet() -> Pool {
-        let samples = [("1", 0.85), ("1", 0.80), ("2", 0.62), ("2", 0.55), ("2", 0.50), ("3", 0.30)]
-            .iter()
-            .enumerate()
-            .map(|(i, (answer, p))| Sample {
-                text: format!("{i}#{answer}"),
-                answer: Some((*answer).into()),
-                correct: *answer == "1",
-                tokens: 5,
-                sum_logprob: 5.0 * f64::ln(*p),
-            });
-        Pool { prompt_tokens: 9, samples: samples.collect() }
-    }
-
-    #[test]
-    fn the_methods_on_the_sheet_s_paths() {
-        let pool = sheet();
-        let all: Vec<usize> = (0..6).collect();
-        let chosen = |method: Method| method.choose(&pool, &all);
-        assert!(!chosen(Method::Vote).right && (chosen(Method::Vote).confidence - 0.5).abs() < 1e-12);
-        let pc = chosen(Method::Path(PC));
-        assert!(!pc.right && (pc.confidence - 0.461326).abs() < 1e-6, "{pc:?}");
-        assert!(chosen(Method::Perplexity).right);
-        assert!((chosen(Method::Perplexity).confidence - 0.85).abs() < 1e-9);
-        assert!(chosen(Method::Summed).right, "0.85^5 + 0.8^5 is the largest");
-    }
-
-    #[test]
-    fn ties_share_credit_and_no_answer_is_wrong() {
-        let pool = sheet();
-        let tie = Method::Vote.choose(&pool, &[0, 2]);
-        assert_eq!((tie.credit, tie.right), (0.5, true));
-        let mut silent = sheet();
-        silent.samples.iter_mut().for_each(|s| s.answer = None);
-        for (_, method) in METHODS {
-            assert_eq!(method.choose(&silent, &[0, 1, 2]).credit, 0.0, "{method:?}");
-        }
-    }
-
-    #[test]
-    fn the_calibration_gain_is_that_of_the_two_errors() {
-        let one = |confidence, right| vec![Outcome { credit: 0.0, confidence, right }];
-        let left: Outcomes = vec![one(0.9, true), one(0.9, false), one(0.4, false), one(0.05, true)];
-        let right: Outcomes = vec![one(0.5, true), one(0.5, false), one(0.1, false), one(1.0, true)];
-        let error = |outcomes: &Outcomes| {
-            let all =
-                outcomes.iter().flatten().map(|o| Judgement { confidence: o.confidence, correct: o.right });
-            Judgements::new(all).unwrap().summary(BINS).unwrap().ece.equal_width
-        };
-        let gain = calibration_gain(&Bootstrap::default(), &left, &right).unwrap().unwrap();
-        assert!((gain.value - (error(&left) - error(&right))).abs() < 1e-12, "{gain:?}");
-    }
-
-    #[test]
-    fn the_theory_holds_in_the_simulation() {
-        let mut findings = Findings::default();
-        theory(&mut findings, 4_000, 1);
-        assert!(findings.estimates["theory-vote"].value > 0.0, "{:?}", findings.estimates);
-        assert!(findings.estimates["theory-path"].value > 0.0, "{:?}", findings.estimates);
-    }
-}
+#[path = "rpc_tests.rs"]
+mod tests;

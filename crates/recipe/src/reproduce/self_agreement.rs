@@ -2,6 +2,7 @@
 //! normal forms, a choice of one response, and greedy decoding, in three scenarios of what is known beforehand.
 
 use super::pool::{Arm, Asked, Drawing, Pool, arms_table, credit, draw, mean};
+use super::resampling::{Resampling, smallest};
 use super::{Findings, Reproduce};
 use crate::RecipeError;
 use crate::lab::counter::{
@@ -201,7 +202,8 @@ fn normal_vote(pools: &[Pool], count: usize) -> Arm {
 #[derive(Default)]
 struct Outcomes {
     arms: Vec<(String, Vec<Arm>)>,
-    counted: Vec<(String, Vec<Counted>)>,
+    /// Per seed.
+    counted: Vec<(String, Vec<Vec<Counted>>)>,
     choices_named: Vec<f64>,
 }
 
@@ -215,8 +217,8 @@ impl Outcomes {
 
     fn counted(&mut self, name: &str, counted: Vec<Counted>) {
         match self.counted.iter_mut().find(|(known, _)| known == name) {
-            Some((_, all)) => all.extend(counted),
-            None => self.counted.push((name.into(), counted)),
+            Some((_, all)) => all.push(counted),
+            None => self.counted.push((name.into(), vec![counted])),
         }
     }
 
@@ -309,32 +311,38 @@ fn measure(
     Ok(())
 }
 
-/// Share of counts that name the true majority, over those with a single one, with its interval.
-fn fidelity(bootstrap: &Bootstrap, counted: &[Counted]) -> Result<Option<Interval>, RecipeError> {
-    let told: Vec<f64> = counted.iter().filter_map(|c| c.faithful).map(credit).collect();
-    if told.is_empty() { Ok(None) } else { Ok(Some(bootstrap.mean(&told)?)) }
+/// 1 for each count that names the true majority.
+fn faithful(counted: &[Counted]) -> Vec<f64> {
+    counted.iter().map(|c| credit(c.faithful == Some(true))).collect()
+}
+
+/// Share of counts that name the true majority, over those with a single one, with its interval; seed behind seed.
+fn fidelity(resampling: &Resampling, counted: &[Counted]) -> Result<Option<Interval>, RecipeError> {
+    resampling.mean_where(&faithful(counted), |place| counted[place].faithful.is_some())
 }
 
 fn findings(input: &Reproduce<'_>, settings: &Settings, all: &[Outcomes]) -> Result<Findings, RecipeError> {
     let bootstrap = Bootstrap::default().seed(mix(input.seed, 99));
     let mut findings = Findings::default();
     let [unknown, format, known] = all else { return Ok(findings) };
+    let resampling = Resampling::new(bootstrap, unknown.right(AGREEMENT).len());
     let difference = |a: &[Vec<f64>], b: &[Vec<f64>]| -> Result<Interval, RecipeError> {
         Ok(super::wider(&compare_over_seeds("a", a, "b", b, &bootstrap)?.difference))
     };
     let pair = |outcomes: &Outcomes, a: &str, b: &str| difference(&outcomes.right(a), &outcomes.right(b));
-    let smallest =
-        |intervals: Vec<Interval>| intervals.into_iter().min_by(|a, b| a.value.total_cmp(&b.value));
     let mut claim = |id: &str, interval: Option<Interval>| {
         if let Some(interval) = interval {
             findings.estimates.insert(id.to_string(), interval);
         }
     };
+    // Seed behind seed, in each all scenarios.
     let counts = |name: &str| -> Vec<Counted> {
-        let found = all.iter().flat_map(|outcomes| &outcomes.counted).filter(|(known, _)| known == name);
-        found.flat_map(|(_, counted)| counted.iter().copied()).collect()
+        let found: Vec<_> =
+            all.iter().flat_map(|outcomes| &outcomes.counted).filter(|(known, _)| known == name).collect();
+        let of_seed = |seed: usize| found.iter().filter_map(move |(_, counted)| counted.get(seed)).flatten();
+        (0..resampling.seeds).flat_map(of_seed).copied().collect()
     };
-    claim("fidelity", fidelity(&bootstrap, &counts(AGREEMENT))?);
+    claim("fidelity", fidelity(&resampling, &counts(AGREEMENT))?);
     claim("unknown-over-texts", Some(pair(unknown, AGREEMENT, TEXTS)?));
     claim("format-over-texts", Some(pair(format, AGREEMENT, TEXTS)?));
     claim("known-near-vote", Some(pair(known, AGREEMENT, NORMAL)?));
@@ -370,20 +378,10 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, all: &[Outcomes]) -> Res
     }
     claim("temperatures", smallest(over_texts));
     claim("reworded", Some(difference(&joined("question behind"), &joined(AGREEMENT))?));
-    let left_out: Vec<Counted> = counts("no question");
-    if let (Some(with), Some(without)) =
-        (fidelity(&bootstrap, &counts(AGREEMENT))?, fidelity(&bootstrap, &left_out)?)
-    {
-        let told = |counted: &[Counted]| -> Vec<f64> {
-            counted.iter().filter_map(|c| c.faithful).map(credit).collect()
-        };
-        // The same samples, so the same questions have a single majority.
-        let rows: Vec<f64> =
-            told(&left_out).iter().zip(told(&counts(AGREEMENT))).map(|(a, b)| a - b).collect();
-        let interval = bootstrap.mean(&rows)?;
-        debug_assert!((interval.value - (without.value - with.value)).abs() < 1e-9);
-        claim("counts-not-solves", Some(interval));
-    }
+    // The same samples, so the same questions have a single majority.
+    let (with, without) = (counts(AGREEMENT), counts("no question"));
+    let less: Vec<f64> = faithful(&without).iter().zip(faithful(&with)).map(|(a, b)| a - b).collect();
+    claim("counts-not-solves", resampling.mean_where(&less, |place| with[place].faithful.is_some())?);
 
     for (outcomes, title) in all.iter().zip([
         "Scenario 1: kind of question and form of answer unknown",
@@ -407,9 +405,9 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, all: &[Outcomes]) -> Res
             "k = {}; k + 1 responses in every arm that says so, the same samples in all. Normal forms: a program that knows every form, which the method does not have.",
             settings.samples
         );
-        findings.tables.push(arms_table(title, &note, "accuracy", &bootstrap, &arms)?);
+        findings.tables.push(arms_table(title, &note, "accuracy", &resampling, &arms)?);
     }
-    findings.tables.push(counts_table(all, &bootstrap)?);
+    findings.tables.push(counts_table(all, &resampling)?);
     let named: Vec<f64> = all.iter().flat_map(|outcomes| outcomes.choices_named.iter().copied()).collect();
     findings.notes.push(format!(
         "The counter is the lab's `{COUNTER}`, made from `{STREAM}`: a model this small cannot follow the instruction, so it \
@@ -428,7 +426,7 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, all: &[Outcomes]) -> Res
 }
 
 /// How well the counts of each form count.
-fn counts_table(all: &[Outcomes], bootstrap: &Bootstrap) -> Result<Table, RecipeError> {
+fn counts_table(all: &[Outcomes], resampling: &Resampling) -> Result<Table, RecipeError> {
     let mut table = Table::new(
         "Counts",
         ["scenario", "count", "names the true majority", "names an answer of a sample", "solves anew"],
@@ -436,16 +434,17 @@ fn counts_table(all: &[Outcomes], bootstrap: &Bootstrap) -> Result<Table, Recipe
     .note("The true majority is that of normal forms, where there is a single one. Solves anew: names the right answer though no sample has it.");
     for (outcomes, scenario) in all.iter().zip(["1", "2", "3"]) {
         for (name, counted) in &outcomes.counted {
+            let counted = counted.concat();
             let share = |of: &dyn Fn(&Counted) -> bool| -> Vec<f64> {
                 counted.iter().map(|counted| credit(of(counted))).collect()
             };
-            let faithful = fidelity(bootstrap, counted)?;
+            let faithful = fidelity(resampling, &counted)?;
             table = table.row([
                 scenario.into(),
                 Cell::Text(name.clone()),
                 faithful.map_or(Cell::Missing, Cell::PercentInterval),
-                Cell::PercentInterval(bootstrap.mean(&share(&|c| c.valid))?),
-                Cell::PercentInterval(bootstrap.mean(&share(&|c| c.solved))?),
+                Cell::PercentInterval(resampling.mean(&share(&|c| c.valid))?),
+                Cell::PercentInterval(resampling.mean(&share(&|c| c.solved))?),
             ]);
         }
     }
@@ -473,6 +472,20 @@ mod tests {
         };
         let pool = Pool { prompt_tokens: 4, samples: texts.iter().map(sample).collect() };
         (pool, Problem::new("p", STREAM, "q").with_gold("6"))
+    }
+
+    /// 20 chains of 150 tokens, a question of 120 and the instruction of 180: 3300 tokens in the last prompt.
+    #[test]
+    fn the_last_prompt_of_the_sheet() {
+        use elenchus_control::{EstimateInput, SelfAgreement, SelfAgreementSettings, Strategy};
+        let strategy =
+            SelfAgreement::new(SelfAgreementSettings { samples: 20, ..Default::default() }).unwrap();
+        let found = strategy.estimate(&EstimateInput { prompt_tokens: 120, completion_tokens: 150 });
+        assert_eq!(
+            (found.usage.calls, found.usage.prompt_tokens - 120),
+            (2, 3300),
+            "k samples are one request"
+        );
     }
 
     #[test]

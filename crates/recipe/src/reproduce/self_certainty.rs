@@ -2,6 +2,7 @@
 //! same samples, so the budget is equal by construction.
 
 use super::pool::{mean, subset};
+use super::resampling::Resampling;
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
 use elenchus_control::{Power, Rule, choose};
@@ -269,13 +270,10 @@ fn pooled(
 
 fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> Result<Findings, RecipeError> {
     let seed = mix(input.seed, 99);
-    let bootstrap = Bootstrap::default().seed(seed);
+    let resampling = Resampling::new(Bootstrap::default().seed(seed), found.len());
     let mut findings = Findings::default();
     let at = |size, method: &dyn Fn(&PerModel) -> Method| pooled(found, settings, seed, size, method);
-    let paired = |a: &[f64], b: &[f64]| -> Result<Interval, RecipeError> {
-        let difference: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-        Ok(bootstrap.mean(&difference)?)
-    };
+    let paired = |a: &[f64], b: &[f64]| resampling.paired(a, b);
     let argmax = |measure| move |_: &PerModel| Method::Argmax(measure);
     let borda = |size| move |m: &PerModel| Method::Borda(m.powers.get(&size).copied().unwrap_or(0.0));
     let sizes = &settings.sizes;
@@ -297,9 +295,9 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
     let questions = gains.first().map_or(0, Vec::len);
     let mean_gain: Vec<f64> =
         (0..questions).map(|q| gains.iter().map(|g| g[q]).sum::<f64>() / gains.len() as f64).collect();
-    findings.estimates.insert("borda-over-majority".into(), bootstrap.mean(&mean_gain)?);
+    findings.estimates.insert("borda-over-majority".into(), resampling.mean(&mean_gain)?);
     if let Some(worst) = gains.iter().min_by(|a, b| mean(a).total_cmp(&mean(b))) {
-        findings.estimates.insert("borda-worst-size".into(), bootstrap.mean(worst)?);
+        findings.estimates.insert("borda-worst-size".into(), resampling.mean(worst)?);
     }
     findings.estimates.insert(
         "argmax-below-majority".into(),
@@ -347,7 +345,7 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
     let mut line = |name: String, method: &dyn Fn(usize, &PerModel) -> Method| -> Result<(), RecipeError> {
         let intervals = sizes
             .iter()
-            .map(|&n| Ok(bootstrap.mean(&pooled(found, settings, seed, n, |m| method(n, m)))?))
+            .map(|&n| resampling.mean(&pooled(found, settings, seed, n, |m| method(n, m))))
             .collect::<Result<Vec<Interval>, RecipeError>>()?;
         let cells = std::iter::once(Cell::Text(name.clone()))
             .chain(intervals.iter().map(|i| Cell::PercentInterval(*i)));

@@ -63,7 +63,7 @@ fn fobar_from_end_to_end() {
 #[test]
 fn gsa_from_end_to_end() {
     let settings = json!({
-        "questions": 10, "open_questions": 3, "temperature": 1.0, "temperatures": [1.3], "counts": [1],
+        "questions": 10, "open_questions": 3, "temperature": 1.0, "temperatures": [1.3], "counts": [2],
         "train_questions": 3, "train": {"steps": 1, "batch": 2},
     });
     answers_every_claim("gsa", settings);
@@ -73,9 +73,73 @@ fn gsa_from_end_to_end() {
 fn iad_from_end_to_end() {
     let settings = json!({
         "questions": 3, "shapes": [[2, 3]], "swept": [2, 3], "noise": [0.4], "thresholds": [1.0], "temperature": 1.0,
-        "train_questions": 6, "train_samples": 4, "train": {"steps": 1, "batch": 2},
+        "low_temperature": 0.3, "train_questions": 6, "train_samples": 4, "train": {"steps": 1, "batch": 2},
     });
     answers_every_claim("iad", settings);
+}
+
+#[test]
+fn real_critic_from_end_to_end() {
+    let settings = json!({
+        "items": 16, "temperatures": [1.0], "tries": 4, "turns": 2, "validation": 2, "vote_temperatures": [0.3, 0.7],
+    });
+    answers_every_claim("real-critic", settings);
+}
+
+#[test]
+fn feedback_friction_from_end_to_end() {
+    let settings = json!({
+        "questions": 16, "validation": 2, "rounds": 3, "temperature_step": 0.3, "novelty_samples": 3,
+        "temperatures": [0.7],
+    });
+    answers_every_claim("feedback-friction", settings);
+}
+
+#[test]
+fn the_full_size_says_beforehand_that_one_model_tells_nothing() {
+    let mut recipe = built_in("rpc").unwrap();
+    recipe.reproduce.as_mut().unwrap().full = json!({
+        "questions": 2, "samples": 8, "sizes": [4, 8], "draws": 2, "temperature": 1.0, "temperatures": [1.0], "trials": 100,
+    });
+    let run = |models: &[String]| {
+        let heard = Heard::default();
+        let session = Session { run: None, observer: &heard, stop: StopFlag::default() };
+        let lab = crate::lab::Lab::new(None);
+        let input = Reproduce { recipe: &recipe, size: Size::Full, seed: 1, models, lab, session: &session };
+        let found = reproduce(&input).unwrap();
+        (found, heard.notes.lock().unwrap().join(" "))
+    };
+    let one = models::EMBEDDED.to_string();
+    let (found, said) = run(std::slice::from_ref(&one));
+    assert!(said.contains("needs 3 seeds and has 1") && said.contains("--model"), "{said}");
+    assert!(found.reproduction.claims.iter().all(|claim| claim.holds.is_none()), "nothing is told");
+    assert!(
+        found.reproduction.claims.iter().any(|claim| claim.estimate.is_some()),
+        "and yet it was measured"
+    );
+    assert!(
+        found.findings.notes.iter().any(|note| note.contains("needs 3 seeds")),
+        "{:?}",
+        found.findings.notes
+    );
+    let (found, said) = run(&[one.clone(), one.clone(), one]);
+    assert!(said.is_empty() && found.reproduction.claims.iter().any(|claim| claim.holds.is_some()), "{said}");
+}
+
+/// Keeps what is noted.
+#[derive(Default)]
+struct Heard {
+    notes: std::sync::Mutex<Vec<String>>,
+}
+
+impl elenchus_learn::Observer for Heard {
+    fn phase(&self, _: usize, _: &str, _: usize) {}
+
+    fn advance(&self, _: usize, _: usize, _: bool) {}
+
+    fn note(&self, text: &str) {
+        self.notes.lock().unwrap().push(text.to_string());
+    }
 }
 
 #[test]

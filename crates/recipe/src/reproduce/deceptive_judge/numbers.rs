@@ -3,10 +3,14 @@
 use super::{Arm, Findings, Reproduce, Row, Runs, Settings};
 use crate::RecipeError;
 use crate::reproduce::asked::unit;
+use crate::reproduce::resampling::of_sums;
 use elenchus_control::Gate;
 use elenchus_evaluate::harness::{Behaviour, Intent, Knowledge};
 use elenchus_learn::rollouts::mix;
-use elenchus_measure::{Bootstrap, Interval, student_interval};
+use elenchus_measure::{Bootstrap, Interval};
+
+/// Seeds from which Student's interval over them is looked at.
+const LEAST_SEEDS: usize = 3;
 
 /// A share: the sum of `of` over questions and seeds, among those that count.
 #[derive(Clone, Copy)]
@@ -58,34 +62,20 @@ pub(super) fn difference(
     (b, second): (f64, Share<'_>),
     bootstrap: &Bootstrap,
 ) -> Result<Option<Interval>, RecipeError> {
-    let seeds = first.rows.len();
-    let add = |x: [f64; 2], y: [f64; 2]| [x[0] + y[0], x[1] + y[1]];
-    let row = |question: usize, seeds: std::ops::Range<usize>| -> [f64; 4] {
-        let (mut one, mut two) = ([0.0; 2], [0.0; 2]);
-        for seed in seeds {
-            one = add(one, first.sums(seed, question));
-            two = add(two, second.sums(seed, question));
-        }
-        [one[0], one[1], two[0], two[1]]
-    };
-    let statistic = |[x, n, y, m]: [f64; 4]| (n > 0.0 && m > 0.0).then(|| a * x / n - b * y / m);
-    let questions = first.questions();
-    let rows: Vec<[f64; 4]> = (0..questions).map(|question| row(question, 0..seeds)).collect();
-    let Some(pooled) = bootstrap.of_sums("difference of shares", &rows, statistic)? else { return Ok(None) };
-    let each: Vec<f64> = (0..seeds)
-        .filter_map(|seed| {
-            let sums = (0..questions)
-                .map(|question| row(question, seed..seed + 1))
-                .fold([0.0; 4], |s, r| [s[0] + r[0], s[1] + r[1], s[2] + r[2], s[3] + r[3]]);
-            statistic(sums)
+    let rows: Vec<Vec<[f64; 4]>> = (0..first.rows.len())
+        .map(|seed| {
+            (0..first.questions())
+                .map(|question| {
+                    let ([x, n], [y, m]) = (first.sums(seed, question), second.sums(seed, question));
+                    [x, n, y, m]
+                })
+                .collect()
         })
         .collect();
-    if each.len() < 3 {
-        return Ok(Some(pooled));
-    }
-    let over_seeds = student_interval(&each, bootstrap.level)?;
-    let wider = over_seeds.high - over_seeds.low > pooled.high - pooled.low;
-    Ok(Some(if wider { Interval { value: pooled.value, ..over_seeds } } else { pooled }))
+    let rows: Vec<&[[f64; 4]]> = rows.iter().map(Vec::as_slice).collect();
+    of_sums(bootstrap, "difference of shares", &rows, LEAST_SEEDS, |[x, n, y, m]| {
+        (n > 0.0 && m > 0.0).then(|| a * x / n - b * y / m)
+    })
 }
 
 /// A share alone.

@@ -4,6 +4,7 @@
 use super::{Bench, Findings, agreement, labels, majority_right, models};
 use crate::RecipeError;
 use crate::reproduce::pool::{Arm, Pool, Spent, arms_table, credit, fit, mean};
+use crate::reproduce::resampling::Resampling;
 use elenchus_control::{ConsistencyMeasure, gated_count, majority};
 use elenchus_learn::policy::{Policy, text_row};
 use elenchus_learn::rollouts::mix;
@@ -96,7 +97,12 @@ pub(super) fn gate(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Rec
     findings.estimates.insert("gate-gain".into(), bench.over(&right(gated, blind))?);
     let flat =
         |arms: &[Arm]| -> Vec<f64> { arms.iter().flat_map(|arm| &arm.spent).map(|&s| tokens(s)).collect() };
-    if let Some(share) = bench.bootstrap.ratio(&flat(gated), &flat(all))? {
+    let resampling = Resampling::new(bench.bootstrap, gated.len());
+    let spent: Vec<[f64; 2]> =
+        flat(gated).into_iter().zip(flat(all)).map(|(part, all)| [part, all]).collect();
+    let share =
+        resampling.sums("share of the tokens", &spent, |[part, all]| (all > 0.0).then(|| part / all))?;
+    if let Some(share) = share {
         let saved = Interval { value: 1.0 - share.value, low: 1.0 - share.high, high: 1.0 - share.low };
         findings.estimates.insert("gate-saved".into(), saved);
     }
@@ -123,7 +129,7 @@ pub(super) fn gate(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Rec
         "Sampling until the answers agree",
         &note,
         "accuracy",
-        &bench.bootstrap,
+        &resampling,
         &named,
     )?);
     Ok(())

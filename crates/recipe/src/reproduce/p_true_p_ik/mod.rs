@@ -6,6 +6,7 @@ mod p_ik;
 mod p_true;
 mod self_knowledge;
 
+use super::resampling::Resampling;
 use super::{Findings, Reproduce};
 use crate::RecipeError;
 use elenchus_measure::{Binning, Bootstrap, Interval, Judgement, Judgements};
@@ -51,7 +52,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             .into(),
     );
     findings.notes.push(
-        "Model seeds are seeds of the lab's fine-tuning; they start from the same base weights. Give several `--model` for \
+        "Model seeds are seeds of the lab's fine-tuning; they start from the same base weights. A question is resampled with what \
+         all of them made of it, and the interval over seeds stands where it is wider. Give several `--model` for \
          several bases. Not looked at here: the size of the model, `none of the above` as an option, and models sharpened by \
          preference training."
             .into(),
@@ -59,22 +61,23 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     Ok(findings)
 }
 
-/// Judgements grouped by question; questions are what is resampled.
+/// Judgements grouped by question, seed behind seed; questions are what is resampled, each with what all seeds made of it.
 type Grouped = Vec<Vec<Judgement>>;
 
-/// A statistic of all judgements with an interval over questions.
+/// A statistic of all judgements with an interval over questions and seeds.
 fn over_questions(
-    bootstrap: &Bootstrap,
+    resampling: &Resampling,
     what: &str,
     groups: &[&Grouped],
     statistic: impl Fn(&[Judgements]) -> Option<f64>,
 ) -> Result<Option<Interval>, RecipeError> {
-    let questions = groups.first().map_or(0, |group| group.len());
-    let of = |counts: &[u32]| -> Option<f64> {
+    let questions = groups.first().map_or(0, |group| group.len() / resampling.seeds);
+    let of = |counts: &[u32], seeds: std::ops::Range<usize>| -> Option<f64> {
         let lists: Option<Vec<Judgements>> = groups
             .iter()
             .map(|group| {
-                let repeated = group.iter().zip(counts).flat_map(|(judgements, &count)| {
+                let chosen = &group[seeds.start * questions..seeds.end * questions];
+                let repeated = chosen.iter().zip(counts.iter().cycle()).flat_map(|(judgements, &count)| {
                     std::iter::repeat_n(judgements, count as usize).flatten().copied()
                 });
                 Judgements::new(repeated).ok()
@@ -82,8 +85,8 @@ fn over_questions(
             .collect();
         statistic(&lists?)
     };
-    let bootstrap = Bootstrap { resamples: RESAMPLES, ..*bootstrap };
-    Ok(bootstrap.of_counts(what, questions, of)?)
+    let bootstrap = Bootstrap { resamples: RESAMPLES, ..resampling.bootstrap };
+    Resampling { bootstrap, ..*resampling }.counts(what, questions, of)
 }
 
 fn auroc(lists: &[Judgements]) -> Option<f64> {
@@ -125,12 +128,17 @@ mod tests {
 
     #[test]
     fn a_statistic_over_questions_is_the_one_of_the_data_with_an_interval_round_it() {
-        let (bootstrap, groups) = (Bootstrap::default().seed(1), eight());
-        let found = over_questions(&bootstrap, "AUROC", &[&groups], auroc).unwrap().unwrap();
+        let (resampling, groups) = (Resampling::new(Bootstrap::default().seed(1), 1), eight());
+        let found = over_questions(&resampling, "AUROC", &[&groups], auroc).unwrap().unwrap();
         assert!((found.value - 0.875).abs() < 1e-12);
         assert!(found.low < 0.875 && found.high > 0.875, "{found:?}");
         let same =
-            over_questions(&bootstrap, "AUROC", &[&groups, &groups], difference(auroc)).unwrap().unwrap();
+            over_questions(&resampling, "AUROC", &[&groups, &groups], difference(auroc)).unwrap().unwrap();
         assert_eq!((same.value, same.low, same.high), (0.0, 0.0, 0.0), "paired: the same resamples for both");
+        // Three seeds that judge alike know no more than one does.
+        let thrice: Grouped = (0..3).flat_map(|_| eight()).collect();
+        let three = Resampling { seeds: 3, ..resampling };
+        let joint = over_questions(&three, "AUROC", &[&thrice], auroc).unwrap().unwrap();
+        assert!((joint.low - found.low).abs() < 0.02 && (joint.high - found.high).abs() < 0.02, "{joint:?}");
     }
 }

@@ -4,6 +4,7 @@ use super::{Grouped, Settings, auroc, difference, ece, over_questions};
 use crate::RecipeError;
 use crate::lab::knows::{TaskPart, arithmetic, countdown, knows, question_row};
 use crate::models;
+use crate::reproduce::resampling::Resampling;
 use crate::reproduce::{Findings, Reproduce};
 use elenchus_learn::NativePolicy;
 use elenchus_learn::rollouts::{RolloutSettings, mix, right_counts};
@@ -148,8 +149,9 @@ pub(super) fn run(
         }
     }
     let bootstrap = Bootstrap::default().seed(mix(input.seed, 62));
-    claims(&bootstrap, [&home, &away, &both_home, &both_away], findings)?;
-    hint_claims(&bootstrap, &hints, findings)?;
+    let resampling = Resampling::new(bootstrap, input.models.len() * settings.seeds.len());
+    claims(&resampling, [&home, &away, &both_home, &both_away], findings)?;
+    hint_claims(&resampling, &hints, findings)?;
     table([&home, &away, &both_home, &both_away], findings)
 }
 
@@ -174,7 +176,11 @@ fn show_hints(policy: &mut NativePolicy, truth: &[Truth], hints: &mut Hints) -> 
     Ok(())
 }
 
-fn claims(bootstrap: &Bootstrap, cells: [&Cellular; 4], findings: &mut Findings) -> Result<(), RecipeError> {
+fn claims(
+    resampling: &Resampling,
+    cells: [&Cellular; 4],
+    findings: &mut Findings,
+) -> Result<(), RecipeError> {
     let [home, away, _, both_away] = cells;
     let at = |cell: &Cellular, bound| binary(&cell.truth, &cell.told, bound);
     let mut tell = |id: &str, found: Option<Interval>| {
@@ -183,24 +189,24 @@ fn claims(bootstrap: &Bootstrap, cells: [&Cellular; 4], findings: &mut Findings)
         }
     };
     let half = at(home, 0.5);
-    tell("p-ik-auroc", over_questions(bootstrap, "AUROC", &[&half], auroc)?);
+    tell("p-ik-auroc", over_questions(resampling, "AUROC", &[&half], auroc)?);
     let length = binary(&home.truth, &home.by_length(), 0.5);
-    tell("p-ik-over-length", over_questions(bootstrap, "AUROC", &[&half, &length], difference(auroc))?);
+    tell("p-ik-over-length", over_questions(resampling, "AUROC", &[&half, &length], difference(auroc))?);
     let samples = per_sample(&home.truth, &home.told);
     let below = |lists: &[Judgements]| Some(0.10 - ece(lists)?);
-    tell("p-ik-ece", over_questions(bootstrap, "calibration error", &[&samples], below)?);
+    tell("p-ik-ece", over_questions(resampling, "calibration error", &[&samples], below)?);
     // Few Countdown questions are solved by more than half of the samples: the bound of the paper for such tasks.
     let (foreign, repaired) = (at(away, 0.25), at(both_away, 0.25));
-    tell("ood-auroc", over_questions(bootstrap, "AUROC", &[&foreign], auroc)?);
+    tell("ood-auroc", over_questions(resampling, "AUROC", &[&foreign], auroc)?);
     tell(
         "both-repairs-auroc",
-        over_questions(bootstrap, "AUROC", &[&repaired, &foreign], difference(auroc))?,
+        over_questions(resampling, "AUROC", &[&repaired, &foreign], difference(auroc))?,
     );
     let (foreign, repaired) =
         (per_sample(&away.truth, &away.told), per_sample(&both_away.truth, &both_away.told));
     tell(
         "both-repairs-ece",
-        over_questions(bootstrap, "calibration error", &[&foreign, &repaired], difference(ece))?,
+        over_questions(resampling, "calibration error", &[&foreign, &repaired], difference(ece))?,
     );
     // Different questions: not paired, so each is resampled on its own and the spreads add up.
     let apart = |a: Option<Interval>, b: Option<Interval>| -> Option<Interval> {
@@ -210,16 +216,16 @@ fn claims(bootstrap: &Bootstrap, cells: [&Cellular; 4], findings: &mut Findings)
         let value = a.value - b.value;
         Some(Interval { value, low: value - down, high: value + up })
     };
-    let quality = |cell: &Cellular| over_questions(bootstrap, "AUROC", &[&at(cell, 0.25)], auroc);
+    let quality = |cell: &Cellular| over_questions(resampling, "AUROC", &[&at(cell, 0.25)], auroc);
     tell("ood-below-home", apart(quality(home)?, quality(away)?));
     let error = |cell: &Cellular| {
-        over_questions(bootstrap, "calibration error", &[&per_sample(&cell.truth, &cell.told)], ece)
+        over_questions(resampling, "calibration error", &[&per_sample(&cell.truth, &cell.told)], ece)
     };
     tell("ood-worse-ece", apart(error(away)?, error(home)?));
     Ok(())
 }
 
-fn hint_claims(bootstrap: &Bootstrap, hints: &Hints, findings: &mut Findings) -> Result<(), RecipeError> {
+fn hint_claims(resampling: &Resampling, hints: &Hints, findings: &mut Findings) -> Result<(), RecipeError> {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let step = |k: usize| -> Vec<f64> {
         hints.shown[k + 1].iter().zip(&hints.shown[k]).map(|(after, before)| after - before).collect()
@@ -227,19 +233,19 @@ fn hint_claims(bootstrap: &Bootstrap, hints: &Hints, findings: &mut Findings) ->
     // Monotone when even the smallest of the four rises is a rise.
     let smallest = (0..FRACTIONS.len() - 1).map(step).min_by(|a, b| mean(a).total_cmp(&mean(b)));
     if let Some(smallest) = smallest.filter(|values| !values.is_empty()) {
-        findings.estimates.insert("hints-rise".into(), bootstrap.mean(&smallest)?);
+        findings.estimates.insert("hints-rise".into(), resampling.mean(&smallest)?);
     }
     let drop: Vec<f64> =
         hints.shown[0].iter().zip(&hints.irrelevant).map(|(none, other)| none - other).collect();
     if !drop.is_empty() {
-        findings.estimates.insert("irrelevant-hints".into(), bootstrap.mean(&drop)?);
+        findings.estimates.insert("irrelevant-hints".into(), resampling.mean(&drop)?);
     }
     let mut points = Vec::new();
     let mut table = Table::new("P(IK) with a hint behind the question", ["hint", "mean P(IK)"])
         .note("First steps of the question's own reference solution, without the answer; 95 % intervals over questions.");
     for (fraction, values) in FRACTIONS.iter().zip(&hints.shown) {
         if !values.is_empty() {
-            let found = bootstrap.mean(values)?;
+            let found = resampling.mean(values)?;
             points.push((*fraction, found));
             table = table.row([
                 Cell::Text(format!("{:.0} % of the solution", 100.0 * fraction)),
@@ -250,7 +256,7 @@ fn hint_claims(bootstrap: &Bootstrap, hints: &Hints, findings: &mut Findings) ->
     if !hints.irrelevant.is_empty() {
         table = table.row([
             Cell::Text("the whole solution of another question".into()),
-            Cell::PercentInterval(bootstrap.mean(&hints.irrelevant)?),
+            Cell::PercentInterval(resampling.mean(&hints.irrelevant)?),
         ]);
     }
     findings.tables.push(table);

@@ -3,6 +3,7 @@
 use super::{Grouped, Settings, auroc, difference, ece, over_questions};
 use crate::RecipeError;
 use crate::lab::own_judge::{judge_prompt, p_true};
+use crate::reproduce::resampling::Resampling;
 use crate::reproduce::{Findings, Reproduce};
 use elenchus_learn::policy::Encode;
 use elenchus_learn::rollouts::{Judged, RolloutSettings, judged_rollouts, mix};
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 const SHOWN: usize = 5;
 /// Samples of the baseline that spends more on samples instead of judging.
 const DRAWN: usize = 10;
+/// Seeds without which nothing is said of most seeds.
+const LEAST_SEEDS: usize = 3;
 /// Questions whose samples are kept together.
 const UNIT: usize = 50;
 
@@ -212,8 +215,19 @@ const SHARE_OF_ALL: &str = "share of 10 samples";
 /// One way to be confident, named.
 type Way = (&'static str, fn(&Told) -> f64);
 
+/// Share of seeds in which the comparison form has the better Brier score; the claim is about seeds, and fewer than three
+/// tell nothing of two in three.
+fn seeds_with_better_brier(seeds: &[Seed]) -> Option<Interval> {
+    let better = |seed: &&Seed| {
+        let of = |way: fn(&Told) -> f64| Judgements::new(judgements(&seed.test, way).into_iter().flatten());
+        matches!((of(Told::plain), of(Told::beside)), (Ok(p), Ok(b)) if b.brier() < p.brier())
+    };
+    let count = seeds.iter().filter(better).count();
+    (seeds.len() >= LEAST_SEEDS).then(|| Interval::exact(count as f64 / seeds.len() as f64))
+}
+
 fn report(input: &Reproduce<'_>, seeds: &[Seed], findings: &mut Findings) -> Result<(), RecipeError> {
-    let bootstrap = Bootstrap::default().seed(mix(input.seed, 50));
+    let resampling = Resampling::new(Bootstrap::default().seed(mix(input.seed, 50)), seeds.len());
     let pooled = |of: fn(&Told) -> f64| -> Grouped {
         seeds.iter().flat_map(|seed| judgements(&seed.test, of)).collect()
     };
@@ -235,31 +249,22 @@ fn report(input: &Reproduce<'_>, seeds: &[Seed], findings: &mut Findings) -> Res
             findings.estimates.insert(id.into(), interval);
         }
     };
-    tell("p-true-auroc", over_questions(&bootstrap, "AUROC", &[&plain], auroc)?);
-    tell("beside-brier", over_questions(&bootstrap, "Brier score", &[&plain, &beside], difference(brier))?);
-    tell("kept-gain", over_questions(&bootstrap, "accuracy of what is kept", &[&plain], gain_of_kept)?);
+    tell("p-true-auroc", over_questions(&resampling, "AUROC", &[&plain], auroc)?);
+    tell("beside-brier", over_questions(&resampling, "Brier score", &[&plain, &beside], difference(brier))?);
+    tell("kept-gain", over_questions(&resampling, "accuracy of what is kept", &[&plain], gain_of_kept)?);
     tell(
         "kept-gain-beside",
-        over_questions(&bootstrap, "accuracy of what is kept", &[&beside], gain_of_kept)?,
+        over_questions(&resampling, "accuracy of what is kept", &[&beside], gain_of_kept)?,
     );
     tell(
         "beside-over-share",
-        over_questions(&bootstrap, "AUROC", &[&beside, &share_of_all], difference(auroc))?,
+        over_questions(&resampling, "AUROC", &[&beside, &share_of_all], difference(auroc))?,
     );
     tell(
         "temperature-ece",
-        over_questions(&bootstrap, "calibration error", &[&plain, &scaled], difference(ece))?,
+        over_questions(&resampling, "calibration error", &[&plain, &scaled], difference(ece))?,
     );
-    // In how many seeds the comparison form has the better Brier score: the claim is about seeds.
-    let better = seeds
-        .iter()
-        .filter(|seed| {
-            let of =
-                |way: fn(&Told) -> f64| Judgements::new(judgements(&seed.test, way).into_iter().flatten());
-            matches!((of(Told::plain), of(Told::beside)), (Ok(p), Ok(b)) if b.brier() < p.brier())
-        })
-        .count();
-    tell("beside-brier-seeds", Some(Interval::exact(better as f64 / seeds.len().max(1) as f64)));
+    tell("beside-brier-seeds", seeds_with_better_brier(seeds));
 
     let questions: usize = seeds.iter().map(|seed| seed.test.questions.len()).sum();
     let per_question = |tokens: fn(&Spent) -> usize| {
@@ -283,7 +288,7 @@ fn report(input: &Reproduce<'_>, seeds: &[Seed], findings: &mut Findings) -> Res
     .note(
         "Five samples of each question are judged; every row is about the same samples. ECE: 10 bins of equal numbers. P(True) \
          is the mean over both orders of the labels. The share of ten samples is the baseline that spends on samples what the \
-         others spend on judging. 95 % intervals over questions.",
+         others spend on judging. 95 % intervals over questions and seeds.",
     );
     let judge = |t: fn(&Spent) -> usize| per_question(|s| s.sampled_of_shown) + per_question(t);
     let (alone, among): (fn(&Spent) -> usize, fn(&Spent) -> usize) =
@@ -313,18 +318,18 @@ fn report(input: &Reproduce<'_>, seeds: &[Seed], findings: &mut Findings) -> Res
             Cell::Percent(all.accuracy().value),
             kept.map_or(Cell::Missing, Cell::Percent),
             Cell::Percent(coverage(&all)),
-            Cell::PercentInterval(bootstrap.mean(&best)?),
+            Cell::PercentInterval(resampling.mean(&best)?),
             Cell::Text(calls.into()),
             Cell::Number(tokens, 0),
         ]);
     }
     findings.tables.push(table);
-    findings.tables.push(label_table(&bootstrap, seeds)?);
+    findings.tables.push(label_table(&resampling, seeds)?);
     Ok(())
 }
 
 /// What the labels themselves do: the same question in both orders.
-fn label_table(bootstrap: &Bootstrap, seeds: &[Seed]) -> Result<Table, RecipeError> {
+fn label_table(resampling: &Resampling, seeds: &[Seed]) -> Result<Table, RecipeError> {
     let mut table = Table::new(
         "Both orders of the labels",
         ["form", "P(True), first order", "P(True), labels exchanged", "difference", "mean distance"],
@@ -339,7 +344,7 @@ fn label_table(bootstrap: &Bootstrap, seeds: &[Seed]) -> Result<Table, RecipeErr
                 .flat_map(|seed| &seed.test.questions)
                 .map(|q| q.iter().map(|told| of(form(told))).sum::<f64>() / q.len().max(1) as f64)
                 .collect();
-            Ok(bootstrap.mean(&values)?)
+            resampling.mean(&values)
         };
         table = table.row([
             Cell::Text(name.into()),
@@ -371,6 +376,23 @@ mod tests {
         assert_eq!(gain_of_kept(&[none]), None, "nothing is kept: no accuracy, and not zero");
         let question = [told(true, 0.7), told(false, 0.7), told(false, 0.1)];
         assert_eq!(best_is_right(&question, Told::plain), 0.5);
+    }
+
+    #[test]
+    fn fewer_than_three_seeds_do_not_tell_of_most_seeds() {
+        let seed = |plain: f64, beside: f64| Seed {
+            test: Asked {
+                questions: vec![vec![Told { beside: [beside; 2], ..told(true, plain) }]],
+                ..Asked::default()
+            },
+            temperature_plain: 1.0,
+            temperature_beside: 1.0,
+        };
+        let better = || seed(0.5, 0.9);
+        assert_eq!(seeds_with_better_brier(&[better()]), None);
+        assert_eq!(seeds_with_better_brier(&[better(), better()]), None);
+        let found = seeds_with_better_brier(&[better(), better(), seed(0.9, 0.5)]).unwrap();
+        assert!((found.value - 2.0 / 3.0).abs() < 1e-12);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::Settings;
 use super::p_ik::{Truth, told, truth};
 use crate::RecipeError;
 use crate::lab::knows::{facts, knows};
+use crate::reproduce::resampling::Resampling;
 use crate::reproduce::{Findings, Reproduce};
 use elenchus_learn::NativePolicy;
 use elenchus_learn::objective::TrainingRow;
@@ -83,7 +84,9 @@ pub(super) fn run(
             unanswerable.extend(told(&mut head, &strangers)?);
         }
     }
-    report(input, &pairs, &material, &unanswerable, findings)
+    let seeds = input.models.len() * settings.seeds.len();
+    let resampling = Resampling::new(Bootstrap::default().seed(mix(input.seed, 71)), seeds);
+    report(&resampling, &pairs, &material, &unanswerable, findings)
 }
 
 /// Source material: the statement that holds the answer in front of the question, or one about somebody else.
@@ -122,34 +125,35 @@ fn show_material(
 }
 
 fn report(
-    input: &Reproduce<'_>,
+    resampling: &Resampling,
     pairs: &[Pair],
     material: &Material,
     unanswerable: &[f64],
     findings: &mut Findings,
 ) -> Result<(), RecipeError> {
-    let bootstrap = Bootstrap::default().seed(mix(input.seed, 71));
     let mean = |values: &[f64]| -> Result<Option<Interval>, RecipeError> {
-        if values.is_empty() { Ok(None) } else { Ok(Some(bootstrap.mean(values)?)) }
+        if values.is_empty() { Ok(None) } else { resampling.mean(values).map(Some) }
     };
     // On questions that one model alone solves: how much higher is its own head than the other's?
-    let own: Vec<f64> = pairs
-        .iter()
-        .filter(|pair| pair.only() != 0)
-        .map(|pair| f64::from(pair.only()) * (pair.a.p_ik - pair.b.p_ik))
-        .collect();
+    let own: Vec<f64> =
+        pairs.iter().map(|pair| f64::from(pair.only()) * (pair.a.p_ik - pair.b.p_ik)).collect();
     let mut tell = |id: &str, found: Option<Interval>| {
         if let Some(interval) = found {
             findings.estimates.insert(id.into(), interval);
         }
     };
-    tell("self-knowledge", mean(&own)?);
+    tell("self-knowledge", resampling.mean_where(&own, |place| pairs[place].only() != 0)?);
     let raised: Vec<f64> =
         material.stated.iter().zip(&material.asked).map(|(with, without)| with - without).collect();
     tell("source-material", mean(&raised)?);
 
     let cell = |values: Vec<f64>| -> Result<Cell, RecipeError> {
         Ok(mean(&values)?.map_or(Cell::Missing, Cell::PercentInterval))
+    };
+    let among = |of: fn(&Pair) -> f64, keep: &dyn Fn(&Pair) -> bool| -> Result<Cell, RecipeError> {
+        let values: Vec<f64> = pairs.iter().map(of).collect();
+        let found = resampling.mean_where(&values, |place| keep(&pairs[place]))?;
+        Ok(found.map_or(Cell::Missing, Cell::PercentInterval))
     };
     let mut cross = Table::new("Who knows what", ["questions that", "number", "mean P(IK) of A", "mean P(IK) of B"])
         .note("A and B were taught different entities of one world; solved: more than half of the samples are right.");
@@ -160,12 +164,11 @@ fn report(
         ("neither solves", |p| p.a.share <= 0.5 && p.b.share <= 0.5),
     ];
     for (name, belongs) in sets {
-        let chosen: Vec<&Pair> = pairs.iter().filter(|p| belongs(p)).collect();
         cross = cross.row([
             Cell::Text(name.into()),
-            Cell::Count(chosen.len() as u64),
-            cell(chosen.iter().map(|p| p.a.p_ik).collect())?,
-            cell(chosen.iter().map(|p| p.b.p_ik).collect())?,
+            Cell::Count(pairs.iter().filter(|p| belongs(p)).count() as u64),
+            among(|p| p.a.p_ik, &belongs)?,
+            among(|p| p.b.p_ik, &belongs)?,
         ]);
     }
     findings.tables.push(cross);
@@ -174,12 +177,12 @@ fn report(
         Table::new("By how often it was taught", ["taught", "questions", "share right", "mean P(IK)"])
             .note("Model A; an entity of the last row was taught 27 times as often as one of frequency 1.");
     for frequency in FactsSettings::default().frequencies {
-        let chosen: Vec<&Pair> = pairs.iter().filter(|p| p.a.frequency == frequency).collect();
+        let belongs = |p: &Pair| p.a.frequency == frequency;
         graded = graded.row([
             Cell::Text(if frequency == 0.0 { "never".into() } else { format!("{frequency:.0}") }),
-            Cell::Count(chosen.len() as u64),
-            cell(chosen.iter().map(|p| p.a.share).collect())?,
-            cell(chosen.iter().map(|p| p.a.p_ik).collect())?,
+            Cell::Count(pairs.iter().filter(|p| belongs(p)).count() as u64),
+            among(|p| p.a.share, &belongs)?,
+            among(|p| p.a.p_ik, &belongs)?,
         ]);
     }
     graded = graded.row([

@@ -2,8 +2,10 @@
 //! it does by sampling, by rejection and by best-of-n with the same judge at as many generated and judged tokens, and is
 //! it as helpful?
 
+mod report;
+
 use super::asked::{Asked, mean, unit};
-use super::pool::{Asked as Prompted, Drawing, Pool, Sample, draw, paired};
+use super::pool::{Asked as Prompted, Drawing, Pool, Sample, draw};
 use super::{Findings, Reproduce};
 use crate::RecipeError;
 use crate::lab::rules::{Excerpt, excerpt, kept};
@@ -11,16 +13,15 @@ use async_trait::async_trait;
 use elenchus_control::{Rain, RainSettings, Single, SingleSettings, Strategy};
 use elenchus_evaluate::{EvaluateError, EvaluateInput, Evaluator, Judge, JudgeSettings, Needs};
 use elenchus_learn::NativePolicy;
-use elenchus_learn::policy::{Policy, text_row};
+use elenchus_learn::policy::{Encode, Policy, text_row};
 use elenchus_learn::rollouts::mix;
-use elenchus_measure::{Bootstrap, Cell, Interval, Table};
 use elenchus_task::rules::{Request, Rules, RulesSettings};
 use elenchus_task::{Skill, Split, Task};
 use elenchus_trace::{Answer, Feedback, NodeKind, Problem};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Settings of the experiment.
@@ -35,7 +36,7 @@ struct Settings {
     checkpoints: [String; 2],
     /// Model seeds of the lab's checkpoints.
     seeds: Vec<u64>,
-    /// Samples of best-of-n at most, whatever RAIN spends.
+    /// Samples of best-of-n at most, whatever RAIN spends; also those among which replies as long as RAIN's are looked for.
     most_samples: usize,
     /// Validation excerpts on which the judge's accuracy is measured.
     excerpts: usize,
@@ -50,6 +51,8 @@ struct Reply {
     kept: bool,
     completed: bool,
     clauses: usize,
+    /// Tokens of the reply itself.
+    length: usize,
     /// Tokens that were written.
     generated: u64,
     /// Tokens that the judge read and wrote.
@@ -248,6 +251,41 @@ impl<'a> Bench<'a> {
         Ok((best, first))
     }
 
+    /// Of many samples of a request the one whose length is nearest to that of a given reply: what is due to length alone.
+    fn as_long(&mut self, problems: &[Problem], replies: &[Reply]) -> Result<Vec<Reply>, RecipeError> {
+        let asked: Vec<Prompted<'_>> =
+            problems.iter().map(|p| Prompted::new(p, Skill::Solve.prompt(p, &[]))).collect();
+        let drawing = Drawing {
+            samples: self.settings.most_samples,
+            temperature: 1.0,
+            max_new_tokens: self.settings.rain.draw.max_tokens as usize,
+            seed: mix(self.input.seed, mix(self.seed, 41)),
+        };
+        let label = format!("{}/samples as long", self.label);
+        let pools = draw(self.input, &mut self.policy, self.task, &asked, drawing, &label)?;
+        let mut found = Vec::with_capacity(problems.len());
+        for ((problem, pool), reply) in problems.iter().zip(&pools).zip(replies) {
+            let lengths = pool
+                .samples
+                .iter()
+                .map(|sample| Ok(self.policy.encode(&sample.text)?.len()))
+                .collect::<Result<Vec<usize>, RecipeError>>()?;
+            let chosen = nearest(&lengths, reply.length);
+            let sample = &pool.samples[chosen];
+            let of = Reply::of(self.task, problem, &sample.text)?;
+            found.push(Reply { generated: sample.tokens as u64, length: lengths[chosen], ..of });
+        }
+        Ok(found)
+    }
+
+    /// Writes down how long replies are.
+    fn measured(&self, replies: &mut [Reply]) -> Result<(), RecipeError> {
+        for reply in replies {
+            reply.length = self.policy.encode(&reply.text)?.len();
+        }
+        Ok(())
+    }
+
     /// Mean log-probability per token of the replies under the model itself, as a perplexity.
     fn perplexity(&mut self, problems: &[Problem], replies: &[Reply]) -> Result<f64, RecipeError> {
         let rows = problems
@@ -261,6 +299,12 @@ impl<'a> Bench<'a> {
             scored.iter().flatten().fold((0.0, 0usize), |(s, n), &l| (s + f64::from(l), n + 1));
         Ok((-sum / count.max(1) as f64).exp())
     }
+}
+
+/// The place of the first length that is nearest to `wanted`.
+fn nearest(lengths: &[usize], wanted: usize) -> usize {
+    let places = lengths.iter().enumerate();
+    places.min_by_key(|(_, length)| length.abs_diff(wanted)).map_or(0, |(place, _)| place)
 }
 
 /// The sample with the highest probability, and the first above one half (else the last): where the judge abstains a
@@ -300,6 +344,8 @@ struct Found {
     best: Vec<Reply>,
     rejection: Vec<Reply>,
     rain: Vec<Reply>,
+    /// Samples that are as long as RAIN's replies.
+    as_long: Vec<Reply>,
     /// Whether a request is one of the longest.
     long: Vec<bool>,
     /// By search arm, on the first requests of each model; `RAIN` and vanilla there, too.
@@ -344,7 +390,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         for &seed in &settings.seeds {
             let mut bench = Bench::new(input, &settings, &task, large, base, seed)?;
             found.excerpts.extend(accuracy(&mut bench.policy, &task, settings.excerpts, input.seed)?);
-            let vanilla = bench.vanilla(&problems)?;
+            let mut vanilla = bench.vanilla(&problems)?;
+            bench.measured(&mut vanilla)?;
             let shown: Vec<(&Problem, &str)> =
                 problems.iter().zip(&vanilla).map(|(p, reply)| (p, reply.text.as_str())).collect();
             let told = bench.judge("whole replies", &shown)?;
@@ -352,14 +399,19 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
                 told.score.map(|score| unit((score > 0.5) == reply.kept))
             };
             found.whole.extend(told.iter().zip(&vanilla).filter_map(right));
-            let rain = bench.search(RAIN, &problems)?;
+            let mut rain = bench.search(RAIN, &problems)?;
+            bench.measured(&mut rain)?;
             // As many samples as RAIN's tokens pay for, on the average over requests.
-            let one = mean_of(&vanilla, |reply| reply.generated as f64)
+            let one = report::mean_of(&vanilla, |reply| reply.generated as f64)
                 + mean(&told.iter().map(|told| told.usage.tokens() as f64).collect::<Vec<_>>());
-            let samples = (mean_of(&rain, |reply| reply.spent() as f64) / one.max(1.0)).ceil() as usize;
+            let samples =
+                (report::mean_of(&rain, |reply| reply.spent() as f64) / one.max(1.0)).ceil() as usize;
             let samples = samples.clamp(1, settings.most_samples);
             found.samples.push(samples as f64);
-            let (best, rejection) = bench.chosen(&problems, samples)?;
+            let (mut best, mut rejection) = bench.chosen(&problems, samples)?;
+            bench.measured(&mut best)?;
+            bench.measured(&mut rejection)?;
+            found.as_long.extend(bench.as_long(&problems, &rain)?);
             for (into, replies) in found.perplexity.iter_mut().zip([&vanilla, &best, &rain]) {
                 into.push(bench.perplexity(&problems, replies)?);
             }
@@ -367,7 +419,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             found.plain.extend(vanilla.iter().take(few.len()).cloned());
             found.ablations[RAIN].extend(rain.iter().take(few.len()).cloned());
             for arm in 1..SEARCHES.len() {
-                let replies = bench.search(arm, few)?;
+                let mut replies = bench.search(arm, few)?;
+                bench.measured(&mut replies)?;
                 found.ablations[arm].extend(replies);
             }
             found.vanilla.extend(vanilla);
@@ -380,229 +433,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             found.small_rain.extend(small.search(RAIN, few)?);
         }
     }
-    report(input, &settings, &found)
-}
-
-fn mean_of(replies: &[Reply], of: impl Fn(&Reply) -> f64) -> f64 {
-    mean(&replies.iter().map(of).collect::<Vec<_>>())
-}
-
-fn keeps(replies: &[Reply]) -> Vec<f64> {
-    replies.iter().map(|reply| unit(reply.kept)).collect()
-}
-
-fn completes(replies: &[Reply]) -> Vec<f64> {
-    replies.iter().map(|reply| unit(reply.completed)).collect()
-}
-
-/// Replies that differ in what they advise, whatever they were asked, as a share.
-fn distinct(replies: &[Reply]) -> f64 {
-    let advice: HashSet<&str> = replies
-        .iter()
-        .map(|r| r.text.rsplit_once(",then").map_or(r.text.as_str(), |(advice, _)| advice))
-        .collect();
-    advice.len() as f64 / replies.len().max(1) as f64
-}
-
-fn report(input: &Reproduce<'_>, settings: &Settings, found: &Found) -> Result<Findings, RecipeError> {
-    let bootstrap = Bootstrap::default().seed(mix(input.seed, 54));
-    let mut findings = Findings::default();
-    let long = |replies: &[Reply]| -> Vec<f64> {
-        replies.iter().zip(&found.long).filter(|(_, long)| **long).map(|(r, _)| unit(r.kept)).collect()
-    };
-    let difference = |left: &[f64], right: &[f64]| paired(&bootstrap, left, right);
-    let (vanilla, rain, best) = (keeps(&found.vanilla), keeps(&found.rain), keeps(&found.best));
-    let mut tell = |id: &str, interval: Interval| findings.estimates.insert(id.into(), interval);
-    tell("over-vanilla", difference(&rain, &vanilla)?);
-    if found.long.contains(&true) {
-        tell("over-best-of-n-long", difference(&long(&found.rain), &long(&found.best))?);
-    }
-    tell("over-best-of-n", difference(&rain, &best)?);
-    tell("over-rejection", difference(&rain, &keeps(&found.rejection))?);
-    tell("helpful", difference(&completes(&found.rain), &completes(&found.vanilla))?);
-    let method = keeps(&found.ablations[RAIN]);
-    for (arm, id) in [
-        (ONE_ORDER, "both-orders"),
-        (NOT_SHARED, "shared-values"),
-        (NOT_WIDENED, "added-children"),
-        (NOT_REWOUND, "rewinding"),
-    ] {
-        tell(id, difference(&method, &keeps(&found.ablations[arm]))?);
-    }
-    let plain = keeps(&found.plain);
-    let chance = difference(&keeps(&found.ablations[COIN]), &plain)?;
-    // What is left of 5 points: a judge that knows nothing must not gain.
-    tell(
-        "random-judge",
-        Interval { value: 0.05 - chance.value, low: 0.05 - chance.high, high: 0.05 - chance.low },
-    );
-    let gain =
-        |rain: &[f64], plain: &[f64]| -> Vec<f64> { rain.iter().zip(plain).map(|(r, p)| r - p).collect() };
-    let small = gain(&keeps(&found.small_rain), &keeps(&found.small_vanilla));
-    tell("larger-model", difference(&gain(&method, &plain), &small)?);
-    let judged = bootstrap.mean(&found.excerpts)?;
-    // Between 75 and 95 %: how far inside the range the accuracy lies.
-    let inside = |x: f64| (x - 0.75).min(0.95 - x);
-    let (low, high) = (inside(judged.low), inside(judged.high));
-    tell("judge-accuracy", Interval { value: inside(judged.value), low: low.min(high), high: low.max(high) });
-
-    let spent = |replies: &[Reply]| mean_of(replies, |reply| reply.spent() as f64);
-    let ratio = spent(&found.rain) / mean_of(&found.vanilla, |reply| reply.generated as f64).max(1.0);
-    let mut table = Table::new(
-        "Replies",
-        ["arm", "keep the rule", "of the longest", "complete the task", "both", "clauses", "generated", "judged", "reread"],
-    )
-    .note(format!(
-        "Tokens per request. Generated and judged ones are as many for best-of-n as for RAIN ({:.0} samples); rejection stops \
-         early. RAIN spends {ratio:.0} times what a single reply takes to write.",
-        mean(&found.samples)
-    ));
-    for (name, replies) in [
-        ("vanilla", &found.vanilla),
-        ("rejection until judged good", &found.rejection),
-        ("best-of-n, same judge", &found.best),
-        ("RAIN", &found.rain),
-    ] {
-        let both: Vec<f64> = replies.iter().map(|reply| unit(reply.kept && reply.completed)).collect();
-        let longest = long(replies);
-        table = table.row([
-            Cell::Text(name.into()),
-            Cell::PercentInterval(bootstrap.mean(&keeps(replies))?),
-            if longest.is_empty() { Cell::Text("–".into()) } else { Cell::Percent(mean(&longest)) },
-            Cell::PercentInterval(bootstrap.mean(&completes(replies))?),
-            Cell::Percent(mean(&both)),
-            Cell::Number(mean_of(replies, |reply| reply.clauses as f64), 1),
-            Cell::Number(mean_of(replies, |reply| reply.generated as f64), 0),
-            Cell::Number(mean_of(replies, |reply| reply.judged as f64), 0),
-            Cell::Number(mean_of(replies, |reply| reply.reread as f64), 0),
-        ]);
-    }
-    findings.tables.push(table);
-    let mut searches = Table::new(
-        "Searches",
-        [
-            "arm",
-            "keep the rule",
-            "RAIN minus it",
-            "complete the task",
-            "generated",
-            "judged",
-            "searches",
-            "sets",
-        ],
-    )
-    .note("On the requests of the ablations, with the same model and settings but for one thing.");
-    for (name, replies) in SEARCHES.iter().zip(&found.ablations) {
-        searches = searches.row([
-            Cell::Text((*name).into()),
-            Cell::PercentInterval(bootstrap.mean(&keeps(replies))?),
-            Cell::Points(difference(&method, &keeps(replies))?),
-            Cell::Percent(mean(&completes(replies))),
-            Cell::Number(mean_of(replies, |reply| reply.generated as f64), 0),
-            Cell::Number(mean_of(replies, |reply| reply.judged as f64), 0),
-            Cell::Number(mean_of(replies, |reply| reply.searches as f64), 1),
-            Cell::Number(mean_of(replies, |reply| reply.committed as f64), 1),
-        ]);
-    }
-    findings.tables.push(searches);
-    let models = Table::new("Judges", ["model", "right about excerpts", "vanilla keeps", "RAIN keeps", "gain, points"])
-        .note(format!(
-            "Excerpts are of validation requests: most of them beginnings, judged by the whole reply. About whole replies \
-             of its own the larger model is right in {:.1} % of {}.",
-            100.0 * mean(&found.whole),
-            found.whole.len()
-        ))
-        .row([
-            Cell::Text(settings.checkpoints[0].clone()),
-            Cell::PercentInterval(judged),
-            Cell::Percent(mean(&plain)),
-            Cell::Percent(mean(&method)),
-            Cell::Points(difference(&method, &plain)?),
-        ])
-        .row([
-            Cell::Text(settings.checkpoints[1].clone()),
-            Cell::PercentInterval(bootstrap.mean(&found.small_excerpts)?),
-            Cell::Percent(mean(&keeps(&found.small_vanilla))),
-            Cell::Percent(mean(&keeps(&found.small_rain))),
-            Cell::Points(difference(&keeps(&found.small_rain), &keeps(&found.small_vanilla))?),
-        ]);
-    findings.tables.push(models);
-    let mut texts = Table::new("Texts", ["arm", "perplexity", "distinct advice"]).note(
-        "Perplexity per token under the model itself, mean over models. Distinct: of all requests together.",
-    );
-    let arms = [("vanilla", &found.vanilla), ("best-of-n, same judge", &found.best), ("RAIN", &found.rain)];
-    for ((name, replies), perplexity) in arms.into_iter().zip(&found.perplexity) {
-        texts = texts.row([
-            Cell::Text(name.into()),
-            Cell::Number(mean(perplexity), 2),
-            Cell::Percent(distinct(replies)),
-        ]);
-    }
-    findings.tables.push(texts);
-    findings.notes.push(
-        "The exact rule says only in the end whether a reply keeps it; what searches, rejects and chooses is the model's own \
-         judgement, learned from replies to training requests. The judge's labels are of whole replies, so its judgement of \
-         a beginning says where that leads."
-            .into(),
-    );
-    findings.notes.push(
-        "Models are made anew for the task, of 0.8 and 0.1 million numbers (the sheet asks for 1 to 10 million). Not looked \
-         at: adversarial prompts, truthfulness, free text of instruction-tuned models."
-            .into(),
-    );
-    Ok(findings)
+    report::report(input, &settings, &found)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn choosing_among_judged_samples() {
-        let told = |scores: &[Option<f64>]| -> Vec<Feedback> {
-            scores
-                .iter()
-                .map(|score| match score {
-                    Some(score) => Feedback::score("judge", *score),
-                    None => Feedback::abstain("judge", "unreadable"),
-                })
-                .collect()
-        };
-        let pick = |scores: &[Option<f64>]| pick(&told(scores).iter().collect::<Vec<_>>());
-        assert_eq!(pick(&[Some(0.2), Some(0.6), Some(0.9)]), (2, 1));
-        assert_eq!(pick(&[None, Some(0.4), Some(0.3)]), (1, 2), "nothing is judged good: the last");
-        assert_eq!(pick(&[None, None]), (0, 1), "an abstention is no score");
-    }
-
-    #[test]
-    fn ablations_change_one_thing_each() {
-        let whole = RainSettings::default();
-        for (arm, name) in SEARCHES.iter().enumerate() {
-            let strategy = searching(arm, &whole, 1).unwrap();
-            assert_eq!(strategy.name(), "rain", "{name}");
-            // The coin judges without a model, every other arm asks the judge.
-            assert_eq!(strategy.needs().roles.iter().any(|role| role.role == "judge"), arm != COIN, "{name}");
-        }
-    }
-
-    #[test]
-    fn spending_counts_the_samples_that_were_drawn() {
-        let task = Rules::new(RulesSettings::default()).unwrap();
-        let problem = task.problems(Split::Train, 1, 1).unwrap().remove(0);
-        let sample = |text: &str, tokens| Sample {
-            text: text.into(),
-            answer: None,
-            correct: false,
-            tokens,
-            sum_logprob: -1.0,
-        };
-        let pool = Pool { prompt_tokens: 7, samples: vec![sample("goshed", 3), sample("gobarn", 5)] };
-        let mut feedback = Feedback::score("judge", 0.5);
-        feedback.usage.prompt_tokens = 20;
-        let told = [&feedback, &feedback];
-        let all = paid(&task, &problem, &pool, &told, 1, 2).unwrap();
-        assert_eq!((all.text.as_str(), all.generated, all.judged, all.spent()), ("gobarn", 8, 40, 48));
-        let first = paid(&task, &problem, &pool, &told, 0, 1).unwrap();
-        assert_eq!((first.generated, first.judged), (3, 20), "rejection stops there");
-    }
-}
+mod tests;

@@ -2,7 +2,10 @@
 //! solutions of which half are right, self-critique, iterative critique; against critics that know nothing, against
 //! solving from scratch, and against a vote from scratch at the critic's own tokens.
 
+mod tables;
+
 use super::asked::{Asked, MeanCost, mean, unit};
+use super::resampling::{Resampling, smallest};
 use super::{Findings, Reproduce};
 use crate::RecipeError;
 use elenchus_control::{
@@ -11,17 +14,13 @@ use elenchus_control::{
 };
 use elenchus_evaluate::{Judge, JudgeSettings};
 use elenchus_learn::rollouts::mix;
-use elenchus_measure::{
-    Axis, Bootstrap, Cell, Chart, CorrectionQuestion, Dialogue, Interval, Plot, Scale, Section, Series,
-    Table, compare_over_seeds, self_correction_intervals,
-};
+use elenchus_measure::{Bootstrap, Interval, Section};
 use elenchus_task::arithmetic::{Exercise, corrupt};
 use elenchus_task::{Split, Task};
 use elenchus_trace::{Answer, Problem, Usage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Settings of the experiment.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +34,10 @@ struct Settings {
     tries: usize,
     /// Turns of iterative critique.
     turns: usize,
+    /// Validation questions on which the temperature of the vote from scratch is chosen.
+    validation: usize,
+    /// Temperatures to choose among.
+    vote_temperatures: Vec<f32>,
 }
 
 /// One recorded solution.
@@ -55,6 +58,8 @@ struct Outcome {
     verdict: Option<bool>,
     first_error: Option<usize>,
     kept_steps: Option<bool>,
+    /// Whether the first critique led to nothing that can be judged: it cannot be read, or its correction has no answer.
+    unreadable: bool,
     /// Whether the first solution is right, and what stands after each turn.
     before: bool,
     after: Vec<bool>,
@@ -83,18 +88,49 @@ fn outcome(task: &dyn Task, answer: &Answer) -> Result<Outcome, RecipeError> {
         verdict: first.as_ref().and_then(|turn| turn.verdict),
         first_error: first.as_ref().and_then(|turn| turn.first_error),
         kept_steps: first.as_ref().and_then(|turn| turn.kept_steps),
+        unreadable: first.as_ref().is_none_or(|turn| turn.unreadable),
         before: right.first().copied().unwrap_or(false),
         after: right.get(1..).unwrap_or_default().to_vec(),
         spent: (1..=turns).map(|turn| log.spent_until(turn)).collect(),
     })
 }
 
-/// A critic on the recorded solutions: verdict and result per model and item, one turn.
+/// A critic on the recorded solutions: verdict and result per item, model behind model, one turn.
 struct Arm {
     name: String,
-    verdicts: Vec<Vec<Option<bool>>>,
-    after: Vec<Vec<f64>>,
+    verdicts: Vec<Option<bool>>,
+    after: Vec<f64>,
     cost: MeanCost,
+}
+
+/// Whether each verdict of an arm is right; none is not.
+fn right_verdicts(arm: &Arm, items: &[Item]) -> Vec<f64> {
+    arm.verdicts
+        .iter()
+        .zip(items.iter().cycle())
+        .map(|(said, item)| unit(*said == Some(item.right)))
+        .collect()
+}
+
+/// The smallest rise, from one turn to the next, of the share of right solutions that are broken: it does not fall when
+/// even this is none. `None` with one turn, or without right solutions.
+fn smallest_rise(
+    resampling: &Resampling,
+    outcomes: &[&Outcome],
+    turns: usize,
+) -> Result<Option<Interval>, RecipeError> {
+    let rise = |turn: usize| {
+        let rows: Vec<[f64; 2]> = outcomes
+            .iter()
+            .map(|o| {
+                let broken = |turn| unit(o.before && !o.after(turn));
+                [broken(turn + 1) - broken(turn), unit(o.before)]
+            })
+            .collect();
+        resampling.sums("broken", &rows, |[more, right]| (right > 0.0).then(|| more / right))
+    };
+    let rises = (1..turns).map(rise).collect::<Result<Vec<_>, _>>()?;
+    Ok(smallest(rises.into_iter().flatten()))
 }
 
 /// Everything measured on one model.
@@ -106,6 +142,8 @@ struct PerModel {
     /// Vote from scratch at the tokens of the critic.
     voted: Vec<(bool, Usage)>,
     votes: usize,
+    /// Its temperature, chosen on validation questions.
+    vote_temperature: f32,
     /// Probability of the judge that the recorded solution is right.
     judged: Vec<(Option<f64>, Usage)>,
 }
@@ -234,6 +272,7 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let task = task.as_ref();
     let items = pool(input, &settings, task)?;
     let problems: Vec<Problem> = items.iter().map(|item| item.problem.clone()).collect();
+    let validation = task.problems(Split::Validation, settings.validation, mix(input.seed, 4))?;
     let draw = Draw { max_tokens: 160, ..Draw::default() };
     let closed = |solution| {
         let settings = ClosedLoopCritiqueSettings {
@@ -276,34 +315,46 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         );
         let written = (tokens(&once) - prompt).max(1.0);
         let votes = (((tokens(&critic) - prompt) / written).ceil() as usize).max(2);
-        let vote = SelfConsistency::new(SelfConsistencySettings {
-            samples: votes,
-            early_stop: false,
-            draw: draw.clone(),
-        })?;
-        let voted =
-            asked.answers(&label("vote from scratch"), &vote, task, &problems, |problem, answer| {
+        let vote = |what: &str, temperature: f32, problems: &[Problem]| {
+            let draw = Draw { temperature: Some(temperature), top_p: Some(1.0), ..draw.clone() };
+            let vote =
+                SelfConsistency::new(SelfConsistencySettings { samples: votes, early_stop: false, draw })?;
+            asked.answers(&label(what), &vote, task, problems, |problem, answer| {
                 Ok((task.verify(problem, &answer.text)?.is_correct(), answer.usage))
-            })?;
+            })
+        };
+        // The temperature with most right votes on validation questions; the lowest on a tie.
+        let mut best: Option<(f32, f64)> = None;
+        for &temperature in &settings.vote_temperatures {
+            let right = vote(&format!("vote on validation/{temperature}"), temperature, &validation)?;
+            let right = mean(&right.iter().map(|row| unit(row.0)).collect::<Vec<_>>());
+            if best.is_none_or(|(_, most)| right > most + 1e-12) {
+                best = Some((temperature, right));
+            }
+        }
+        let Some((vote_temperature, _)) = best else {
+            return Err(input.refuse("[reproduce]: `vote_temperatures` is empty"));
+        };
+        let voted = vote("vote from scratch", vote_temperature, &problems)?;
         let solutions: Vec<(&Problem, &str)> =
             items.iter().map(|item| (&item.problem, item.solution.as_str())).collect();
         let judged = asked.feedback(&label("judge"), &judge, task, &solutions)?;
         let judged = judged.into_iter().map(|feedback| (feedback.probability, feedback.usage)).collect();
-        found.push(PerModel { cross, own, solved, voted, votes, judged });
+        found.push(PerModel { cross, own, solved, voted, votes, vote_temperature, judged });
     }
-    findings(input, &settings, &items, &found)
+    findings(input.seed, &settings, &items, &found)
 }
 
 /// The critics that are compared, as they did on every recorded solution.
-fn arms(input: &Reproduce<'_>, items: &[Item], found: &[PerModel]) -> Vec<Arm> {
+fn arms(seed: u64, items: &[Item], found: &[PerModel]) -> Vec<Arm> {
     let arm = |name: &str, of: &dyn Fn(&PerModel, usize) -> (Option<bool>, bool, Usage)| {
         let mut arm =
             Arm { name: name.into(), verdicts: Vec::new(), after: Vec::new(), cost: MeanCost::default() };
         let mut spent = Vec::new();
         for model in found {
             let rows: Vec<(Option<bool>, bool, Usage)> = (0..items.len()).map(|i| of(model, i)).collect();
-            arm.verdicts.push(rows.iter().map(|row| row.0).collect());
-            arm.after.push(rows.iter().map(|row| unit(row.1)).collect());
+            arm.verdicts.extend(rows.iter().map(|row| row.0));
+            arm.after.extend(rows.iter().map(|row| unit(row.1)));
             spent.extend(rows.iter().map(|row| row.2));
         }
         arm.cost = MeanCost::of(spent);
@@ -311,7 +362,7 @@ fn arms(input: &Reproduce<'_>, items: &[Item], found: &[PerModel]) -> Vec<Arm> {
     };
     let nothing = Usage::default();
     let coins: Vec<bool> = {
-        let mut random = ChaCha8Rng::seed_from_u64(mix(input.seed, 3));
+        let mut random = ChaCha8Rng::seed_from_u64(mix(seed, 3));
         items.iter().map(|_| random.random_bool(0.5)).collect()
     };
     vec![
@@ -339,61 +390,44 @@ fn arms(input: &Reproduce<'_>, items: &[Item], found: &[PerModel]) -> Vec<Arm> {
 }
 
 fn findings(
-    input: &Reproduce<'_>,
+    seed: u64,
     settings: &Settings,
     items: &[Item],
     found: &[PerModel],
 ) -> Result<Findings, RecipeError> {
-    let bootstrap = Bootstrap::default().seed(mix(input.seed, 99));
+    let bootstrap = Bootstrap::default().seed(mix(seed, 99));
+    let resampling = Resampling::new(bootstrap, found.len());
     let mut findings = Findings::default();
-    let arms = arms(input, items, found);
+    let arms = arms(seed, items, found);
     let [critic, parrot, random, solve, vote, judge, truth] = arms.as_slice() else { return Ok(findings) };
-    let difference = |a: &[Vec<f64>], b: &[Vec<f64>]| -> Result<Interval, RecipeError> {
-        Ok(super::wider(&compare_over_seeds("a", a, "b", b, &bootstrap)?.difference))
-    };
-    let verdicts = |arm: &Arm| -> Vec<Vec<f64>> {
-        let right = |verdicts: &Vec<Option<bool>>| {
-            verdicts.iter().zip(items).map(|(said, item)| unit(*said == Some(item.right))).collect()
-        };
-        arm.verdicts.iter().map(right).collect()
-    };
+    let difference = |a: &[f64], b: &[f64]| resampling.paired(a, b);
+    let verdicts = |arm: &Arm| right_verdicts(arm, items);
     let mut claim = |id: &str, interval: Interval| findings.estimates.insert(id.to_string(), interval);
     claim("over-solve", difference(&critic.after, &solve.after)?);
     claim("over-parrot", difference(&critic.after, &parrot.after)?);
     claim("over-random", difference(&critic.after, &random.after)?);
     claim("over-vote", difference(&critic.after, &vote.after)?);
-    claim("over-judge", difference(&critic.after, &judge.after)?);
+    // A critic with better verdicts and worse corrections: what is right about a verdict is not what it leads to.
+    claim("verdict-of-judge", difference(&verdicts(judge), &verdicts(critic))?);
+    claim("correction-over-judge", difference(&critic.after, &judge.after)?);
     claim("verdict-of-truth", difference(&verdicts(truth), &verdicts(critic))?);
-    claim("correction-over-truth", difference(&critic.after, &truth.after)?);
     // Per problem: what criticising a recorded solution gained, less what criticising the own one gained.
     let gain = |outcomes: &[Outcome]| -> Vec<f64> {
         outcomes.iter().map(|o| unit(o.after(1)) - unit(o.before)).collect()
     };
-    let cross: Vec<Vec<f64>> = found.iter().map(|m| gain(&m.cross)).collect();
-    let own: Vec<Vec<f64>> = found.iter().map(|m| gain(&m.own)).collect();
+    let cross: Vec<f64> = found.iter().flat_map(|m| gain(&m.cross)).collect();
+    let own: Vec<f64> = found.iter().flat_map(|m| gain(&m.own)).collect();
     claim("cross-over-self", difference(&cross, &own)?);
-    let nothing: Vec<Vec<f64>> = own.iter().map(|rows| vec![0.0; rows.len()]).collect();
-    claim("self-loses", difference(&nothing, &own)?);
-    // Right solutions broken after the last turn, less those broken after the first, over those that were right.
-    let broken: Vec<[f64; 2]> = found
-        .iter()
-        .flat_map(|m| &m.cross)
-        .map(|o| {
-            let broken = |turn| unit(o.before && !o.after(turn));
-            [broken(settings.turns) - broken(1), unit(o.before)]
-        })
-        .collect();
-    if let Some(interval) =
-        bootstrap.of_sums("broken", &broken, |[more, right]| (right > 0.0).then(|| more / right))?
-    {
+    claim("self-loses", difference(&vec![0.0; own.len()], &own)?);
+    let crossed: Vec<&Outcome> = found.iter().flat_map(|m| &m.cross).collect();
+    if let Some(interval) = smallest_rise(&resampling, &crossed, settings.turns)? {
         claim("turns-break", interval);
     }
 
-    findings.tables.push(critics_table(items, &arms, &verdicts, &bootstrap)?);
-    findings.tables.push(modes_table(found, settings, &bootstrap)?);
-    findings.tables.push(authors_table(items, found, &bootstrap)?);
-    findings.sections.push(Section::plots("Turns", vec![turns_plot(found, settings)]));
-    let located: Vec<&Outcome> = found.iter().flat_map(|m| &m.cross).collect();
+    findings.tables.push(tables::critics(items, &arms, &resampling)?);
+    findings.tables.push(tables::modes(found, settings, &resampling)?);
+    findings.tables.push(tables::authors(items, found, &resampling)?);
+    findings.sections.push(Section::plots("Turns", vec![tables::turns(found, settings)]));
     let share = |of: &[bool]| 100.0 * mean(&of.iter().map(|&b| unit(b)).collect::<Vec<_>>());
     let places: Vec<bool> = found
         .iter()
@@ -401,212 +435,31 @@ fn findings(
         .filter(|(_, item)| !item.right)
         .map(|(outcome, item)| outcome.first_error.is_some() && outcome.first_error == item.first_wrong)
         .collect();
-    let kept: Vec<bool> = located.iter().filter_map(|o| o.kept_steps).collect();
-    let silent = located.iter().filter(|o| o.verdict.is_none()).count();
+    let kept: Vec<bool> = crossed.iter().filter_map(|o| o.kept_steps).collect();
+    let unreadable = crossed.iter().filter(|o| o.unreadable).count();
+    let silent = crossed.iter().filter(|o| o.unreadable && o.verdict.is_none()).count();
     findings.notes.push(format!(
         "{} recorded solutions, half of them right, of {} author(s); {} model(s). First wrong step named exactly in {:.1} % \
-         of the wrong ones; the steps before it kept as they were in {:.1} % of the corrections; {} critiques could not be \
-         read and count as wrong.",
+         of the wrong ones; the steps before it kept as they were in {:.1} % of the corrections. {} first critiques led to \
+         nothing that can be judged and count as wrong: {} could not be read, {} have a correction without an answer.",
         items.len(),
         items.iter().map(|i| i.author.as_str()).collect::<std::collections::BTreeSet<_>>().len(),
         found.len(),
         share(&places),
         share(&kept),
+        unreadable,
         silent,
+        unreadable - silent,
     ));
     findings.notes.push(format!(
-        "The vote from scratch takes {} samples, so that it spends at least the critic's tokens.",
-        found.iter().map(|m| m.votes.to_string()).collect::<Vec<_>>().join(", ")
+        "The vote from scratch takes {} samples, so that it spends at least the critic's tokens, at temperature {}, chosen on \
+         {} validation questions.",
+        found.iter().map(|m| m.votes.to_string()).collect::<Vec<_>>().join(", "),
+        found.iter().map(|m| format!("{:.1}", m.vote_temperature)).collect::<Vec<_>>().join(", "),
+        settings.validation
     ));
     Ok(findings)
 }
 
-/// 2×2 table over right and wrong solutions, with the shares that the paper gives.
-fn correction(before: &[bool], after: &[f64]) -> Result<Vec<CorrectionQuestion>, RecipeError> {
-    let question = |(&first, &second): (&bool, &f64)| {
-        Ok(CorrectionQuestion::from_dialogues(&[Dialogue { first, second: second > 0.5 }])?)
-    };
-    before.iter().zip(after).map(question).collect()
-}
-
-fn share_cell(interval: Option<Interval>, complement: bool) -> Cell {
-    interval.map_or(Cell::Missing, |i| Cell::Percent(if complement { 1.0 - i.value } else { i.value }))
-}
-
-fn critics_table(
-    items: &[Item],
-    arms: &[Arm],
-    verdicts: &dyn Fn(&Arm) -> Vec<Vec<f64>>,
-    bootstrap: &Bootstrap,
-) -> Result<Table, RecipeError> {
-    let mut table = Table::new(
-        "Cross-critique of recorded solutions, half of them right",
-        ["critic", "calls", "tokens", "right verdicts", "right after", "delta", "right kept", "right broken", "wrong repaired"],
-    )
-    .note("Greedy. Delta: points above the 50 % of the recorded solutions. 95 % bootstrap intervals over items.");
-    let before: Vec<bool> = items.iter().map(|item| item.right).collect();
-    for arm in arms {
-        let pooled: Vec<f64> = arm.after.iter().flatten().copied().collect();
-        let firsts: Vec<bool> = arm.after.iter().flat_map(|_| before.iter().copied()).collect();
-        let m = self_correction_intervals(&correction(&firsts, &pooled)?, bootstrap)?;
-        let said: Vec<f64> = verdicts(arm).concat();
-        let silent = arm.verdicts.iter().flatten().all(Option::is_none);
-        table = table.row([
-            Cell::Text(arm.name.clone()),
-            Cell::Number(arm.cost.calls, 1),
-            Cell::Number(arm.cost.tokens, 0),
-            if silent { Cell::Missing } else { Cell::PercentInterval(bootstrap.mean(&said)?) },
-            Cell::PercentInterval(m.acc2),
-            Cell::Points(m.gain),
-            share_cell(m.cl, false),
-            share_cell(m.cl, true),
-            share_cell(m.cs, false),
-        ]);
-    }
-    Ok(table)
-}
-
-fn modes_table(found: &[PerModel], settings: &Settings, bootstrap: &Bootstrap) -> Result<Table, RecipeError> {
-    let mut table = Table::new(
-        "Modes and turns",
-        [
-            "mode",
-            "turn",
-            "calls",
-            "tokens",
-            "right before",
-            "right after",
-            "delta",
-            "right broken",
-            "wrong repaired",
-        ],
-    )
-    .note(
-        "Calls and tokens until the end of the turn. Each turn looks at the correction of the turn before.",
-    );
-    let modes: [(&str, fn(&PerModel) -> &[Outcome]); 2] =
-        [("cross", PerModel::cross), ("self", PerModel::own)];
-    for (name, of) in modes {
-        let outcomes: Vec<&Outcome> = found.iter().flat_map(of).collect();
-        let before: Vec<bool> = outcomes.iter().map(|o| o.before).collect();
-        for turn in 1..=settings.turns {
-            let after: Vec<f64> = outcomes.iter().map(|o| unit(o.after(turn))).collect();
-            let m = self_correction_intervals(&correction(&before, &after)?, bootstrap)?;
-            let cost = MeanCost::of(outcomes.iter().map(|o| o.spent(turn)));
-            table = table.row([
-                Cell::Text(name.into()),
-                Cell::Count(turn as u64),
-                Cell::Number(cost.calls, 1),
-                Cell::Number(cost.tokens, 0),
-                Cell::PercentInterval(m.acc1),
-                Cell::PercentInterval(m.acc2),
-                Cell::Points(m.gain),
-                share_cell(m.cl, true),
-                share_cell(m.cs, false),
-            ]);
-        }
-    }
-    Ok(table)
-}
-
-fn authors_table(items: &[Item], found: &[PerModel], bootstrap: &Bootstrap) -> Result<Table, RecipeError> {
-    let mut by_author: BTreeMap<&str, Vec<[f64; 2]>> = BTreeMap::new();
-    for model in found {
-        for ((item, outcome), solved) in items.iter().zip(&model.cross).zip(&model.solved) {
-            by_author.entry(&item.author).or_default().push([unit(outcome.after(1)), unit(solved.0)]);
-        }
-    }
-    let mut table = Table::new(
-        "By author of the recorded solution",
-        ["author", "solutions", "right after", "solved from scratch"],
-    );
-    let mut means = [0.0; 2];
-    for (author, rows) in &by_author {
-        let column = |i: usize| bootstrap.mean(&rows.iter().map(|r| r[i]).collect::<Vec<_>>());
-        let (after, solved) = (column(0)?, column(1)?);
-        means[0] += after.value / by_author.len() as f64;
-        means[1] += solved.value / by_author.len() as f64;
-        table = table.row([
-            Cell::Text((*author).to_string()),
-            Cell::Count(rows.len() as u64),
-            Cell::PercentInterval(after),
-            Cell::PercentInterval(solved),
-        ]);
-    }
-    Ok(table.row([
-        Cell::Text("mean over authors".into()),
-        Cell::Missing,
-        Cell::Percent(means[0]),
-        Cell::Percent(means[1]),
-    ]))
-}
-
-fn turns_plot(found: &[PerModel], settings: &Settings) -> Plot {
-    let line = |name: &str, of: fn(&PerModel) -> &[Outcome]| {
-        let outcomes: Vec<&Outcome> = found.iter().flat_map(of).collect();
-        let right = |turn: usize| {
-            let after = |o: &&Outcome| unit(if turn == 0 { o.before } else { o.after(turn) });
-            mean(&outcomes.iter().map(after).collect::<Vec<_>>())
-        };
-        Series::exact(name, (0..=settings.turns).map(|turn| (turn as f64, right(turn))))
-    };
-    Plot::new(
-        "Right answers by turn",
-        "Turn 0: the solution that is criticised.",
-        Chart::Line {
-            x: Axis::new("turn", Scale::Whole),
-            y: Axis::new("right", Scale::Percent),
-            series: vec![line("cross-critique", PerModel::cross), line("self-critique", PerModel::own)],
-        },
-    )
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use elenchus_task::arithmetic::{Arithmetic, ArithmeticSettings};
-
-    #[test]
-    fn a_share_has_as_many_right_as_wrong_solutions_even_when_problems_run_out() {
-        let task = Arithmetic::new(ArithmeticSettings::default()).unwrap();
-        let problems = task.problems(Split::Test, 9, 1).unwrap();
-        let mut random = ChaCha8Rng::seed_from_u64(1);
-        let mut items = Vec::new();
-        let material = problems.iter().zip(std::iter::repeat(()));
-        fill(&mut items, &task, 8, "a", material, |problem, (), wanted| {
-            let exercise = Exercise::from_problem(problem)?;
-            Ok(match wanted {
-                true => task.reference(problem),
-                false => corrupt::corrupt(&exercise, &mut random).map(|slip| slip.compact(&exercise)),
-            })
-        })
-        .unwrap();
-        let right = |items: &[Item]| items.iter().filter(|item| item.right).count();
-        assert_eq!((items.len(), right(&items)), (8, 4));
-        for item in &items {
-            assert_eq!(item.problem.data["solution"], item.solution.as_str(), "the strategy finds it there");
-            assert_eq!(item.right, item.first_wrong.is_none());
-        }
-        // Three problems for a share of eight: one right and one wrong.
-        let mut few = Vec::new();
-        let material = problems[..3].iter().zip(std::iter::repeat(()));
-        fill(&mut few, &task, 8, "b", material, |problem, (), wanted| {
-            Ok(wanted.then(|| task.reference(problem)).flatten().or(Some("#1".into())))
-        })
-        .unwrap();
-        assert_eq!((few.len(), right(&few)), (2, 1));
-    }
-
-    #[test]
-    fn an_outcome_that_ended_early_keeps_its_last_state() {
-        let outcome = Outcome {
-            verdict: None,
-            first_error: None,
-            kept_steps: None,
-            before: true,
-            after: vec![false],
-            spent: vec![Usage { calls: 1, ..Usage::default() }],
-        };
-        assert_eq!((outcome.after(1), outcome.after(3), outcome.spent(3).calls), (false, false, 1));
-    }
-}
+mod tests;
