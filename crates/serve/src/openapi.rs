@@ -129,7 +129,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         operation["parameters"] = Value::Array(parameters);
     }
     if let Some(scope) = route.scope {
-        // Needed beyond loopback only.
+        // Not needed on loopback as long as there is no key.
         operation["security"] = json!([{}, {"key": []}]);
         operation["x-scope"] = json!(scope.name());
     }
