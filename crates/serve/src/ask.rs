@@ -199,7 +199,7 @@ enum Event {
 
 async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, ApiError> {
     let (id, created, trace_id) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000, job.id.clone());
-    let include_usage = job.request.include_usage;
+    let (include_usage, note) = (job.request.include_usage, job.caller.trace.clone());
     let recipe = job.serving.name().to_string();
     let (stages, mut listening) = unbounded_channel::<StageView>();
     let (sender, mut events) = unbounded_channel::<Event>();
@@ -237,6 +237,8 @@ async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, 
         Err(_) => {}
     }
     pieces.events = Some(events);
+    // Its first piece says so, too.
+    note.note(&trace_id);
     Ok(sse::reply(futures::stream::unfold(pieces, |mut pieces| async move {
         let piece = pieces.next().await?;
         Some((Ok::<Bytes, BoxError>(piece), pieces))
