@@ -92,7 +92,8 @@ type Acknowledged = Mutex<Vec<(String, bool)>>;
 
 /// Asks and says what it thinks of the answer, until nobody answers any more.
 fn write_on(place: &str, acknowledged: &Acknowledged) {
-    let note = |id: &str, feedback| acknowledged.lock().expect("not poisoned").push((id.to_string(), feedback));
+    let note =
+        |id: &str, feedback| acknowledged.lock().expect("not poisoned").push((id.to_string(), feedback));
     while let Some(answer) = exchange(place, "POST", "/v1/chat/completions", &question("m", "x")) {
         assert_eq!(answer.status, 200, "{}", answer.body);
         let id = header(&answer.head, "x-elenchus-trace-id").expect("it is stored");
@@ -165,7 +166,9 @@ fn log_lines_name_the_trace_of_their_request() {
     let chats: Vec<&Value> = of("request").into_iter().filter(|line| line["route"] == "chat").collect();
     assert_eq!(chats.len(), 5, "{text}");
     assert_eq!(chats[0]["trace_id"], answered.as_str());
-    for (field, wanted) in [("method", json!("POST")), ("path", json!("/v1/chat/completions")), ("status", json!(200))] {
+    for (field, wanted) in
+        [("method", json!("POST")), ("path", json!("/v1/chat/completions")), ("status", json!(200))]
+    {
         assert_eq!(chats[0][field], wanted);
     }
     assert!(chats[0]["milliseconds"].as_f64().is_some_and(|took| took > 0.0) && chats[0]["time_ms"].is_u64());

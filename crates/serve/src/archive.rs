@@ -39,13 +39,19 @@ impl Job {
 fn size(write: &Write) -> usize {
     let said = match write {
         Write::Trace(entry) => {
-            let texts = [&entry.summary.question, &entry.summary.answer].map(String::len).iter().sum::<usize>();
-            let kept = entry.response.as_ref().map_or(0, Vec::len) + entry.trace.as_ref().map_or(0, String::len);
+            let texts =
+                [&entry.summary.question, &entry.summary.answer].map(String::len).iter().sum::<usize>();
+            let kept =
+                entry.response.as_ref().map_or(0, Vec::len) + entry.trace.as_ref().map_or(0, String::len);
             texts + entry.request.len() + kept
         }
         Write::Feedback(entry) => {
             let edit = entry.edit.as_ref().and_then(|edit| edit.text.as_ref());
-            [entry.comment.as_ref(), entry.correction.as_ref(), edit].into_iter().flatten().map(String::len).sum()
+            [entry.comment.as_ref(), entry.correction.as_ref(), edit]
+                .into_iter()
+                .flatten()
+                .map(String::len)
+                .sum()
         }
         Write::Key(_) | Write::RevokeKey(_) => 0,
     };
@@ -286,7 +292,8 @@ mod tests {
 
     fn archive(locked: bool) -> (Arc<Fake>, Archive, mpsc::Sender<()>) {
         let (open, gate) = mpsc::channel();
-        let fake = Fake { written: Mutex::default(), attempts: AtomicUsize::new(0), locked, gate: Mutex::new(gate) };
+        let fake =
+            Fake { written: Mutex::default(), attempts: AtomicUsize::new(0), locked, gate: Mutex::new(gate) };
         let fake = Arc::new(fake);
         let archive = Archive::new(Arc::clone(&fake) as Arc<dyn ServiceStore>).unwrap();
         (fake, archive, open)
@@ -376,7 +383,10 @@ mod tests {
             }
             assert!(waits.len() < 4);
         };
-        assert_eq!((refused.code, refused.retry_after_seconds, waits.len()), ("store_unavailable", Some(1), 2));
+        assert_eq!(
+            (refused.code, refused.retry_after_seconds, waits.len()),
+            ("store_unavailable", Some(1), 2)
+        );
         drop((first, waits, open));
     }
 }

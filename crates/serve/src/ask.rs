@@ -15,8 +15,8 @@ use crate::state::{State, Target, new_id, now_ms};
 use bytes::Bytes;
 use elenchus_generate::TraceContext;
 use elenchus_recipe::{Composition, RecipeError, Serving, offer_of};
-use hyper::header::HeaderMap;
 use hyper::StatusCode;
+use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,7 +68,8 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
                 let cost = Cost::of(&request, None).usage;
                 let grant = state.grant(&live, &caller, &target, wish.budget, cost).await?;
                 let bytes = kept;
-                let plain = Plain { id, label, caller, live, request, grant, bytes, created_ms, started, stream };
+                let plain =
+                    Plain { id, label, caller, live, request, grant, bytes, created_ms, started, stream };
                 crate::plain::answer(state, plain).await
             }
             Target::Upstream(model) => {

@@ -125,7 +125,8 @@ mod tests {
         let wanted = stream.replace(count, "");
         for size in [1, 2, 7, 50, 1000] {
             let mut filter = WithoutCount::default();
-            let mut on: Vec<u8> = stream.as_bytes().chunks(size).flat_map(|piece| filter.pass(piece)).collect();
+            let mut on: Vec<u8> =
+                stream.as_bytes().chunks(size).flat_map(|piece| filter.pass(piece)).collect();
             on.extend_from_slice(&filter.rest());
             assert_eq!(String::from_utf8(on).unwrap(), wanted, "pieces of {size}");
         }

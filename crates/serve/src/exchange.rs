@@ -344,7 +344,11 @@ data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"argu
             {"index": 1, "message": {"content": "1234", "tool_calls": [{"id": "c", "type": "function",
                 "function": {"name": "f", "arguments": "1234"}}]}}]}"#;
         let said = Said::of(whole);
-        assert_eq!((said.text.as_str(), said.reasoning.as_str()), ("12345678", "1234"), "of the first choice");
+        assert_eq!(
+            (said.text.as_str(), said.reasoning.as_str()),
+            ("12345678", "1234"),
+            "of the first choice"
+        );
         assert!(said.tool_calls.is_empty());
         let image = format!("data:image/png;base64,{}", "A".repeat(1 << 20));
         let request = serde_json::json!({"model": "m", "messages": [{"role": "user", "content": [

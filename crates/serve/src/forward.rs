@@ -51,12 +51,23 @@ pub(crate) struct Forward<'a> {
 /// # Errors
 /// The budget is spent, or too small for the prompt; nobody answers.
 pub(crate) async fn forward(state: &Arc<State>, forward: Forward<'_>) -> Result<Reply, ApiError> {
-    let Forward { id, caller, headers, live, model, path, recipe, bytes, kept, peek, wish, created_ms, started } =
-        forward;
+    let Forward {
+        id,
+        caller,
+        headers,
+        live,
+        model,
+        path,
+        recipe,
+        bytes,
+        kept,
+        peek,
+        wish,
+        created_ms,
+        started,
+    } = forward;
     let size = Size::of(peek, &bytes, path != "embeddings");
-    let grant = state
-        .grant(&live, &caller, &Target::Upstream(model.clone()), wish, size.expected())
-        .await?;
+    let grant = state.grant(&live, &caller, &Target::Upstream(model.clone()), wish, size.expected()).await?;
     let bound = size.bound(&grant.budget, live.prices.get(&model))?;
     let as_it_is = bound.is_none()
         && peek.model.as_deref() == Some(model.as_str())
@@ -138,7 +149,8 @@ impl Size {
 
     fn expected(&self) -> Usage {
         let answer = self.named.map_or(HELD_TOKENS, |(_, tokens)| tokens);
-        let completion_tokens = if self.writes { answer.saturating_mul(self.choices).min(1 << 40) } else { 0 };
+        let completion_tokens =
+            if self.writes { answer.saturating_mul(self.choices).min(1 << 40) } else { 0 };
         Usage { prompt_tokens: self.prompt, completion_tokens, calls: 1, ..Usage::default() }
     }
 
@@ -146,13 +158,10 @@ impl Size {
     ///
     /// # Errors
     /// The budget allows no call, or does not reach beyond the prompt.
-    fn bound(
-        &self,
-        budget: &Budget,
-        price: Option<&Price>,
-    ) -> Result<Option<(&'static str, u64)>, ApiError> {
+    fn bound(&self, budget: &Budget, price: Option<&Price>) -> Result<Option<(&'static str, u64)>, ApiError> {
         let refuse = |what: String| {
-            let hint = "ask for less, or raise `elenchus.budget`, `budget` in `[serve]`, or the limit of the key";
+            let hint =
+                "ask for less, or raise `elenchus.budget`, `budget` in `[serve]`, or the limit of the key";
             let message = format!("{what}\nhint: {hint}");
             Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "budget_exhausted", message))
         };
@@ -167,14 +176,18 @@ impl Size {
         if let Some(tokens) = budget.tokens {
             most = tokens.saturating_sub(prompt);
             if tokens < prompt || (self.writes && most < self.choices) {
-                return refuse(format!("{tokens} tokens are left of the budget, and the prompt has about {prompt}"));
+                return refuse(format!(
+                    "{tokens} tokens are left of the budget, and the prompt has about {prompt}"
+                ));
             }
         }
         if let (Some(money), Some(price)) = (budget.money, price) {
             let read = price.of(&Usage { prompt_tokens: prompt, ..Usage::default() });
             let one = price.completion_per_million * self.choices as f64 / 1e6;
             if money < read || (self.writes && money - read < one) {
-                return refuse(format!("{money} of money are left of the budget, and the prompt costs about {read}"));
+                return refuse(format!(
+                    "{money} of money are left of the budget, and the prompt costs about {read}"
+                ));
             }
             if price.completion_per_million > 0.0 {
                 most = most.min(((money - read) * 1e6 / price.completion_per_million) as u64);

@@ -144,7 +144,8 @@ impl KeyRing {
     /// The store cannot be read; the keys known before stay.
     pub fn refresh(&self, store: &dyn ServiceStore) -> Result<(), elenchus_remember::RememberError> {
         let keys = store.keys()?.into_iter().map(|key| (key.hash.clone(), key)).collect();
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known { read: Some(Instant::now()), keys };
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) =
+            Known { read: Some(Instant::now()), keys };
         Ok(())
     }
 
@@ -204,7 +205,8 @@ pub(crate) fn allowance(key: &KeyEntry, spent: &Usage, held: &Usage) -> Result<B
     let refuse = |is_spent: bool, limit: String| {
         let KeyEntry { name, window_seconds, .. } = key;
         let (code, message) = if is_spent {
-            let message = format!("has spent its {limit} of the last {window_seconds} seconds\nhint: wait, or");
+            let message =
+                format!("has spent its {limit} of the last {window_seconds} seconds\nhint: wait, or");
             ("key_budget_exhausted", message)
         } else {
             let message = format!(
@@ -213,7 +215,8 @@ pub(crate) fn allowance(key: &KeyEntry, spent: &Usage, held: &Usage) -> Result<B
             );
             ("key_budget_held", message)
         };
-        let message = format!("the key `{name}` {message} make a key with a higher limit (`elenchus keys add`)");
+        let message =
+            format!("the key `{name}` {message} make a key with a higher limit (`elenchus keys add`)");
         let retry_after_seconds = Some(1).filter(|_| !is_spent);
         Err(ApiError { retry_after_seconds, ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, code, message) })
     };
@@ -322,7 +325,11 @@ mod tests {
             assert_eq!(closed.is_required(setting, &proxied), behind, "{setting:?}");
         }
         let refused = closed.caller(&proxied, Scope::Ask, None).unwrap_err();
-        assert!(refused.status == 401 && refused.message.contains("require_keys = false"), "{}", refused.message);
+        assert!(
+            refused.status == 401 && refused.message.contains("require_keys = false"),
+            "{}",
+            refused.message
+        );
         store.write(&[Write::Key(entry(&new_secret()))]).unwrap();
         closed.refresh(&store).unwrap();
         assert!(closed.is_required(None, &direct), "there is a key");

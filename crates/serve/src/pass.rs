@@ -484,7 +484,9 @@ impl Events {
                 Ok(None) => break None,
                 Ok(Some(Err(problem))) => {
                     let name = &self.name;
-                    break Some(self.broken(format!("{name} broke off in the middle of its answer: {problem}")));
+                    break Some(
+                        self.broken(format!("{name} broke off in the middle of its answer: {problem}")),
+                    );
                 }
                 Err(_) if self.limit.is_over() => break Some(self.limit.error()),
                 Err(_) => {

@@ -77,6 +77,14 @@ pub const ROUTES: &[Route] = &[
         Some(Scope::Ask),
         "The same with the recipe in the path.",
     ),
+    route("response", "GET", "/v1/responses/{id}", Some(Scope::Ask), "A stored response."),
+    route(
+        "response_delete",
+        "DELETE",
+        "/v1/responses/{id}",
+        Some(Scope::Ask),
+        "Let no later request name a response; its trace is kept.",
+    ),
     route("completions", "POST", "/v1/completions", Some(Scope::Ask), "Passed on to an upstream."),
     route("embeddings", "POST", "/v1/embeddings", Some(Scope::Ask), "Passed on to an upstream."),
     route(

@@ -98,12 +98,18 @@ impl Gateway {
         keys.refresh(store.as_ref())?;
         let hint = match (open, settings.require_keys) {
             (true, Some(false)) => Some("leave `require_keys` out, or listen on 127.0.0.1"),
-            (true, _) if keys.is_empty() => Some("make one with `elenchus keys add NAME`, or listen on 127.0.0.1"),
+            (true, _) if keys.is_empty() => {
+                Some("make one with `elenchus keys add NAME`, or listen on 127.0.0.1")
+            }
             (false, Some(true)) if keys.is_empty() => Some("make one with `elenchus keys add NAME`"),
             _ => None,
         };
         if let Some(hint) = hint {
-            let why = if open { format!("{address} can be reached by others") } else { "`require_keys` is set".into() };
+            let why = if open {
+                format!("{address} can be reached by others")
+            } else {
+                "`require_keys` is set".into()
+            };
             let what = if keys.is_empty() { "there is no key" } else { "`require_keys` is `false`" };
             return Err(ServeError::setting(format!("{why}, and {what}"), hint));
         }
@@ -356,6 +362,7 @@ async fn answer(
             "openapi" => Ok(reply_json(StatusCode::OK, &openapi::description())),
             "models" => Ok(catalogue::list_models(state, &caller).await),
             "model" => catalogue::one_model(state, &caller, inner.unwrap_or_default()).await,
+            "response" => responses::get(state, &caller, inner.unwrap_or_default()).await,
             "recipes" => Ok(catalogue::list_recipes()),
             "traces" => records::list(state, &query).await,
             "trace" => records::trace(state, inner.unwrap_or_default()).await,
@@ -369,6 +376,9 @@ async fn answer(
             "export" => records::export(state, &query).await,
             _ => Err(ApiError::not_found("there is nothing here")),
         };
+    }
+    if route.name == "response_delete" {
+        return responses::delete(state, &caller, inner.unwrap_or_default()).await;
     }
     // A composition in the path has spaces.
     let recipe = inner.map(decoded);

@@ -139,11 +139,7 @@ impl SqliteStore {
             Ok(Mutex::new(reader))
         };
         let quick = reader().map_err(fail())?;
-        let listing = [
-            reader().map_err(fail())?,
-            reader().map_err(fail())?,
-            reader().map_err(fail())?,
-        ];
+        let listing = [reader().map_err(fail())?, reader().map_err(fail())?, reader().map_err(fail())?];
         let identity = identity(&path);
         Ok(SqliteStore {
             path,
@@ -175,7 +171,8 @@ impl SqliteStore {
 
     /// A connection for something long: one that is free, else one in turn.
     fn listing(&self) -> &Mutex<Connection> {
-        let free = self.listing.iter().find(|reader| !matches!(reader.try_lock(), Err(TryLockError::WouldBlock)));
+        let free =
+            self.listing.iter().find(|reader| !matches!(reader.try_lock(), Err(TryLockError::WouldBlock)));
         free.unwrap_or_else(|| &self.listing[self.next.fetch_add(1, Ordering::Relaxed) % LISTING_READERS])
     }
 
@@ -295,9 +292,7 @@ impl ServiceStore for SqliteStore {
 
     fn spent(&self, key: &str, since_ms: u64) -> Result<Usage> {
         self.read(&self.quick, |connection| {
-            connection
-                .prepare_cached(SPENT)?
-                .query_row(params![key, whole(since_ms)], |row| usage(row, 0))
+            connection.prepare_cached(SPENT)?.query_row(params![key, whole(since_ms)], |row| usage(row, 0))
         })
     }
 }
@@ -392,7 +387,8 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> Result2<Written> {
                 .prepare_cached(
                     "INSERT INTO traces VALUES
                          (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-                     ON CONFLICT (id) DO UPDATE SET answer = excluded.answer, confidence = excluded.confidence,
+                     ON CONFLICT (id) DO UPDATE SET request = excluded.request,
+                         answer = excluded.answer, confidence = excluded.confidence,
                          status = excluded.status, elapsed_ms = excluded.elapsed_ms,
                          prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
                          calls = excluded.calls, seconds = excluded.seconds, money = excluded.money,

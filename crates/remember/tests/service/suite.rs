@@ -128,7 +128,12 @@ pub fn what_is_written_is_read_also_after_a_restart(home: &impl Home) {
     assert_eq!(store.spent("app", 8).unwrap().tokens(), 0, "before the window");
     assert_eq!(store.spent("other", 0).unwrap().tokens(), 0);
     // The same trace again replaces what became of it.
-    let mut end = TraceEntry { response: None, trace: Some("{\"nodes\":[]}".into()), ..entry };
+    let mut end = TraceEntry {
+        request: b"{\"b\":1}".to_vec(),
+        response: None,
+        trace: Some("{\"nodes\":[]}".into()),
+        ..entry
+    };
     end.summary =
         TraceSummary { answer: "No.".into(), confidence: None, status: TraceStatus::Failed, ..end.summary };
     put(store.as_ref(), end.clone());

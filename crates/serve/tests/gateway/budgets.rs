@@ -94,7 +94,9 @@ async fn calls_of_one_key_that_run_at_once_do_not_overrun_it() {
         let response = ask().await.unwrap();
         match response.status().as_u16() {
             200 => running.push(response),
-            status => refused.push((status, response.headers().contains_key("retry-after"), response.text().await)),
+            status => {
+                refused.push((status, response.headers().contains_key("retry-after"), response.text().await))
+            }
         }
     }
     // 201 tokens each with the prompt, and what is left for the fifth.
@@ -147,7 +149,8 @@ async fn a_bound_on_money_needs_a_price() {
     let price = Price { prompt_per_million: 1e6, completion_per_million: 1e6 };
     let gateway = keyed(&stub, entry, HashMap::from([("little".to_string(), price)])).await;
     let ask = async |model: &str| {
-        let request = gateway.post("/v1/chat/completions").bearer_auth(&secret).json(&question(model, "2+2?"));
+        let request =
+            gateway.post("/v1/chat/completions").bearer_auth(&secret).json(&question(model, "2+2?"));
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     };
@@ -224,7 +227,11 @@ async fn a_server_that_does_not_count_is_asked_without_and_the_guess_is_marked()
     let stub = Stub::start(|_| Act::Json(400, json!({"error": {"message": "no such model"}}))).await;
     let gateway = Running::before(&[&stub]).await;
     let (status, error) = gateway.ask(with(question("little", "x"), json!({"stream": true}))).await;
-    assert_eq!((status, &error["error"]["message"]), (400, &json!("no such model")), "a refusal comes as it is");
+    assert_eq!(
+        (status, &error["error"]["message"]),
+        (400, &json!("no such model")),
+        "a refusal comes as it is"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,8 +248,7 @@ async fn an_absurd_count_of_an_upstream_harms_nobody() {
     })
     .await;
     let secret = new_secret();
-    let gateway =
-        keyed(&stub, key("app", &secret, &["ask", "read", "feedback"], None), HashMap::new()).await;
+    let gateway = keyed(&stub, key("app", &secret, &["ask", "read", "feedback"], None), HashMap::new()).await;
     let send = async |path: &str, body: Value| {
         gateway.post(path).bearer_auth(&secret).json(&body).send().await.unwrap()
     };

@@ -136,7 +136,8 @@ async fn on_loopback_keys_are_needed_behind_a_proxy_and_once_there_is_one() {
     let (status, error) = ask(&gateway, None, true).await;
     assert!(status == 401 && error.contains("require_keys"), "who stands behind the proxy? {error}");
     for path in ["/v1/export", "/v1/traces", "/metrics"] {
-        let request = gateway.client.get(format!("{}{path}", gateway.url)).header("forwarded", "for=192.0.2.7");
+        let request =
+            gateway.client.get(format!("{}{path}", gateway.url)).header("forwarded", "for=192.0.2.7");
         assert_eq!(request.send().await.unwrap().status(), 401, "{path}");
     }
     let secret = new_secret();
@@ -177,7 +178,8 @@ async fn on_loopback_keys_are_needed_behind_a_proxy_and_once_there_is_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_is_told_to_all_and_names_nobody() {
     let stub = Stub::answering(&["x"]).await;
-    let gateway = Running::with(&[&stub], |settings| settings.upstreams[0].name = Some("secret-name".into())).await;
+    let gateway =
+        Running::with(&[&stub], |settings| settings.upstreams[0].name = Some("secret-name".into())).await;
     let (status, ready) = gateway.get("/readyz").await;
     assert_eq!((status, &ready["upstreams"]), (200, &json!({"all": 1, "healthy": 1})));
     assert!(!ready.to_string().contains("secret-name"), "{ready}");

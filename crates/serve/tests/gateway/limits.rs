@@ -43,7 +43,8 @@ async fn a_request_ends_with_its_time_whether_a_recipe_answers_or_an_upstream() 
         assert_eq!(trace["status"], "failed", "{trace}");
     }
     let (_, metrics) = gateway.get("/metrics").await;
-    let healthy = metrics.as_str().unwrap().lines().find(|line| line.starts_with("elenchus_upstream_healthy{"));
+    let healthy =
+        metrics.as_str().unwrap().lines().find(|line| line.starts_with("elenchus_upstream_healthy{"));
     assert!(healthy.unwrap().ends_with(" 1"), "what the client allows says nothing about the upstream");
     // A request may allow less.
     let gateway = Running::before(&[&stub]).await;
@@ -55,7 +56,8 @@ async fn a_request_ends_with_its_time_whether_a_recipe_answers_or_an_upstream() 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_goes_on_coming_is_not_idle() {
     let text = serde_json::to_string(&crate::support::completion(&["Answer: 4".into()])).unwrap();
-    let pieces: Vec<String> = text.as_bytes().chunks(40).map(|piece| String::from_utf8_lossy(piece).into()).collect();
+    let pieces: Vec<String> =
+        text.as_bytes().chunks(40).map(|piece| String::from_utf8_lossy(piece).into()).collect();
     let count = pieces.len() as u32;
     let stub = Stub::start(move |asked| match asked.text.contains("stop") {
         true => Act::Pieces { pieces: vec!["{".into(), "}".into()], pause: Duration::from_secs(30) },

@@ -421,7 +421,8 @@ async fn store_trace(connected: &Connected, entry: &TraceEntry) -> Result<Writte
         .statement(
             "INSERT INTO elenchus_traces VALUES
                  ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-             ON CONFLICT (id) DO UPDATE SET answer = excluded.answer, confidence = excluded.confidence,
+             ON CONFLICT (id) DO UPDATE SET request = excluded.request,
+                 answer = excluded.answer, confidence = excluded.confidence,
                  status = excluded.status, elapsed_ms = excluded.elapsed_ms,
                  prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
                  calls = excluded.calls, seconds = excluded.seconds, money = excluded.money,
