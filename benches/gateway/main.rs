@@ -102,7 +102,7 @@ async fn serve(mut stream: TcpStream, delay: Duration) -> std::io::Result<()> {
             continue;
         }
         let count = body.split_once("\"n\":").map_or(1, |(_, rest)| {
-            rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(1)
+            rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(1).min(128)
         });
         let choices: Vec<String> = (0..count).map(choice).collect();
         let answer = format!(

@@ -1,6 +1,6 @@
 //! `elenchus serve` and `elenchus keys` as processes: start, ask, kill, start again.
 
-#![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test helper that fails should stop the test")]
 
 mod support;
 
@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use support::{Server, code, command, run, scratch, stderr};
 
@@ -39,49 +40,167 @@ impl Gateway {
 
     /// Status and body of an answer.
     fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(&self.place).expect("it listens");
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-            self.place,
-            body.len()
-        )
-        .expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, serde_json::from_str(body).unwrap_or(Value::String(body.into())))
+        let answer = exchange(&self.place, method, path, body).expect("an answer");
+        (answer.status, answer.body)
     }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+/// Asks and reads the whole answer; `None` where it does not come whole.
+fn exchange(place: &str, method: &str, path: &str, body: &Value) -> Option<Answer> {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let mut stream = TcpStream::connect(place).ok()?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {place}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let head = head.to_ascii_lowercase();
+    let length = header(&head, "content-length").and_then(|length| length.parse().ok());
+    if length.is_some_and(|length: usize| length != body.len()) {
+        return None;
+    }
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let body = serde_json::from_str(body).unwrap_or(Value::String(body.into()));
+    Some(Answer { status, head, body })
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 fn question(model: &str, text: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": text}]})
 }
 
-#[test]
-fn what_was_acknowledged_is_there_after_a_kill() {
-    let folder = scratch();
-    let mut gateway = Gateway::start(folder.path(), &[]);
-    let mut ids = Vec::new();
-    for _ in 0..5 {
-        let (status, answer) =
-            gateway.send("POST", "/v1/chat/completions", &question("embedded", "g=50;e=g-1;d=e+81;d?"));
-        assert_eq!(status, 200, "{answer}");
-        let id = answer["elenchus"]["trace_id"].as_str().expect("a trace").to_string();
+/// What a gateway acknowledged: traces, and the feedback on them.
+type Acknowledged = Mutex<Vec<(String, bool)>>;
+
+/// Asks and says what it thinks of the answer, until nobody answers any more.
+fn write_on(place: &str, acknowledged: &Acknowledged) {
+    let note =
+        |id: &str, feedback| acknowledged.lock().expect("not poisoned").push((id.to_string(), feedback));
+    while let Some(answer) = exchange(place, "POST", "/v1/chat/completions", &question("m", "x")) {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let id = header(&answer.head, "x-elenchus-trace-id").expect("it is stored");
+        note(id, false);
         let said = json!({"trace_id": id, "reaction": "up"});
-        assert_eq!(gateway.send("POST", "/v1/feedback", &said).0, 200);
-        ids.push(id);
+        match exchange(place, "POST", "/v1/feedback", &said) {
+            Some(answer) if answer.status == 200 => note(id, true),
+            Some(answer) => panic!("{}", answer.body),
+            None => return,
+        }
     }
-    // No time to write anything more.
-    gateway.child.kill().expect("it runs");
-    gateway.child.wait().expect("it ends");
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill_under_concurrent_writes() {
+    let folder = scratch();
+    let server = Server::start();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let mut gateway = Gateway::start(folder.path(), &["--no-embedded", "--upstream", &server.url]);
+        let (place, acknowledged) = (gateway.place.clone(), Acknowledged::default());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| write_on(&place, &acknowledged));
+            }
+            let begun = Instant::now();
+            while acknowledged.lock().expect("not poisoned").len() < 150 {
+                assert!(begun.elapsed() < Duration::from_secs(60), "the writes do not come");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Writes are under way, and there is no time for anything more.
+            gateway.kill();
+        });
+        all.extend(acknowledged.into_inner().expect("not poisoned"));
+    }
     let again = Gateway::start(folder.path(), &[]);
-    for id in ids {
+    for (id, feedback) in all {
         let (status, trace) = again.send("GET", &format!("/v1/traces/{id}"), &Value::Null);
-        assert_eq!((status, &trace["feedback"][0]["reaction"]), (200, &json!("up")));
+        assert_eq!(status, 200, "{id} was acknowledged");
+        assert!(!feedback || trace["feedback"][0]["reaction"] == "up", "{id}: so was its feedback");
     }
+}
+
+#[test]
+fn log_lines_name_the_trace_of_their_request() {
+    let folder = scratch();
+    // Nobody listens there.
+    let mut gateway =
+        Gateway::start(folder.path(), &["--upstream", "http://127.0.0.1:1/v1", "--log", "requests"]);
+    let example = "g=50;e=g-1;e?";
+    let recipe = question("elenchus/self-consistency@2/embedded", example);
+    let (_, answer) = gateway.send("POST", "/v1/chat/completions", &recipe);
+    let answered = answer["elenchus"]["trace_id"].as_str().expect("a trace").to_string();
+    let mut streamed = question("elenchus/self-consistency@2/embedded", example);
+    streamed["stream"] = true.into();
+    gateway.send("POST", "/v1/chat/completions", &streamed);
+    for model in ["m", "elenchus/single/m"] {
+        assert_eq!(gateway.send("POST", "/v1/chat/completions", &question(model, "x")).0, 502);
+    }
+    gateway.send("GET", "/healthz", &Value::Null);
+    assert_eq!(gateway.send("POST", "/v1/chat/completions", &json!({"model": "m"})).0, 400);
+    let (_, traces) = gateway.send("GET", "/v1/traces", &Value::Null);
+    let mut stored: Vec<&str> =
+        traces["data"].as_array().expect("a list").iter().filter_map(|trace| trace["id"].as_str()).collect();
+    gateway.kill();
+    let mut text = String::new();
+    gateway.child.stderr.take().expect("a pipe").read_to_string(&mut text).expect("text");
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |event: &str| -> Vec<&Value> { lines.iter().filter(|line| line["event"] == event).collect() };
+    let chats: Vec<&Value> = of("request").into_iter().filter(|line| line["route"] == "chat").collect();
+    assert_eq!(chats.len(), 5, "{text}");
+    assert_eq!(chats[0]["trace_id"], answered.as_str());
+    for (field, wanted) in
+        [("method", json!("POST")), ("path", json!("/v1/chat/completions")), ("status", json!(200))]
+    {
+        assert_eq!(chats[0][field], wanted);
+    }
+    assert!(chats[0]["milliseconds"].as_f64().is_some_and(|took| took > 0.0) && chats[0]["time_ms"].is_u64());
+    let mut named: Vec<&str> = chats.iter().filter_map(|line| line["trace_id"].as_str()).collect();
+    named.sort_unstable();
+    stored.sort_unstable();
+    assert_eq!(named, stored, "whole, streamed and failed ones; what was refused has no trace");
+    let failed = of("failed");
+    assert_eq!(failed.len(), 2, "{text}");
+    for line in failed {
+        assert!(stored.contains(&line["trace_id"].as_str().expect("a trace")), "{line}");
+        assert_eq!(line["code"], "upstream_failed", "{line}");
+    }
+    let health = of("request").into_iter().find(|line| line["route"] == "healthz").expect("a line");
+    assert_eq!((&health["trace_id"], &health["status"]), (&Value::Null, &json!(200)));
+}
+
+#[test]
+fn a_key_that_is_made_closes_a_running_gateway_to_others() {
+    let folder = scratch();
+    let gateway = Gateway::start(folder.path(), &[]);
+    let status = || gateway.send("GET", "/v1/export", &Value::Null).0;
+    assert_eq!(status(), 200, "as long as there is no key");
+    let made = run(folder.path(), &["keys", "--store", "store.sqlite", "add", "app"]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let begun = Instant::now();
+    while status() == 200 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is noticed within two seconds");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(status(), 401);
+    assert_eq!(gateway.send("GET", "/metrics", &Value::Null).0, 401);
 }
 
 #[cfg(unix)]

@@ -25,6 +25,10 @@ pub enum LogLevel {
 pub struct ServiceSettings {
     /// Address to listen on. Beyond loopback, keys are needed (`elenchus keys add`).
     pub host: String,
+    /// Whether requests need a key; absent, beyond loopback always, and on loopback once a key was made or when a proxy
+    /// handed the request on (`Forwarded`, `X-Forwarded-For`, `X-Real-IP`). Beyond loopback it cannot be `false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require_keys: Option<bool>,
     /// Port; 0 takes a free one.
     pub port: u16,
     /// Where traces, feedback and keys are kept: a file, or `postgres://user@host/database`, which several gateways may
@@ -55,7 +59,9 @@ pub struct ServiceSettings {
     pub header_seconds: f64,
     /// Longest wait for a whole request body, seconds.
     pub body_seconds: f64,
-    /// Longest time of one recipe, seconds.
+    /// Longest wait for a client to take the next piece of its answer, seconds.
+    pub write_seconds: f64,
+    /// Longest time of one request, of a recipe or passed on, seconds.
     pub request_seconds: f64,
     /// How long requests in flight may finish when the gateway is stopped, seconds.
     pub grace_seconds: f64,
@@ -89,6 +95,7 @@ impl Default for ServiceSettings {
     fn default() -> Self {
         ServiceSettings {
             host: "127.0.0.1".into(),
+            require_keys: None,
             port: 8080,
             store: None,
             calibrations: None,
@@ -102,6 +109,7 @@ impl Default for ServiceSettings {
             most_recipes: 256,
             header_seconds: 60.0,
             body_seconds: 60.0,
+            write_seconds: 60.0,
             request_seconds: 600.0,
             grace_seconds: 20.0,
             log: LogLevel::Problems,

@@ -233,6 +233,19 @@ impl RememberError {
         move |source| RememberError::Database { operation, path, source: Box::new(source) }
     }
 
+    /// Whether what was to be stored is at fault, and not the store: other changes can be made meanwhile.
+    pub fn is_of_the_value(&self) -> bool {
+        use rusqlite::ErrorCode as Code;
+        match self {
+            RememberError::Database { source, .. } => matches!(
+                source.sqlite_error_code(),
+                None | Some(Code::ConstraintViolation | Code::TypeMismatch | Code::TooBig)
+            ),
+            RememberError::Server { kind, .. } => *kind == ServerFailure::Other,
+            _ => false,
+        }
+    }
+
     /// Whether the disk, or the process's share of it, is full: what was done is kept, and the work can be
     /// resumed once there is room.
     pub fn is_disk_full(&self) -> bool {

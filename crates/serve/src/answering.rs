@@ -7,6 +7,7 @@ use crate::chat::{
     finish_word, logprobs_body,
 };
 use crate::keys::Caller;
+use crate::spending::Grant;
 use crate::stage::{StageView, slim, views};
 use crate::state::{Live, State, Target};
 use crate::tape::{Kept, Replay, Tape, Taped};
@@ -33,7 +34,7 @@ pub(crate) struct Job {
     pub target: Target,
     pub serving: Serving,
     pub request: ChatRequest,
-    pub budget: Budget,
+    pub grant: Grant,
     pub bytes: Bytes,
     pub created_ms: u64,
     pub started: Instant,
@@ -108,6 +109,7 @@ impl Record {
         watch: &Arc<Watch>,
         tape: &Arc<Tape>,
     ) -> Self {
+        job.caller.trace.note(&job.id);
         Record {
             state: Arc::clone(state),
             summary: TraceSummary {
@@ -291,7 +293,7 @@ pub(crate) async fn run(state: &Arc<State>, mut job: Job, watch: Arc<Watch>) -> 
         target: &job.target,
         caller: &job.caller,
         request: &job.request,
-        budget: job.budget,
+        budget: job.grant.budget,
         seed: job.seed,
         tape: Some(Arc::clone(&tape)),
     };

@@ -4,19 +4,126 @@
 use crate::ApiError;
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{ServiceStore, TraceEntry, Write, Written};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Changes of one transaction at most: bounds how long the first of them waits.
 const MOST_TOGETHER: usize = 256;
 /// Changes that may wait; further ones are refused, so that a store that hangs cannot fill the memory.
 const MOST_WAITING: usize = 4096;
+/// The same in bytes: one change may be as large as a request and its answer.
+const MOST_WAITING_BYTES: usize = 256 << 20;
+/// How long a change waits for a store that takes none: as long as the store itself waits for a lock.
+const MOST_WAIT: Duration = Duration::from_secs(5);
+
+type Outcome = Result<Written, Arc<RememberError>>;
 
 struct Job {
     /// `None` only asks to be told when everything before it is written.
     write: Option<Write>,
-    done: Option<oneshot::Sender<Result<Written, Arc<RememberError>>>>,
+    done: Option<oneshot::Sender<Outcome>>,
+    asked: Instant,
+    bytes: usize,
+}
+
+impl Job {
+    fn end(self, outcome: Outcome) {
+        // Who went away does not need to know.
+        let _ = self.done.map(|done| done.send(outcome));
+    }
+}
+
+/// Bytes of a change, roughly.
+fn size(write: &Write) -> usize {
+    let said = match write {
+        Write::Trace(entry) => {
+            let texts =
+                [&entry.summary.question, &entry.summary.answer].map(String::len).iter().sum::<usize>();
+            let kept =
+                entry.response.as_ref().map_or(0, Vec::len) + entry.trace.as_ref().map_or(0, String::len);
+            texts + entry.request.len() + kept
+        }
+        Write::Feedback(entry) => {
+            let edit = entry.edit.as_ref().and_then(|edit| edit.text.as_ref());
+            [entry.comment.as_ref(), entry.correction.as_ref(), edit]
+                .into_iter()
+                .flatten()
+                .map(String::len)
+                .sum()
+        }
+        Write::Key(_) | Write::RevokeKey(_) => 0,
+    };
+    said + 512
+}
+
+/// The thread's side of the store.
+struct Writer {
+    store: Arc<dyn ServiceStore>,
+    failed: Arc<AtomicU64>,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// Why the last changes were not made, while the store takes none.
+    away: Option<Arc<RememberError>>,
+}
+
+impl Writer {
+    /// Makes what came together, in one transaction.
+    fn make(&mut self, jobs: Vec<Job>) {
+        let bytes = jobs.iter().map(|job| job.bytes).sum();
+        let mut writes = Vec::with_capacity(jobs.len());
+        let mut waits = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            match (job.write.take(), &self.away) {
+                (None, _) => waits.push((None, job)),
+                // The store waits anew for each transaction; who waits for the store does so once.
+                (Some(_), Some(error)) if job.asked.elapsed() >= MOST_WAIT => {
+                    self.failed.fetch_add(1, Ordering::Relaxed);
+                    let error = Arc::clone(error);
+                    job.end(Err(error));
+                }
+                (Some(write), _) => {
+                    waits.push((Some(writes.len()), job));
+                    writes.push(write);
+                }
+            }
+        }
+        let outcomes = if writes.is_empty() { Vec::new() } else { self.write(&writes) };
+        drop(writes);
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut outcomes: Vec<Option<Outcome>> = outcomes.into_iter().map(Some).collect();
+        for (place, job) in waits {
+            let outcome = place.and_then(|place| outcomes.get_mut(place)?.take());
+            job.end(outcome.unwrap_or(Ok(Written::Known)));
+        }
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Vec<Outcome> {
+        match self.store.write(writes) {
+            Ok(written) => {
+                self.away = None;
+                return written.into_iter().map(Ok).collect();
+            }
+            // One change that cannot be made takes no other with it.
+            Err(error) if error.is_of_the_value() && writes.len() > 1 => {}
+            Err(error) => {
+                let error = Arc::new(error);
+                self.failed.fetch_add(writes.len() as u64, Ordering::Relaxed);
+                self.away = (!error.is_of_the_value()).then(|| Arc::clone(&error));
+                return writes.iter().map(|_| Err(Arc::clone(&error))).collect();
+            }
+        }
+        let (left, right) = writes.split_at(writes.len() / 2);
+        let mut outcomes = self.write(left);
+        match &self.away {
+            None => outcomes.extend(self.write(right)),
+            Some(error) => {
+                self.failed.fetch_add(right.len() as u64, Ordering::Relaxed);
+                outcomes.extend(right.iter().map(|_| Err(Arc::clone(error))));
+            }
+        }
+        outcomes
+    }
 }
 
 /// The way to the store.
@@ -24,13 +131,19 @@ pub(crate) struct Archive {
     store: Arc<dyn ServiceStore>,
     jobs: mpsc::SyncSender<Job>,
     failed: Arc<AtomicU64>,
+    waiting_bytes: Arc<AtomicUsize>,
 }
 
 impl Archive {
     pub fn new(store: Arc<dyn ServiceStore>) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::sync_channel::<Job>(MOST_WAITING);
-        let failed = Arc::new(AtomicU64::new(0));
-        let (writer, failures) = (Arc::clone(&store), Arc::clone(&failed));
+        let (failed, waiting_bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut writer = Writer {
+            store: Arc::clone(&store),
+            failed: Arc::clone(&failed),
+            waiting_bytes: Arc::clone(&waiting_bytes),
+            away: None,
+        };
         // The thread ends when the last sender is gone, after what waits is written.
         std::thread::Builder::new().name("archive".into()).spawn(move || {
             while let Ok(first) = waiting.recv() {
@@ -40,45 +153,16 @@ impl Archive {
                 {
                     jobs.push(job);
                 }
-                let mut writes = Vec::with_capacity(jobs.len());
-                let mut waits = Vec::with_capacity(jobs.len());
-                let mut marks = Vec::new();
-                for job in jobs {
-                    match job.write {
-                        Some(write) => {
-                            writes.push(write);
-                            waits.push(job.done);
-                        }
-                        None => marks.extend(job.done),
-                    }
-                }
-                match writer.write(&writes) {
-                    Ok(written) => {
-                        for (wait, written) in waits.into_iter().zip(written) {
-                            // Who went away does not need to know.
-                            let _ = wait.map(|wait| wait.send(Ok(written)));
-                        }
-                    }
-                    Err(error) => {
-                        failures.fetch_add(writes.len() as u64, Ordering::Relaxed);
-                        let error = Arc::new(error);
-                        for wait in waits.into_iter().flatten() {
-                            let _ = wait.send(Err(Arc::clone(&error)));
-                        }
-                    }
-                }
-                for mark in marks {
-                    let _ = mark.send(Ok(Written::Known));
-                }
+                writer.make(jobs);
             }
         })?;
-        Ok(Archive { store, jobs, failed })
+        Ok(Archive { store, jobs, failed, waiting_bytes })
     }
 
     /// Makes a change and returns when it is durable.
     pub async fn write(&self, write: Write) -> Result<Written, ApiError> {
         let (done, wait) = oneshot::channel();
-        self.send(Job { write: Some(write), done: Some(done) })?;
+        self.send(Some(write), Some(done))?;
         match wait.await {
             Ok(Ok(written)) => Ok(written),
             Ok(Err(error)) => Err(ApiError::store(&error)),
@@ -89,25 +173,30 @@ impl Archive {
     /// Makes a change some time; for a request whose client is gone.
     pub fn write_later(&self, write: Write) {
         // A full queue is counted by `send`; nobody is there to be told.
-        let _ = self.send(Job { write: Some(write), done: None });
+        let _ = self.send(Some(write), None);
     }
 
     /// Returns when everything that was asked for before is written or has failed.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if self.send(Job { write: None, done: Some(done) }).is_ok() {
+        if self.send(None, Some(done)).is_ok() {
             let _ = wait.await;
         }
     }
 
-    fn send(&self, job: Job) -> Result<(), ApiError> {
-        self.jobs.try_send(job).map_err(|_| {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            ApiError {
-                retry_after_seconds: Some(1),
-                ..ApiError::unavailable("store_unavailable", "the store does not keep up")
-            }
-        })
+    fn send(&self, write: Option<Write>, done: Option<oneshot::Sender<Outcome>>) -> Result<(), ApiError> {
+        let bytes = write.as_ref().map_or(0, size);
+        // One change may always wait, however large.
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before + bytes <= MOST_WAITING_BYTES;
+        let job = Job { write, done, asked: Instant::now(), bytes };
+        if fits && self.jobs.try_send(job).is_ok() {
+            return Ok(());
+        }
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let error = ApiError::unavailable("store_unavailable", "the store does not keep up");
+        Err(ApiError { retry_after_seconds: Some(1), ..error })
     }
 
     /// Keeps a trace; says whether it is kept.
@@ -131,5 +220,173 @@ impl Archive {
             Ok(Err(error)) => Err(ApiError::store(&error)),
             Err(error) => Err(ApiError::unavailable("store_unavailable", error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elenchus_remember::service::{
+        FeedbackEntry, KeyEntry, Labelled, RecipeTotals, TraceFilter, TraceSummary,
+    };
+    use elenchus_trace::Usage;
+    use std::sync::Mutex;
+
+    /// Refuses changes that name `bad`, all of them while it is locked, and waits for each attempt until it may go on.
+    struct Fake {
+        written: Mutex<Vec<String>>,
+        attempts: AtomicUsize,
+        locked: bool,
+        gate: Mutex<mpsc::Receiver<()>>,
+    }
+
+    type Result<T> = std::result::Result<T, RememberError>;
+
+    fn refusal(code: i32) -> RememberError {
+        let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        RememberError::Database { operation: "write", path: "x".into(), source: Box::new(source) }
+    }
+
+    impl ServiceStore for Fake {
+        fn write(&self, writes: &[Write]) -> Result<Vec<Written>> {
+            self.attempts.fetch_add(1, Ordering::SeqCst);
+            // A gate that is gone holds nothing up.
+            let _ = self.gate.lock().unwrap().recv();
+            if self.locked {
+                return Err(refusal(rusqlite::ffi::SQLITE_BUSY));
+            }
+            let names = writes.iter().map(|write| match write {
+                Write::RevokeKey(name) => name.clone(),
+                _ => String::new(),
+            });
+            let names: Vec<String> = names.collect();
+            if names.iter().any(|name| name == "bad") {
+                return Err(refusal(rusqlite::ffi::SQLITE_CONSTRAINT));
+            }
+            self.written.lock().unwrap().extend(names.clone());
+            Ok(names.iter().map(|_| Written::Stored).collect())
+        }
+
+        fn trace(&self, _: &str) -> Result<Option<TraceEntry>> {
+            Ok(None)
+        }
+        fn traces(&self, _: &TraceFilter) -> Result<Vec<TraceSummary>> {
+            Ok(Vec::new())
+        }
+        fn feedback(&self, _: &str) -> Result<Vec<FeedbackEntry>> {
+            Ok(Vec::new())
+        }
+        fn labelled(&self, _: &str, _: usize) -> Result<Vec<Labelled>> {
+            Ok(Vec::new())
+        }
+        fn totals(&self) -> Result<Vec<RecipeTotals>> {
+            Ok(Vec::new())
+        }
+        fn keys(&self) -> Result<Vec<KeyEntry>> {
+            Ok(Vec::new())
+        }
+        fn spent(&self, _: &str, _: u64) -> Result<Usage> {
+            Ok(Usage::default())
+        }
+    }
+
+    fn archive(locked: bool) -> (Arc<Fake>, Archive, mpsc::Sender<()>) {
+        let (open, gate) = mpsc::channel();
+        let fake =
+            Fake { written: Mutex::default(), attempts: AtomicUsize::new(0), locked, gate: Mutex::new(gate) };
+        let fake = Arc::new(fake);
+        let archive = Archive::new(Arc::clone(&fake) as Arc<dyn ServiceStore>).unwrap();
+        (fake, archive, open)
+    }
+
+    fn ask(archive: &Archive, name: &str) -> oneshot::Receiver<Outcome> {
+        let (done, wait) = oneshot::channel();
+        archive.send(Some(Write::RevokeKey(name.into())), Some(done)).unwrap();
+        wait
+    }
+
+    fn wait_for(fake: &Fake, attempts: usize) {
+        while fake.attempts.load(Ordering::SeqCst) < attempts {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_made_fails_alone() {
+        let (fake, archive, open) = archive(false);
+        let first = ask(&archive, "first");
+        wait_for(&fake, 1);
+        // These wait together for the next transaction.
+        let names = ["a", "b", "bad", "c", "d"];
+        let waits: Vec<_> = names.iter().map(|name| ask(&archive, name)).collect();
+        drop(open);
+        assert!(first.blocking_recv().unwrap().is_ok());
+        for (name, wait) in names.iter().zip(waits) {
+            assert_eq!(wait.blocking_recv().unwrap().is_err(), *name == "bad", "{name}");
+        }
+        assert_eq!(*fake.written.lock().unwrap(), ["first", "a", "b", "c", "d"], "each once, in order");
+        assert_eq!(archive.failures(), 1);
+    }
+
+    #[test]
+    fn who_waited_once_for_a_locked_store_does_not_wait_again() {
+        let (fake, archive, open) = archive(true);
+        let first = ask(&archive, "first");
+        wait_for(&fake, 1);
+        let old = MOST_WAIT + Duration::from_secs(1);
+        // As many as two transactions, asked for before the first one failed.
+        let waits = (0..2 * MOST_TOGETHER).map(|_| {
+            let (done, wait) = oneshot::channel();
+            let write = Some(Write::RevokeKey("x".into()));
+            let asked = Instant::now().checked_sub(old).unwrap();
+            archive.jobs.try_send(Job { write, done: Some(done), asked, bytes: 0 }).ok().unwrap();
+            wait
+        });
+        let waits: Vec<_> = waits.collect();
+        open.send(()).unwrap();
+        assert!(first.blocking_recv().unwrap().is_err());
+        for wait in waits {
+            assert!(wait.blocking_recv().unwrap().is_err());
+        }
+        assert_eq!(fake.attempts.load(Ordering::SeqCst), 1, "no transaction is tried for them");
+        let fresh = ask(&archive, "fresh");
+        wait_for(&fake, 2);
+        drop(open);
+        assert!(fresh.blocking_recv().unwrap().is_err(), "who comes now has its own try");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes() {
+        let (fake, archive, open) = archive(false);
+        let first = ask(&archive, "first");
+        wait_for(&fake, 1);
+        let third = "x".repeat(MOST_WAITING_BYTES / 3);
+        let mut waits = Vec::new();
+        let refused = loop {
+            let (done, wait) = oneshot::channel();
+            let entry = FeedbackEntry {
+                id: String::new(),
+                trace_id: String::new(),
+                stage: None,
+                reaction: None,
+                metric: None,
+                score: None,
+                comment: Some(third.clone()),
+                correction: None,
+                edit: None,
+                key: String::new(),
+                created_ms: 0,
+            };
+            match archive.send(Some(Write::Feedback(Box::new(entry))), Some(done)) {
+                Ok(()) => waits.push(wait),
+                Err(error) => break error,
+            }
+            assert!(waits.len() < 4);
+        };
+        assert_eq!(
+            (refused.code, refused.retry_after_seconds, waits.len()),
+            ("store_unavailable", Some(1), 2)
+        );
+        drop((first, waits, open));
     }
 }

@@ -3,10 +3,11 @@
 use crate::ApiError;
 use crate::answering::{Finished, Job, Watch, run, seed_of};
 use crate::body::{BoxError, Reply, json as reply_json};
+use crate::catalogue::Cost;
 use crate::chat::{ChatRequest, Peek, chunk_body, completion_body, usage_chunk};
 use crate::choose::{PLAIN, Wish, choose};
+use crate::forward::Forward;
 use crate::keys::Caller;
-use crate::pass::{PassRecord, Passed, pass};
 use crate::plain::Plain;
 use crate::sse;
 use crate::stage::StageView;
@@ -14,10 +15,8 @@ use crate::state::{State, Target, new_id, now_ms};
 use bytes::Bytes;
 use elenchus_generate::TraceContext;
 use elenchus_recipe::{Composition, RecipeError, Serving, offer_of};
-use elenchus_remember::service::{TraceStatus, TraceSummary};
-use elenchus_trace::Usage;
+use hyper::StatusCode;
 use hyper::header::HeaderMap;
-use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -61,49 +60,38 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
     let choice = choose(named, path.as_deref(), peek.optillm_approach.as_deref(), &wish)?;
     let target = state.target(&live, &choice.model)?;
     let stream = peek.stream.unwrap_or(false);
-    let budget = state.budget(&live, &caller, wish.budget).await?;
     let label = if named.is_empty() { target.model().to_string() } else { named.to_string() };
     let Some(recipe) = choice.recipe else {
         return match target {
             Target::Embedded => {
                 let request = ChatRequest::read(&bytes)?;
+                let cost = Cost::of(&request, None).usage;
+                let grant = state.grant(&live, &caller, &target, wish.budget, cost).await?;
                 let bytes = kept;
                 let plain =
-                    Plain { id, label, caller, live, request, budget, bytes, created_ms, started, stream };
+                    Plain { id, label, caller, live, request, grant, bytes, created_ms, started, stream };
                 crate::plain::answer(state, plain).await
             }
             Target::Upstream(model) => {
                 if peek.messages.is_none() {
                     return Err(ApiError::bad("messages", "`messages` is missing"));
                 }
-                let summary = TraceSummary {
+                let forward = Forward {
                     id,
-                    created_ms,
-                    recipe: PLAIN.into(),
-                    model: model.clone(),
-                    key: String::new(),
-                    question: peek.question(),
-                    answer: String::new(),
-                    confidence: None,
-                    status: TraceStatus::Cancelled,
-                    elapsed_ms: 0.0,
-                    usage: Usage::default(),
-                };
-                let as_it_is = named == model && peek.elenchus.is_none() && peek.optillm_approach.is_none();
-                let body = if as_it_is { bytes.clone() } else { without_our_fields(&bytes, &model)? };
-                let record = PassRecord::new(state, &live, &caller, summary, kept, started);
-                let path = "chat/completions";
-                let passed = Passed {
-                    method: Method::POST,
-                    path,
-                    headers,
-                    body,
-                    model,
                     caller,
+                    headers,
                     live,
-                    record: Some(record),
+                    model,
+                    path: "chat/completions",
+                    recipe: PLAIN,
+                    bytes: bytes.clone(),
+                    kept,
+                    peek: &peek,
+                    wish: wish.budget,
+                    created_ms,
+                    started,
                 };
-                pass(passed).await
+                crate::forward::forward(state, forward).await
             }
         };
     };
@@ -113,6 +101,8 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
     }
     let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
     request.for_recipe(&serving)?;
+    let cost = Cost::of(&request, Some(&serving)).usage;
+    let grant = state.grant(&live, &caller, &target, wish.budget, cost).await?;
     let bytes = match &path {
         None => kept,
         Some(path) => with_path(&kept, path)?,
@@ -125,7 +115,7 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
         target,
         serving,
         request,
-        budget,
+        grant,
         bytes,
         created_ms,
         started,
@@ -152,16 +142,6 @@ fn with_path(kept: &Bytes, path: &str) -> Result<Bytes, ApiError> {
     let mut fields: Map<String, Value> =
         serde_json::from_slice(kept).map_err(|error| ApiError::bad("", error.to_string()))?;
     fields.insert(PATH.into(), path.into());
-    Ok(Bytes::from(Value::Object(fields).to_string()))
-}
-
-/// The request as the upstream shall see it: with its own name of the model, and without what only we understand.
-fn without_our_fields(bytes: &Bytes, model: &str) -> Result<Bytes, ApiError> {
-    let mut fields: Map<String, Value> =
-        serde_json::from_slice(bytes).map_err(|error| ApiError::bad("", error.to_string()))?;
-    fields.remove("elenchus");
-    fields.remove("optillm_approach");
-    fields.insert("model".into(), model.into());
     Ok(Bytes::from(Value::Object(fields).to_string()))
 }
 
@@ -220,7 +200,7 @@ enum Event {
 
 async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, ApiError> {
     let (id, created, trace_id) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000, job.id.clone());
-    let include_usage = job.request.include_usage;
+    let (include_usage, note) = (job.request.include_usage, job.caller.trace.clone());
     let recipe = job.serving.name().to_string();
     let (stages, mut listening) = unbounded_channel::<StageView>();
     let (sender, mut events) = unbounded_channel::<Event>();
@@ -258,6 +238,8 @@ async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, 
         Err(_) => {}
     }
     pieces.events = Some(events);
+    // Its first piece says so, too.
+    note.note(&trace_id);
     Ok(sse::reply(futures::stream::unfold(pieces, |mut pieces| async move {
         let piece = pieces.next().await?;
         Some((Ok::<Bytes, BoxError>(piece), pieces))

@@ -7,7 +7,7 @@ use crate::chat::{ChatRequest, Peek};
 use crate::choose::{PLAIN, PREFIX, Wish, choose};
 use crate::keys::Caller;
 use crate::state::{Live, State};
-use elenchus_recipe::{Offer, embedded_examples, models, offers};
+use elenchus_recipe::{Offer, Serving, embedded_examples, models, offers};
 use elenchus_trace::Usage;
 use futures::future::join_all;
 use hyper::StatusCode;
@@ -122,6 +122,39 @@ pub struct EstimateReply {
     pub completion_tokens: u64,
 }
 
+/// What a request costs at most, by estimate.
+pub(crate) struct Cost {
+    pub usage: Usage,
+    formula: String,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+impl Cost {
+    /// Of a recipe, or of the model alone.
+    pub fn of(request: &ChatRequest, serving: Option<&Serving>) -> Self {
+        let said: usize = request.messages.iter().map(|message| message.text().len()).sum();
+        let prompt_tokens = (said as u64).div_ceil(4);
+        let completion_tokens =
+            request.sampling.get("max_tokens").and_then(Value::as_u64).unwrap_or(TYPICAL_TOKENS);
+        let (usage, formula) = match serving {
+            None => {
+                let completion_tokens = request.choices.saturating_mul(completion_tokens);
+                let usage = Usage { calls: 1, prompt_tokens, completion_tokens, ..Usage::default() };
+                (usage, "1 call, p + nc tokens, n choices".to_string())
+            }
+            Some(serving) => {
+                let (usage, formula) = serving.estimate(prompt_tokens, completion_tokens);
+                match request.choices {
+                    1 => (usage, formula),
+                    n => ((0..n).map(|_| usage).sum(), format!("{n} times: {formula}")),
+                }
+            }
+        };
+        Cost { usage, formula, prompt_tokens, completion_tokens }
+    }
+}
+
 /// `POST /v1/estimate`: the body of a chat request.
 pub(crate) fn estimate(state: &Arc<State>, bytes: &[u8]) -> Result<Reply, ApiError> {
     let live = state.live();
@@ -131,31 +164,15 @@ pub(crate) fn estimate(state: &Arc<State>, bytes: &[u8]) -> Result<Reply, ApiErr
     let choice = choose(named, None, peek.optillm_approach.as_deref(), &wish)?;
     let target = state.target(&live, &choice.model)?;
     let mut request = ChatRequest::read(bytes)?;
-    let said: usize = request.messages.iter().map(|message| message.text().len()).sum();
-    let prompt_tokens = (said as u64).div_ceil(4);
-    let completion_tokens =
-        request.sampling.get("max_tokens").and_then(Value::as_u64).unwrap_or(TYPICAL_TOKENS);
-    let (recipe, mut usage, formula) = match &choice.recipe {
-        None => {
-            let usage = Usage {
-                calls: 1,
-                prompt_tokens,
-                completion_tokens: request.choices * completion_tokens,
-                ..Usage::default()
-            };
-            (PLAIN.to_string(), usage, "1 call, p + nc tokens, n choices".to_string())
-        }
+    let (recipe, cost) = match &choice.recipe {
+        None => (PLAIN.to_string(), Cost::of(&request, None)),
         Some(recipe) => {
             let serving = serving(recipe, choice.samples, &wish, &request, &target)?;
             request.for_recipe(&serving)?;
-            let (mut usage, mut formula) = serving.estimate(prompt_tokens, completion_tokens);
-            if request.choices > 1 {
-                usage = (0..request.choices).map(|_| usage).sum();
-                formula = format!("{} times: {formula}", request.choices);
-            }
-            (serving.name().to_string(), usage, formula)
+            (serving.name().to_string(), Cost::of(&request, Some(&serving)))
         }
     };
+    let Cost { mut usage, formula, prompt_tokens, completion_tokens } = cost;
     let price = live.prices.get(target.model());
     usage.money = price.map_or(0.0, |price| price.of(&usage));
     let reply = EstimateReply {

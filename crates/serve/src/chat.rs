@@ -23,6 +23,16 @@ pub(crate) struct Peek<'a> {
     pub optillm_approach: Option<String>,
     #[serde(borrow, default)]
     pub messages: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub max_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub max_completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub n: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub best_of: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub stream_options: Option<&'a RawValue>,
 }
 
 impl<'a> Peek<'a> {

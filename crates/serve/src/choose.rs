@@ -82,6 +82,7 @@ pub struct Choice {
 const APPROACHES: &[(&str, &str)] = &[
     ("self_consistency", "self-consistency"),
     ("self-consistency", "self-consistency"),
+    ("majority_voting", "self-consistency"),
     ("bon", "best-of-n"),
     ("best_of_n", "best-of-n"),
     ("none", "plain"),
@@ -240,6 +241,7 @@ mod tests {
         assert_eq!(chosen("elenchus/plain/m"), (None, None, "m".into()));
         assert_eq!(chosen("bon-gpt-4o"), (some("best-of-n"), None, "gpt-4o".into()));
         assert_eq!(chosen("self_consistency-m"), (some("self-consistency"), None, "m".into()));
+        assert_eq!(chosen("majority_voting-m"), (some("self-consistency"), None, "m".into()));
         assert_eq!(chosen("none-m"), (None, None, "m".into()));
         assert_eq!(chosen("bonito"), (None, None, "bonito".into()), "only with a `-` behind it");
         assert_eq!(chosen("bon-"), (None, None, "bon-".into()));

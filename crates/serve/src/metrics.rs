@@ -1,5 +1,6 @@
 //! Counters in Prometheus' text form.
 
+use elenchus_recipe::Composition;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -26,7 +27,10 @@ struct Counted {
     feedback: u64,
 }
 
-/// All counters. Names of recipes come from the list of offers, so the number of series is bounded.
+/// The label of everything that is composed: the text of a composition is the client's, and each would be a series.
+const COMPOSED: &str = "composed";
+
+/// All counters. Labels come from lists of ours, so the number of series is bounded.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     counted: Mutex<Counted>,
@@ -61,6 +65,7 @@ impl Metrics {
     }
 
     pub fn spent(&self, recipe: &str, usage: &elenchus_trace::Usage) {
+        let recipe = if Composition::is_composed(recipe) { COMPOSED } else { recipe };
         let mut counted = self.counted();
         if let Some(sum) = counted.tokens.get_mut(recipe) {
             sum.0 += usage.prompt_tokens;
@@ -181,6 +186,9 @@ mod tests {
         let metrics = Metrics::default();
         metrics.request("chat", 200, Duration::from_millis(3));
         metrics.request("chat", 200, Duration::from_secs(500));
+        for text in ["gsa then critique-and-refine", "gsa@3 else plain", "best of gsa, iad by judge"] {
+            metrics.spent(text, &elenchus_trace::Usage { prompt_tokens: 3, ..Default::default() });
+        }
         metrics.spent("a\"b", &elenchus_trace::Usage { prompt_tokens: 2, ..Default::default() });
         let page = metrics.page(&Gauges {
             upstreams: vec![("u", true, 3, 1)],
@@ -194,10 +202,12 @@ mod tests {
             "elenchus_request_seconds_bucket{route=\"chat\",le=\"120\"} 1",
             "elenchus_request_seconds_bucket{route=\"chat\",le=\"+Inf\"} 2",
             "elenchus_tokens_total{recipe=\"a\\\"b\",kind=\"prompt\"} 2",
+            "elenchus_tokens_total{recipe=\"composed\",kind=\"prompt\"} 9",
             "elenchus_upstream_failures_total{upstream=\"u\"} 1",
             "elenchus_spans_total{outcome=\"dropped\"} 2",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }
+        assert!(!page.contains("gsa"), "what clients compose is no label\n{page}");
     }
 }

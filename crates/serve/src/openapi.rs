@@ -91,6 +91,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
                 events("each with its `type` as `event`, the last one says how it ended");
             both
         }
+        "response" => as_json(named("Response")),
         "export" => {
             let mut both = content("application/x-ndjson", json!({"type": "string"}));
             both["application/vnd.apache.parquet"] =
@@ -129,7 +130,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         operation["parameters"] = Value::Array(parameters);
     }
     if let Some(scope) = route.scope {
-        // Needed beyond loopback only.
+        // Not needed on loopback as long as there is no key.
         operation["security"] = json!([{}, {"key": []}]);
         operation["x-scope"] = json!(scope.name());
     }

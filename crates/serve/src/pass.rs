@@ -2,8 +2,10 @@
 
 use crate::ApiError;
 use crate::body::{Body, BoxError, Reply};
+use crate::counted::WithoutCount;
 use crate::exchange::Said;
 use crate::keys::Caller;
+use crate::spending::Hold;
 use crate::sse;
 use crate::state::{Live, State};
 use crate::telemetry::Link;
@@ -20,12 +22,15 @@ use hyper::header::{
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Longest response that is kept with its trace; what goes through is not cut.
 const MOST_KEPT_BYTES: usize = 8 << 20;
 /// Longest response that is held as a whole.
 const MOST_WHOLE_BYTES: usize = 64 << 20;
+/// The end of a stream that is kept where the whole is too long: what it cost stands there.
+const LAST_BYTES: usize = 16 << 10;
 
 /// Header that names the trace of a response.
 pub(crate) const TRACE_HEADER: &str = "x-elenchus-trace-id";
@@ -63,11 +68,41 @@ pub(crate) struct Passed {
     pub path: &'static str,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The same with the wish that a stream tells what it cost, where the client has none.
+    pub asking: Option<Bytes>,
+    pub limit: Limit,
     pub model: String,
     pub caller: Caller,
     pub live: Arc<Live>,
     /// Trace, where one is kept.
     pub record: Option<PassRecord>,
+}
+
+/// When a request has to be over, however its answer comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    pub at: Option<Instant>,
+    pub seconds: f64,
+}
+
+impl Limit {
+    /// How long something may take that may take `within` by itself.
+    fn within(&self, within: Duration) -> Duration {
+        self.at.map_or(within, |at| within.min(at.saturating_duration_since(Instant::now())))
+    }
+
+    fn is_over(&self) -> bool {
+        self.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    fn error(&self) -> ApiError {
+        let message = format!(
+            "the request did not end within {} s\nhint: `request_seconds` in `[serve]` and `elenchus.budget.seconds` \
+             bound it",
+            self.seconds
+        );
+        ApiError::new(StatusCode::GATEWAY_TIMEOUT, "request_timeout", message)
+    }
 }
 
 /// What becomes the trace.
@@ -76,7 +111,9 @@ pub(crate) struct PassRecord {
     summary: TraceSummary,
     request: Bytes,
     response: Vec<u8>,
-    cut: bool,
+    /// The end of an answer that was longer than what is kept.
+    last: Option<Vec<u8>>,
+    hold: Option<Hold>,
     price: Option<elenchus_trace::Price>,
     span: Option<Link>,
     started: Instant,
@@ -91,7 +128,9 @@ impl PassRecord {
         summary: TraceSummary,
         request: Bytes,
         started: Instant,
+        hold: Option<Hold>,
     ) -> Self {
+        caller.trace.note(&summary.id);
         PassRecord {
             state: Arc::clone(state),
             price: live.prices.get(&summary.model).copied(),
@@ -99,7 +138,8 @@ impl PassRecord {
             summary: TraceSummary { key: caller.name().into(), ..summary },
             request,
             response: Vec::new(),
-            cut: false,
+            last: None,
+            hold,
             started,
             finished: false,
         }
@@ -110,20 +150,27 @@ impl PassRecord {
     }
 
     fn saw(&mut self, chunk: &[u8]) {
-        if self.response.len() + chunk.len() <= MOST_KEPT_BYTES {
+        if self.last.is_none() && self.response.len() + chunk.len() <= MOST_KEPT_BYTES {
             self.response.extend_from_slice(chunk);
-        } else {
-            self.cut = true;
+            return;
+        }
+        let last = self.last.get_or_insert_default();
+        last.extend_from_slice(chunk);
+        if last.len() > 2 * LAST_BYTES {
+            last.drain(..last.len() - LAST_BYTES);
         }
     }
 
     fn entry(&mut self, status: TraceStatus, problem: Option<&str>) -> TraceEntry {
-        let said = Said::of(&self.response);
+        let mut said = Said::of(&self.response);
+        if let Some(last) = &self.last {
+            said.usage = Said::of_events(last).usage;
+        }
         self.finished = true;
         let mut usage = match (status, &said.usage) {
             // A refusal without a count costs nothing.
-            (TraceStatus::Failed, None) if said.text.is_empty() => Usage { calls: 1, ..Usage::default() },
-            _ => said.usage(self.request.len()),
+            (TraceStatus::Failed, None) if said.written == 0 => Usage { calls: 1, ..Usage::default() },
+            _ => said.usage(&self.request),
         };
         usage.seconds = self.started.elapsed().as_secs_f64();
         usage.money = self.price.map_or(0.0, |price| price.of(&usage));
@@ -144,7 +191,7 @@ impl PassRecord {
         TraceEntry {
             summary,
             request: self.request.to_vec(),
-            response: (!self.cut).then(|| std::mem::take(&mut self.response)),
+            response: self.last.is_none().then(|| std::mem::take(&mut self.response)),
             trace: None,
         }
     }
@@ -152,7 +199,9 @@ impl PassRecord {
     /// Stores it; says whether that worked.
     pub async fn keep(&mut self, status: TraceStatus, problem: Option<&str>) -> bool {
         let entry = self.entry(status, problem);
-        match self.state.archive.keep(entry).await {
+        let kept = self.state.archive.keep(entry).await;
+        self.hold = None;
+        match kept {
             Ok(()) => true,
             Err(error) => {
                 let fields = json!({"trace_id": self.summary.id, "error": error.message});
@@ -183,7 +232,7 @@ pub(crate) async fn pass(mut passed: Passed) -> Result<Reply, ApiError> {
     for (index, upstream) in order.iter().enumerate() {
         let is_last = index + 1 == order.len();
         match send(&passed, upstream).await {
-            Ok(response) => {
+            Ok((response, counted)) => {
                 let status = response.status();
                 let theirs = status.is_server_error();
                 if theirs {
@@ -194,7 +243,12 @@ pub(crate) async fn pass(mut passed: Passed) -> Result<Reply, ApiError> {
                 if (theirs || status == StatusCode::TOO_MANY_REQUESTS) && !is_last {
                     continue;
                 }
-                return Ok(answer(passed, upstream, response).await);
+                return Ok(answer(passed, upstream, response, counted).await);
+            }
+            Err(error) if passed.limit.is_over() => {
+                // What the client allows says nothing about the upstream.
+                last = Some(error);
+                break;
             }
             Err(error) => {
                 upstream.failed();
@@ -213,7 +267,11 @@ async fn give_up(passed: &mut Passed, error: ApiError) -> ApiError {
     error
 }
 
-async fn send(passed: &Passed, upstream: &Upstream) -> Result<reqwest::Response, ApiError> {
+/// What a refusal of the wish for a count names.
+const STREAM_OPTIONS: &[u8] = b"stream_options";
+
+/// Gives the response, and whether it was asked for a count that the client did not ask for.
+async fn send(passed: &Passed, upstream: &Upstream) -> Result<(reqwest::Response, bool), ApiError> {
     let url = format!("{}/{}", upstream.base_url, passed.path);
     let mut headers = HeaderMap::with_capacity(passed.headers.len() + 1);
     for (name, value) in &passed.headers {
@@ -232,21 +290,44 @@ async fn send(passed: &Passed, upstream: &Upstream) -> Result<reqwest::Response,
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    let request =
-        upstream.client.request(passed.method.clone(), url).headers(headers).body(passed.body.clone());
-    let seconds = upstream.settings.first_byte_seconds;
-    let name = &upstream.name;
-    match tokio::time::timeout(seconds_of(seconds), request.send()).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) => {
-            let message = format!("the upstream {name} cannot be asked: {}", chain(&error));
-            Err(ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", message))
+    let ask = async |body: &Bytes| {
+        let request = upstream.client.request(passed.method.clone(), &url).headers(headers.clone());
+        let first_byte = seconds_of(upstream.settings.first_byte_seconds);
+        let sent = tokio::time::timeout(passed.limit.within(first_byte), request.body(body.clone()).send());
+        let name = &upstream.name;
+        match sent.await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => {
+                let message = format!("the upstream {name} cannot be asked: {}", chain(&error));
+                Err(ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", message))
+            }
+            Err(_) if passed.limit.is_over() => Err(passed.limit.error()),
+            Err(_) => {
+                let seconds = upstream.settings.first_byte_seconds;
+                let message = format!("the upstream {name} did not answer within {seconds} s");
+                Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message))
+            }
         }
-        Err(_) => {
-            let message = format!("the upstream {name} did not answer within {seconds} s");
-            Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message))
-        }
+    };
+    let counts = upstream.counts.load(Ordering::Relaxed);
+    let Some(asking) = passed.asking.as_ref().filter(|_| counts) else {
+        return Ok((ask(&passed.body).await?, false));
+    };
+    let response = ask(asking).await?;
+    if !matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY) {
+        return Ok((response, true));
     }
+    // A server that does not know the wish may refuse the request for it; it is not asked for that again.
+    let (status, headers) = (response.status(), response.headers().clone());
+    let idle = passed.limit.within(seconds_of(upstream.settings.idle_seconds));
+    let said = whole(response, idle).await.unwrap_or_default();
+    if said.windows(STREAM_OPTIONS.len()).any(|word| word == STREAM_OPTIONS) {
+        upstream.counts.store(false, Ordering::Relaxed);
+        return Ok((ask(&passed.body).await?, false));
+    }
+    let mut again = Response::new(said);
+    (*again.status_mut(), *again.headers_mut()) = (status, headers);
+    Ok((again.into(), false))
 }
 
 fn seconds_of(seconds: f64) -> Duration {
@@ -266,7 +347,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Passes the answer of an upstream on: events as they come, everything else as a whole.
-async fn answer(mut passed: Passed, upstream: &Upstream, response: reqwest::Response) -> Reply {
+async fn answer(
+    mut passed: Passed,
+    upstream: &Upstream,
+    response: reqwest::Response,
+    counted: bool,
+) -> Reply {
     let status = response.status();
     let mut headers = HeaderMap::with_capacity(response.headers().len() + 1);
     for (name, value) in response.headers() {
@@ -286,14 +372,24 @@ async fn answer(mut passed: Passed, upstream: &Upstream, response: reqwest::Resp
             headers.insert(TRACE_HEADER, id);
         }
         let stream = response.bytes_stream().map(|chunk| chunk.map_err(|error| chain(&error))).boxed();
-        let events = Events { stream: Some(stream), record, name: upstream.name.clone(), idle, status };
+        let events = Events {
+            stream: Some(stream),
+            record,
+            name: upstream.name.clone(),
+            idle,
+            limit: passed.limit,
+            status,
+            count: counted.then(WithoutCount::default),
+        };
         let body = futures::stream::unfold(events, |mut events| async move {
             let chunk = events.next().await?;
             Some((Ok::<Bytes, BoxError>(chunk), events))
         });
         return with_head(status, headers, Body::Stream(Box::pin(body)));
     }
-    let outcome = tokio::time::timeout(idle, whole(response)).await;
+    // The time of the whole ends it however its pieces come.
+    let left = passed.limit.within(Duration::MAX);
+    let outcome = tokio::time::timeout(left, whole(response, idle)).await;
     let problem = match outcome {
         Ok(Ok(bytes)) => {
             if let Some(mut record) = record {
@@ -307,20 +403,30 @@ async fn answer(mut passed: Passed, upstream: &Upstream, response: reqwest::Resp
             }
             return with_head(status, headers, Body::Full(Some(bytes).filter(|bytes| !bytes.is_empty())));
         }
-        Ok(Err(problem)) => format!("the answer of the upstream {} broke off: {problem}", upstream.name),
-        Err(_) => format!("the upstream {} stopped in the middle of its answer", upstream.name),
+        Ok(Err(problem)) => {
+            upstream.failed();
+            let message = format!("the answer of the upstream {} broke off: {problem}", upstream.name);
+            ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", message)
+        }
+        Err(_) => passed.limit.error(),
     };
-    upstream.failed();
     if let Some(mut record) = record {
-        record.keep(TraceStatus::Failed, Some(&problem)).await;
+        record.keep(TraceStatus::Failed, Some(&problem.message)).await;
     }
-    crate::body::refuse(&ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", problem))
+    crate::body::refuse(&problem)
 }
 
-async fn whole(mut response: reqwest::Response) -> Result<Bytes, String> {
+/// The body as a whole; `idle` bounds the wait for each piece of it.
+async fn whole(mut response: reqwest::Response, idle: Duration) -> Result<Bytes, String> {
     let mut bytes: Option<Bytes> = None;
     let mut more: Vec<u8> = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+    loop {
+        let chunk = match tokio::time::timeout(idle, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => chunk,
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => return Err(chain(&error)),
+            Err(_) => return Err(format!("nothing came for {idle:?}")),
+        };
         match &bytes {
             None => bytes = Some(chunk),
             Some(first) => {
@@ -352,24 +458,41 @@ struct Events {
     record: Option<PassRecord>,
     name: String,
     idle: Duration,
+    limit: Limit,
     status: StatusCode,
+    /// Takes out what only we asked for.
+    count: Option<WithoutCount>,
 }
 
 impl Events {
     async fn next(&mut self) -> Option<Bytes> {
-        let stream = self.stream.as_mut()?;
-        let problem = match tokio::time::timeout(self.idle, stream.next()).await {
-            Ok(Some(Ok(chunk))) => {
-                if let Some(record) = &mut self.record {
-                    record.saw(&chunk);
+        let problem = loop {
+            let stream = self.stream.as_mut()?;
+            match tokio::time::timeout(self.limit.within(self.idle), stream.next()).await {
+                Ok(Some(Ok(chunk))) => {
+                    if let Some(record) = &mut self.record {
+                        record.saw(&chunk);
+                    }
+                    let chunk = match &mut self.count {
+                        Some(count) => count.pass(&chunk),
+                        None => chunk,
+                    };
+                    if !chunk.is_empty() {
+                        return Some(chunk);
+                    }
                 }
-                return Some(chunk);
+                Ok(None) => break None,
+                Ok(Some(Err(problem))) => {
+                    let name = &self.name;
+                    break Some(
+                        self.broken(format!("{name} broke off in the middle of its answer: {problem}")),
+                    );
+                }
+                Err(_) if self.limit.is_over() => break Some(self.limit.error()),
+                Err(_) => {
+                    break Some(self.broken(format!("{} sent nothing for {:?}", self.name, self.idle)));
+                }
             }
-            Ok(None) => None,
-            Ok(Some(Err(problem))) => {
-                Some(format!("the upstream {} broke off in the middle of its answer: {problem}", self.name))
-            }
-            Err(_) => Some(format!("the upstream {} sent nothing for {:?}", self.name, self.idle)),
         };
         self.stream = None;
         if let Some(mut record) = self.record.take() {
@@ -378,13 +501,18 @@ impl Events {
                 (None, true) => TraceStatus::Answered,
                 _ => TraceStatus::Failed,
             };
-            record.keep(status, problem.as_deref()).await;
+            record.keep(status, problem.as_ref().map(|problem| problem.message.as_str())).await;
         }
-        let problem = problem?;
-        // What came before may have ended in the middle of a line.
-        let error = ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", problem);
-        let mut end = b"\n\n".to_vec();
-        end.extend_from_slice(&sse::data(&error.body()));
-        Some(end.into())
+        let mut end = self.count.as_mut().map(|count| count.rest().to_vec()).unwrap_or_default();
+        if let Some(problem) = problem {
+            // What came before may have ended in the middle of a line.
+            end.extend_from_slice(b"\n\n");
+            end.extend_from_slice(&sse::data(&problem.body()));
+        }
+        (!end.is_empty()).then(|| end.into())
+    }
+
+    fn broken(&self, what: String) -> ApiError {
+        ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", format!("the upstream {what}"))
     }
 }

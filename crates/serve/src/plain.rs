@@ -8,6 +8,7 @@ use crate::chat::{
 };
 use crate::choose::PLAIN;
 use crate::keys::Caller;
+use crate::spending::Grant;
 use crate::sse;
 use crate::stage::views;
 use crate::state::{Live, State, Target};
@@ -17,7 +18,7 @@ use elenchus_generate::{
 };
 use elenchus_recipe::LogLevel;
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
-use elenchus_trace::{Budget, Completion, Node, NodeKind, Problem, Trace, Usage};
+use elenchus_trace::{Completion, Node, NodeKind, Problem, Trace, Usage};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde_json::{Map, Value, json};
@@ -32,7 +33,7 @@ pub(crate) struct Plain {
     pub caller: Caller,
     pub live: Arc<Live>,
     pub request: ChatRequest,
-    pub budget: Budget,
+    pub grant: Grant,
     pub bytes: Bytes,
     pub created_ms: u64,
     pub started: Instant,
@@ -82,7 +83,9 @@ impl Kept {
 
     async fn keep(&mut self, status: TraceStatus, completions: &[Completion], problem: &str) -> bool {
         let entry = self.entry(status, completions, problem);
-        match self.state.archive.keep(entry).await {
+        let kept = self.state.archive.keep(entry).await;
+        self.plain.grant.hold = None;
+        match kept {
             Ok(()) => true,
             Err(error) => {
                 let fields = json!({"trace_id": self.plain.id, "error": error.message});
@@ -169,7 +172,7 @@ pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, Ap
         target: &target,
         caller: &plain.caller,
         request: &plain.request,
-        budget: plain.budget,
+        budget: plain.grant.budget,
         seed,
         tape: None,
     };
@@ -184,6 +187,7 @@ pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, Ap
         ..GenerateRequest::new(messages)
     };
     let streaming = plain.stream;
+    plain.caller.trace.note(&plain.id);
     let mut kept = Kept {
         state: Arc::clone(state),
         plain,

@@ -4,6 +4,7 @@ use crate::ApiError;
 use crate::answering::{Job, seed_of};
 use crate::ask::{PATH, reply, serving};
 use crate::body::Reply;
+use crate::catalogue::Cost;
 use crate::chat::{ChatRequest, Parent, Peek};
 use crate::choose::{Wish, choose};
 use crate::exchange::trace_of;
@@ -116,7 +117,8 @@ pub(crate) async fn rerun(
     }
     let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
     request.for_recipe(&serving)?;
-    let budget = state.budget(&live, &caller, wish.budget).await?;
+    let cost = Cost::of(&request, Some(&serving)).usage;
+    let grant = state.grant(&live, &caller, &target, wish.budget, cost).await?;
     let feedback_id = store_edit(state, &caller, id, &trace, &wanted).await?;
     let seed = before.map_or_else(|| request.seed.unwrap_or_else(|| seed_of(id)), |before| before.seed);
     let parent = Parent { trace_id: id.into(), stage: wanted.stage, feedback_id };
@@ -129,7 +131,7 @@ pub(crate) async fn rerun(
         target,
         serving,
         request,
-        budget,
+        grant,
         bytes: Value::Object(kept).to_string().into(),
         created_ms,
         started,

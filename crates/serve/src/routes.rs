@@ -18,6 +18,13 @@ pub struct Route {
     pub summary: &'static str,
 }
 
+impl Route {
+    /// Whether it does something for a caller, unlike pages and probes.
+    pub(crate) fn is_work(&self) -> bool {
+        self.scope.is_some_and(|scope| scope != Scope::Metrics)
+    }
+}
+
 const fn route(
     name: &'static str,
     method: &'static str,
@@ -42,7 +49,7 @@ pub const ROUTES: &[Route] = &[
         None,
         "Whether requests can be answered: store, upstreams, embedded model.",
     ),
-    route("metrics", "GET", "/metrics", None, "Counters in Prometheus' text form."),
+    route("metrics", "GET", "/metrics", Some(Scope::Metrics), "Counters in Prometheus' text form."),
     route("openapi", "GET", "/openapi.json", None, "This description."),
     route("models", "GET", "/v1/models", Some(Scope::Ask), "The models, alone and with every recipe."),
     route("model", "GET", "/v1/models/{model}", Some(Scope::Ask), "One model."),
@@ -69,6 +76,14 @@ pub const ROUTES: &[Route] = &[
         "/v1/{recipe}/responses",
         Some(Scope::Ask),
         "The same with the recipe in the path.",
+    ),
+    route("response", "GET", "/v1/responses/{id}", Some(Scope::Ask), "A stored response."),
+    route(
+        "response_delete",
+        "DELETE",
+        "/v1/responses/{id}",
+        Some(Scope::Ask),
+        "Let no later request name a response; its trace is kept.",
     ),
     route("completions", "POST", "/v1/completions", Some(Scope::Ask), "Passed on to an upstream."),
     route("embeddings", "POST", "/v1/embeddings", Some(Scope::Ask), "Passed on to an upstream."),

@@ -3,12 +3,15 @@
 use crate::archive::Archive;
 use crate::ask::Inbound;
 use crate::body::{Body, Reply, check_depth, full, json as reply_json, read, refuse};
-use crate::keys::{Caller, KeyRing};
+use crate::chat::Peek;
+use crate::choose::Wish;
+use crate::forward::Forward;
+use crate::keys::{Caller, KeyRing, TraceNote};
 use crate::metrics::Gauges;
-use crate::pass::{Passed, pass};
+use crate::patience::Patience;
 use crate::routes::{Found, Route, find};
-use crate::state::{Live, State};
-use crate::telemetry::{Link, Telemetry, outgoing};
+use crate::state::{Live, State, Target, new_id, now_ms};
+use crate::telemetry::{Telemetry, outgoing};
 use crate::{ApiError, ServeError, ask, catalogue, openapi, page, records, rerun, responses, runs};
 use bytes::Bytes;
 use elenchus_recipe::{LogLevel, ServiceSettings};
@@ -32,6 +35,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 /// How long the collector may hold up the end.
 const TELEMETRY_ENDS: Duration = Duration::from_secs(3);
+
+/// How long an answer of `/readyz` about the store holds.
+const READY_HOLDS: Duration = Duration::from_secs(1);
 
 /// What a reload gives: settings and prices.
 pub type Reloaded = (ServiceSettings, HashMap<String, Price>);
@@ -90,11 +96,22 @@ impl Gateway {
         let open = !address.ip().is_loopback();
         let keys = KeyRing::new(open);
         keys.refresh(store.as_ref())?;
-        if open && store.keys()?.is_empty() {
-            return Err(ServeError::setting(
-                format!("{address} can be reached by others, and there is no key"),
-                "make one with `elenchus keys add NAME`, or listen on 127.0.0.1",
-            ));
+        let hint = match (open, settings.require_keys) {
+            (true, Some(false)) => Some("leave `require_keys` out, or listen on 127.0.0.1"),
+            (true, _) if keys.is_empty() => {
+                Some("make one with `elenchus keys add NAME`, or listen on 127.0.0.1")
+            }
+            (false, Some(true)) if keys.is_empty() => Some("make one with `elenchus keys add NAME`"),
+            _ => None,
+        };
+        if let Some(hint) = hint {
+            let why = if open {
+                format!("{address} can be reached by others")
+            } else {
+                "`require_keys` is set".into()
+            };
+            let what = if keys.is_empty() { "there is no key" } else { "`require_keys` is `false`" };
+            return Err(ServeError::setting(format!("{why}, and {what}"), hint));
         }
         let archive = Archive::new(store).map_err(listen)?;
         let telemetry = Telemetry::start(&settings.telemetry)?;
@@ -173,7 +190,11 @@ impl Gateway {
 async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::Receiver<bool>) {
     // Small pieces of a stream go out at once; where this cannot be set, they only come later.
     let _ = stream.set_nodelay(true);
-    let header_seconds = state.live().settings.header_seconds.clamp(0.1, 1e6);
+    let settings = state.live();
+    let header_seconds = settings.settings.header_seconds.clamp(0.1, 1e6);
+    let write_seconds = settings.settings.write_seconds.clamp(0.1, 1e6);
+    let stream = Patience::new(stream, Duration::from_secs_f64(write_seconds));
+    drop(settings);
     let service = service_fn(|request| {
         let state = Arc::clone(state);
         // In a box, because an idle connection keeps the place that its next request will need.
@@ -213,6 +234,7 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
     state.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
     let _in_flight = InFlight(Arc::clone(&state));
     let (method, path) = (request.method().clone(), request.uri().path().to_string());
+    let trace = TraceNote::default();
     let is_head = method == Method::HEAD;
     let (name, mut reply) = match find(&method, &path) {
         Found::Nothing => {
@@ -230,14 +252,17 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
         }
         Found::Route(route, inner) => {
             // Pages and probes are no work of ours that anybody wants to see in a trace.
-            let link = route.scope.and_then(|_| state.telemetry.begin(request.headers()));
+            let link = route.is_work().then(|| state.telemetry.begin(request.headers())).flatten();
             let outgoing = outgoing(link.as_ref(), request.headers());
-            let answering = answer(&state, route, inner, request, link.clone());
+            let caller = Caller { span: link.clone(), trace: trace.clone(), ..Caller::default() };
+            let answering = answer(&state, route, inner, request, caller);
             let reply = match outgoing.scope(answering).await {
                 Ok(reply) => reply,
                 Err(error) => {
                     if error.status.is_server_error() {
-                        let fields = json!({"route": route.name, "code": error.code, "error": error.message});
+                        let fields = json!({
+                            "route": route.name, "code": error.code, "error": error.message, "trace_id": trace.id(),
+                        });
                         state.log(LogLevel::Problems, "failed", fields);
                     }
                     refuse(&error)
@@ -255,10 +280,9 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
     let took = started.elapsed();
     state.metrics.request(name, reply.status().as_u16(), took);
     if state.live().settings.log == LogLevel::Requests {
-        let trace = reply.headers().get(crate::pass::TRACE_HEADER).and_then(|id| id.to_str().ok());
         let fields = json!({
             "route": name, "method": method.as_str(), "path": shown(&path), "status": reply.status().as_u16(),
-            "milliseconds": took.as_secs_f64() * 1e3, "trace_id": trace,
+            "milliseconds": took.as_secs_f64() * 1e3, "trace_id": trace.id(),
         });
         state.log(LogLevel::Requests, "request", fields);
     }
@@ -271,7 +295,7 @@ fn shown(path: &str) -> String {
 }
 
 /// Refuses what a page of another site makes a browser send: on loopback no key stands before the store.
-fn check_origin(headers: &HeaderMap, keys: &KeyRing) -> Result<(), ApiError> {
+fn check_origin(headers: &HeaderMap, needs_key: bool) -> Result<(), ApiError> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let host = text(HOST).unwrap_or_default();
     let forbidden = |code, message| Err(ApiError::new(StatusCode::FORBIDDEN, code, message));
@@ -282,7 +306,7 @@ fn check_origin(headers: &HeaderMap, keys: &KeyRing) -> Result<(), ApiError> {
             return forbidden("foreign_origin", message);
         }
     }
-    if keys.is_required() {
+    if needs_key {
         return Ok(());
     }
     let name = match host.strip_prefix('[') {
@@ -304,14 +328,21 @@ async fn answer(
     route: &'static Route,
     inner: Option<&str>,
     request: Request<Incoming>,
-    span: Option<Link>,
+    caller: Caller,
 ) -> Result<Reply, ApiError> {
-    check_origin(request.headers(), &state.keys)?;
+    if route.scope.is_some() {
+        state.freshen_keys(request.headers()).await?;
+    }
+    check_origin(request.headers(), state.needs_key(request.headers()))?;
     let caller = match route.scope {
-        Some(scope) => Caller { span, ..state.caller(request.headers(), scope).await? },
-        None => Caller::default(),
+        Some(scope) => {
+            let setting = state.live().settings.require_keys;
+            let Caller { key, foreign, .. } = state.keys.caller(request.headers(), scope, setting)?;
+            Caller { key, foreign, ..caller }
+        }
+        None => caller,
     };
-    if state.is_stopping() && route.scope.is_some() {
+    if state.is_stopping() && route.is_work() {
         let message = "the gateway is being stopped";
         return Err(ApiError { retry_after_seconds: Some(2), ..ApiError::unavailable("stopping", message) });
     }
@@ -331,6 +362,7 @@ async fn answer(
             "openapi" => Ok(reply_json(StatusCode::OK, &openapi::description())),
             "models" => Ok(catalogue::list_models(state, &caller).await),
             "model" => catalogue::one_model(state, &caller, inner.unwrap_or_default()).await,
+            "response" => responses::get(state, &caller, inner.unwrap_or_default()).await,
             "recipes" => Ok(catalogue::list_recipes()),
             "traces" => records::list(state, &query).await,
             "trace" => records::trace(state, inner.unwrap_or_default()).await,
@@ -344,6 +376,9 @@ async fn answer(
             "export" => records::export(state, &query).await,
             _ => Err(ApiError::not_found("there is nothing here")),
         };
+    }
+    if route.name == "response_delete" {
+        return responses::delete(state, &caller, inner.unwrap_or_default()).await;
     }
     // A composition in the path has spaces.
     let recipe = inner.map(decoded);
@@ -376,54 +411,61 @@ async fn passed(
     live: Arc<Live>,
     caller: Caller,
     headers: HeaderMap,
-    body: Bytes,
+    bytes: Bytes,
     path: &'static str,
 ) -> Result<Reply, ApiError> {
-    let peek = crate::chat::Peek::read(&body)?;
+    let (started, created_ms) = (Instant::now(), now_ms());
+    let peek = Peek::read(&bytes)?;
+    let wish = peek.elenchus.as_ref().map(Wish::read).transpose()?.unwrap_or_default();
     let model = match state.target(&live, peek.model.as_deref().unwrap_or_default())? {
-        crate::state::Target::Upstream(model) => model,
-        crate::state::Target::Embedded => {
+        Target::Upstream(model) => model,
+        Target::Embedded => {
             let message = format!("the embedded model does not answer `/v1/{path}`");
             let hint = "ask it by `/v1/chat/completions`, or give the gateway an upstream";
             return Err(ApiError::bad("model", format!("{message}\nhint: {hint}")));
         }
     };
-    state.budget(&live, &caller, None).await?;
-    let summary = elenchus_remember::service::TraceSummary {
-        id: crate::state::new_id("tr_"),
-        created_ms: crate::state::now_ms(),
-        recipe: path.into(),
-        model: model.clone(),
-        key: String::new(),
-        question: String::new(),
-        answer: String::new(),
-        confidence: None,
-        status: elenchus_remember::service::TraceStatus::Cancelled,
-        elapsed_ms: 0.0,
-        usage: Default::default(),
+    let forward = Forward {
+        id: new_id("tr_"),
+        caller,
+        headers,
+        live,
+        model,
+        path,
+        recipe: path,
+        bytes: bytes.clone(),
+        kept: bytes.clone(),
+        peek: &peek,
+        wish: wish.budget,
+        created_ms,
+        started,
     };
-    let record = crate::pass::PassRecord::new(state, &live, &caller, summary, body.clone(), Instant::now());
-    let method = Method::POST;
-    pass(Passed { method, path, headers, body, model, caller, live, record: Some(record) }).await
+    crate::forward::forward(state, forward).await
 }
 
+/// Whether requests can be answered. Anybody may ask that, so it names nothing, and the store is tried once a second.
 async fn ready(state: &Arc<State>) -> Reply {
     let live = state.live();
-    let store = state.refresh_keys().await.is_ok();
-    let upstreams: Vec<_> = live
-        .pool
-        .upstreams
-        .iter()
-        .map(|upstream| json!({"name": upstream.name, "healthy": upstream.is_healthy()}))
-        .collect();
+    let store = {
+        let mut known = state.readiness.lock().await;
+        match *known {
+            Some((at, works)) if at.elapsed() < READY_HOLDS => works,
+            _ => {
+                let works = state.refresh_keys().await.is_ok();
+                *known = Some((Instant::now(), works));
+                works
+            }
+        }
+    };
+    let all = live.pool.upstreams.len();
+    let healthy = live.pool.upstreams.iter().filter(|upstream| upstream.is_healthy()).count();
     let embedded = state.embedded_is_loaded();
-    let answers = live.pool.upstreams.iter().any(|upstream| upstream.is_healthy())
-        || (live.settings.embedded && embedded);
+    let answers = healthy > 0 || (live.settings.embedded && embedded);
     let is_ready = store && answers && !state.is_stopping();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
-        "ready": is_ready, "store": store, "embedded": embedded, "upstreams": upstreams,
-        "stopping": state.is_stopping(),
+        "ready": is_ready, "store": store, "embedded": embedded,
+        "upstreams": {"all": all, "healthy": healthy}, "stopping": state.is_stopping(),
     });
     reply_json(status, &body)
 }
@@ -464,7 +506,7 @@ mod tests {
     #[test]
     fn pages_of_other_sites_and_rebound_names_are_refused() {
         let code = |keys: bool, host: &str, origin: Option<&str>| {
-            check_origin(&headers(host, origin), &KeyRing::new(keys)).err().map(|error| error.code)
+            check_origin(&headers(host, origin), keys).err().map(|error| error.code)
         };
         assert_eq!(code(false, "localhost:8080", None), None);
         assert_eq!(code(false, "127.0.0.1:8080", Some("http://127.0.0.1:8080")), None);

@@ -1,21 +1,22 @@
 //! What all requests share.
 
 use crate::archive::Archive;
-use crate::keys::{Caller, KeyRing, Scope, allowance, tighter};
+use crate::keys::KeyRing;
 use crate::metrics::Metrics;
 use crate::runs::Tickets;
+use crate::spending::Holds;
 use crate::telemetry::Telemetry;
 use crate::upstream::{Pool, unknown_model};
 use crate::{ApiError, ServeError};
 use elenchus_generate::{CancelToken, LanguageModel, NativeModel, NativeOptions};
 use elenchus_recipe::{Calibrations, LogLevel, ServiceSettings, models};
-use elenchus_trace::{Budget, Price};
+use elenchus_trace::Price;
 use hyper::header::HeaderMap;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OnceCell, Semaphore};
 
 /// What a reload replaces.
@@ -64,6 +65,9 @@ pub(crate) struct State {
     live: RwLock<Arc<Live>>,
     pub archive: Archive,
     pub keys: KeyRing,
+    pub holds: Arc<Holds>,
+    /// When the store was last tried for `/readyz`, and whether it worked.
+    pub readiness: tokio::sync::Mutex<Option<(Instant, bool)>>,
     pub metrics: Metrics,
     pub telemetry: Telemetry,
     pub tickets: Tickets,
@@ -81,6 +85,8 @@ impl State {
             live: RwLock::new(Arc::new(live)),
             archive,
             keys,
+            holds: Arc::default(),
+            readiness: tokio::sync::Mutex::default(),
             metrics: Metrics::default(),
             telemetry,
             tickets: Tickets::default(),
@@ -149,40 +155,36 @@ impl State {
         Ok(Target::Upstream(name.into()))
     }
 
-    /// Who asks, with keys as fresh as they have to be.
-    pub async fn caller(self: &Arc<Self>, headers: &HeaderMap, scope: Scope) -> Result<Caller, ApiError> {
-        match self.keys.caller(headers, scope) {
-            // A key that is not known may have been made a moment ago; one that is may have been ended.
-            Err(error) if error.code == "missing_scope" => Err(error),
-            outcome if self.keys.is_fresh() || (outcome.is_ok() && !self.keys.is_required()) => outcome,
-            _ => {
-                self.refresh_keys().await?;
-                self.keys.caller(headers, scope)
-            }
+    /// Reads the keys again where they are old: a key that is not known may have been made a moment ago, and one that is
+    /// may have been ended.
+    ///
+    /// # Errors
+    /// The store cannot be read, and the request needs a key.
+    pub async fn freshen_keys(self: &Arc<Self>, headers: &HeaderMap) -> Result<(), ApiError> {
+        if self.keys.is_fresh() {
+            return Ok(());
         }
+        let _reading = self.keys.reading.lock().await;
+        if self.keys.is_fresh() {
+            return Ok(());
+        }
+        let outcome = self.refresh_keys().await;
+        if outcome.is_err() && !self.needs_key(headers) {
+            // Who needs no key does not hang on the store.
+            self.keys.rest();
+            return Ok(());
+        }
+        outcome
+    }
+
+    /// Whether a request needs a key.
+    pub fn needs_key(&self, headers: &HeaderMap) -> bool {
+        self.keys.is_required(self.live().settings.require_keys, headers)
     }
 
     pub async fn refresh_keys(self: &Arc<Self>) -> Result<(), ApiError> {
         let state = Arc::clone(self);
         self.archive.read(move |store| state.keys.refresh(store)).await
-    }
-
-    /// What a request of this caller may spend: its own wish, the key's window and the gateway's bound.
-    pub async fn budget(
-        &self,
-        live: &Live,
-        caller: &Caller,
-        wish: Option<Budget>,
-    ) -> Result<Budget, ApiError> {
-        let mut budget = tighter(live.settings.budget, wish.unwrap_or_default());
-        if let Some(key) = caller.key.clone().filter(|key| key.tokens.is_some() || key.money.is_some()) {
-            let since = now_ms().saturating_sub(key.window_seconds.saturating_mul(1000));
-            let name = key.name.clone();
-            let spent = self.archive.read(move |store| store.spent(&name, since)).await?;
-            budget = tighter(budget, allowance(&key, &spent)?);
-        }
-        let seconds = Budget { seconds: Some(live.settings.request_seconds), ..Budget::default() };
-        Ok(tighter(budget, seconds))
     }
 
     /// A line of the log: time, level, event and fields, as JSON on standard error.

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use hyper::header::HeaderValue;
 use rand::RngExt;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub(crate) struct Upstream {
     key_text: Option<String>,
     pub settings: UpstreamSettings,
     pub client: reqwest::Client,
+    /// Whether its streams may be asked for what they cost; not where it refused that.
+    pub counts: AtomicBool,
     breaker: Mutex<Breaker>,
     pub requests: AtomicU64,
     pub failures: AtomicU64,
@@ -93,6 +95,7 @@ impl Upstream {
             key_text,
             settings: settings.clone(),
             client,
+            counts: AtomicBool::new(true),
             breaker: Mutex::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),

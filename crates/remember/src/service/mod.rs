@@ -346,6 +346,11 @@ pub trait ServiceStore: Send + Sync {
 /// Characters of a question that are kept beside the whole request, and of an answer that lists show.
 const LIST_CHARACTERS: usize = 400;
 
+/// A count as a database's integer; one beyond those is the largest that there is.
+pub(crate) fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Cuts text for a list, at a character.
 pub(crate) fn cut(text: &str, characters: usize) -> &str {
     match text.char_indices().nth(characters) {

@@ -2,7 +2,7 @@
 
 use super::{
     FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry,
-    TraceFilter, TraceStatus, TraceSummary, Write, Written, cut,
+    TraceFilter, TraceStatus, TraceSummary, Write, Written, cut, whole,
 };
 use crate::database::write_ahead;
 use crate::error::{RememberError, Result};
@@ -10,7 +10,8 @@ use elenchus_trace::Usage;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// Version of the tables; a newer one is refused.
@@ -42,7 +43,6 @@ const TABLES: &str = "
         trace TEXT
     ) STRICT;
     CREATE INDEX traces_by_time ON traces (created_ms DESC, id DESC);
-    CREATE INDEX traces_by_key ON traces (key, created_ms);
     CREATE TABLE feedback (
         id TEXT PRIMARY KEY,
         trace_id TEXT NOT NULL REFERENCES traces (id),
@@ -62,6 +62,15 @@ const TABLES: &str = "
     ) STRICT;
 ";
 
+/// Made when it is missing, also in files from before it: what a key has spent is summed from it alone, without the rows.
+const INDEXES: &str = "
+    CREATE INDEX IF NOT EXISTS traces_spent
+        ON traces (key, created_ms, prompt_tokens, completion_tokens, calls, seconds, money);
+    DROP INDEX IF EXISTS traces_by_key;
+";
+/// Connections for lists, totals and exports, so that a long one does not stand before all others.
+const LISTING_READERS: usize = 3;
+
 /// A [`ServiceStore`] in one SQLite file; several threads and processes may use it.
 ///
 /// A write survives the end of the process. With `synchronous=NORMAL` the last writes may be lost when the machine
@@ -72,8 +81,10 @@ pub struct SqliteStore {
     /// Which file was opened; `None` where files have no identity.
     identity: Option<(u64, u64)>,
     writer: Mutex<Connection>,
-    /// A connection of its own, so that readers do not wait for writers.
-    reader: Mutex<Connection>,
+    /// For what every request asks: a connection of its own, so that it waits neither for writers nor for lists.
+    quick: Mutex<Connection>,
+    listing: [Mutex<Connection>; LISTING_READERS],
+    next: AtomicUsize,
 }
 
 impl SqliteStore {
@@ -118,13 +129,26 @@ impl SqliteStore {
                 .and_then(|()| transaction.pragma_update(None, "user_version", STORE_VERSION))
                 .map_err(fail())?;
         }
+        transaction.execute_batch(INDEXES).map_err(fail())?;
         transaction.commit().map_err(fail())?;
         write_ahead(&writer).map_err(fail())?;
-        let reader = Connection::open(&path).map_err(fail())?;
-        reader.busy_timeout(BUSY_TIMEOUT).map_err(fail())?;
-        reader.pragma_update(None, "query_only", true).map_err(fail())?;
+        let reader = || -> rusqlite::Result<Mutex<Connection>> {
+            let reader = Connection::open(&path)?;
+            reader.busy_timeout(BUSY_TIMEOUT)?;
+            reader.pragma_update(None, "query_only", true)?;
+            Ok(Mutex::new(reader))
+        };
+        let quick = reader().map_err(fail())?;
+        let listing = [reader().map_err(fail())?, reader().map_err(fail())?, reader().map_err(fail())?];
         let identity = identity(&path);
-        Ok(SqliteStore { path, identity, writer: Mutex::new(writer), reader: Mutex::new(reader) })
+        Ok(SqliteStore {
+            path,
+            identity,
+            writer: Mutex::new(writer),
+            quick,
+            listing,
+            next: AtomicUsize::new(0),
+        })
     }
 
     /// Where the file lies.
@@ -145,16 +169,24 @@ impl SqliteStore {
         })
     }
 
-    fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A connection for something long: one that is free, else one in turn.
+    fn listing(&self) -> &Mutex<Connection> {
+        let free =
+            self.listing.iter().find(|reader| !matches!(reader.try_lock(), Err(TryLockError::WouldBlock)));
+        free.unwrap_or_else(|| &self.listing[self.next.fetch_add(1, Ordering::Relaxed) % LISTING_READERS])
     }
 
     fn failed(&self, operation: &'static str) -> impl FnOnce(rusqlite::Error) -> RememberError {
         RememberError::database(operation, &self.path)
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        work(&self.reader()).map_err(self.failed("read"))
+    fn read<T>(
+        &self,
+        reader: &Mutex<Connection>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&reader).map_err(self.failed("read"))
     }
 }
 
@@ -173,7 +205,7 @@ impl ServiceStore for SqliteStore {
     }
 
     fn trace(&self, id: &str) -> Result<Option<TraceEntry>> {
-        self.read(|connection| {
+        self.read(&self.quick, |connection| {
             connection
                 .prepare_cached(&format!("SELECT {WHOLE} FROM traces WHERE id = ?1"))?
                 .query_row(params![id], entry)
@@ -185,7 +217,7 @@ impl ServiceStore for SqliteStore {
         let (conditions, values) = conditions(filter);
         let sql =
             format!("SELECT {LISTED} FROM traces{conditions} ORDER BY created_ms DESC, id DESC LIMIT ?");
-        self.read(|connection| {
+        self.read(self.listing(), |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(rusqlite::params_from_iter(values), summary)?;
             rows.collect()
@@ -193,17 +225,17 @@ impl ServiceStore for SqliteStore {
     }
 
     fn feedback(&self, trace_id: &str) -> Result<Vec<FeedbackEntry>> {
-        self.read(|connection| feedback(connection, trace_id))
+        self.read(&self.quick, |connection| feedback(connection, trace_id))
     }
 
     fn labelled(&self, after: &str, limit: usize) -> Result<Vec<Labelled>> {
-        self.read(|connection| {
+        self.read(self.listing(), |connection| {
             let sql = format!(
                 "SELECT {WHOLE} FROM traces WHERE id > ?1 AND id IN (SELECT trace_id FROM feedback)
                  ORDER BY id LIMIT ?2"
             );
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map(params![after, limit as i64], entry)?;
+            let rows = statement.query_map(params![after, whole(limit as u64)], entry)?;
             let traces: Vec<TraceEntry> = rows.collect::<rusqlite::Result<_>>()?;
             traces
                 .into_iter()
@@ -213,7 +245,7 @@ impl ServiceStore for SqliteStore {
     }
 
     fn totals(&self) -> Result<Vec<RecipeTotals>> {
-        self.read(|connection| {
+        self.read(self.listing(), |connection| {
             // A person's last reaction to a whole trace is the one that counts.
             let mut statement = connection.prepare_cached(
                 "WITH last AS (
@@ -228,8 +260,9 @@ impl ServiceStore for SqliteStore {
                      SELECT trace_id, sum(corrects) AS corrections FROM feedback GROUP BY trace_id
                  )
                  SELECT recipe, count(*), ifnull(sum(love), 0), ifnull(sum(up), 0), ifnull(sum(down), 0),
-                     ifnull(sum(corrections), 0), sum(prompt_tokens), sum(completion_tokens), sum(calls),
-                     sum(seconds), sum(money)
+                     ifnull(sum(corrections), 0), CAST(total(prompt_tokens) AS INTEGER),
+                     CAST(total(completion_tokens) AS INTEGER), CAST(total(calls) AS INTEGER), total(seconds),
+                     total(money)
                  FROM traces LEFT JOIN said ON said.trace_id = traces.id
                      LEFT JOIN corrected ON corrected.trace_id = traces.id
                  GROUP BY recipe ORDER BY recipe",
@@ -250,7 +283,7 @@ impl ServiceStore for SqliteStore {
     }
 
     fn keys(&self) -> Result<Vec<KeyEntry>> {
-        self.read(|connection| {
+        self.read(&self.quick, |connection| {
             let mut statement = connection.prepare_cached("SELECT entry FROM keys ORDER BY name")?;
             let rows = statement.query_map([], |row| json(row, 0))?;
             rows.collect()
@@ -258,14 +291,8 @@ impl ServiceStore for SqliteStore {
     }
 
     fn spent(&self, key: &str, since_ms: u64) -> Result<Usage> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT ifnull(sum(prompt_tokens), 0), ifnull(sum(completion_tokens), 0),
-                         ifnull(sum(calls), 0), ifnull(sum(seconds), 0.0), ifnull(sum(money), 0.0)
-                     FROM traces WHERE key = ?1 AND created_ms >= ?2",
-                )?
-                .query_row(params![key, since_ms], |row| usage(row, 0))
+        self.read(&self.quick, |connection| {
+            connection.prepare_cached(SPENT)?.query_row(params![key, whole(since_ms)], |row| usage(row, 0))
         })
     }
 }
@@ -287,6 +314,10 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 type Result2<T> = rusqlite::Result<T>;
 
+/// `sum` fails beyond the integers; `total` is exact up to 2^53, and the cast ends at the largest integer.
+const SPENT: &str = "SELECT CAST(total(prompt_tokens) AS INTEGER), CAST(total(completion_tokens) AS INTEGER),
+        CAST(total(calls) AS INTEGER), total(seconds), total(money)
+    FROM traces WHERE key = ?1 AND created_ms >= ?2";
 const LISTED: &str = "id, created_ms, recipe, model, key, substr(question, 1, 400), substr(answer, 1, 400),
     confidence, status, elapsed_ms, prompt_tokens, completion_tokens, calls, seconds, money";
 const WHOLE: &str = "id, created_ms, recipe, model, key, question, answer, confidence, status, elapsed_ms,
@@ -356,7 +387,8 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> Result2<Written> {
                 .prepare_cached(
                     "INSERT INTO traces VALUES
                          (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-                     ON CONFLICT (id) DO UPDATE SET answer = excluded.answer, confidence = excluded.confidence,
+                     ON CONFLICT (id) DO UPDATE SET request = excluded.request,
+                         answer = excluded.answer, confidence = excluded.confidence,
                          status = excluded.status, elapsed_ms = excluded.elapsed_ms,
                          prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
                          calls = excluded.calls, seconds = excluded.seconds, money = excluded.money,
@@ -364,7 +396,7 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> Result2<Written> {
                 )?
                 .execute(params![
                     summary.id,
-                    summary.created_ms,
+                    whole(summary.created_ms),
                     summary.recipe,
                     summary.model,
                     summary.key,
@@ -373,9 +405,9 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> Result2<Written> {
                     summary.confidence,
                     summary.status.name(),
                     summary.elapsed_ms,
-                    usage.prompt_tokens,
-                    usage.completion_tokens,
-                    usage.calls,
+                    whole(usage.prompt_tokens),
+                    whole(usage.completion_tokens),
+                    whole(usage.calls),
                     usage.seconds,
                     usage.money,
                     request,
@@ -405,7 +437,7 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> Result2<Written> {
                 .execute(params![
                 entry.id,
                 entry.trace_id,
-                entry.created_ms,
+                whole(entry.created_ms),
                 entry.key,
                 entry.stage,
                 entry.reaction.map(Reaction::name),
@@ -465,9 +497,42 @@ fn conditions(filter: &TraceFilter) -> (String, Vec<Sql>) {
     }
     if let Some((created, id)) = &filter.before {
         parts.push("(created_ms, id) < (?, ?)");
-        values.extend([Sql::Integer(i64::try_from(*created).unwrap_or(i64::MAX)), Sql::Text(id.clone())]);
+        values.extend([Sql::Integer(whole(*created)), Sql::Text(id.clone())]);
     }
-    values.push(Sql::Integer(i64::try_from(filter.limit).unwrap_or(i64::MAX)));
+    values.push(Sql::Integer(whole(filter.limit as u64)));
     let clause = if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) };
     (clause, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_exports_do_not_stand_before_what_every_request_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("s.sqlite")).unwrap();
+        let held: Vec<_> = store.listing[..2].iter().map(|reader| reader.lock().unwrap()).collect();
+        assert!(store.traces(&TraceFilter::default()).unwrap().is_empty(), "one is free");
+        let all: Vec<_> = store.listing[2..].iter().map(|reader| reader.lock().unwrap()).collect();
+        assert!(store.keys().unwrap().is_empty());
+        assert_eq!(store.spent("app", 0).unwrap(), Usage::default());
+        assert!(store.trace("t").unwrap().is_none());
+        drop((held, all));
+    }
+
+    #[test]
+    fn what_a_key_has_spent_is_read_from_an_index_alone_also_in_older_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sqlite");
+        drop(SqliteStore::open(&path).unwrap());
+        let older = "DROP INDEX traces_spent; CREATE INDEX traces_by_key ON traces (key, created_ms);";
+        Connection::open(&path).unwrap().execute_batch(older).unwrap();
+        let store = SqliteStore::open(&path).unwrap();
+        let reader = store.quick.lock().unwrap();
+        let plan: String = reader
+            .query_row(&format!("EXPLAIN QUERY PLAN {SPENT}"), params!["app", 0], |row| row.get(3))
+            .unwrap();
+        assert!(plan.contains("COVERING INDEX traces_spent"), "{plan}");
+    }
 }

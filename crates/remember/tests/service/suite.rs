@@ -37,6 +37,7 @@ macro_rules! suite {
             labelled_traces_come_in_the_order_of_their_names,
             odd_text_is_kept_or_at_least_harmless,
             a_window_sums_what_all_gateways_stored,
+            counts_beyond_all_measure_harm_nothing_else,
         );
     };
     ($home:ty, $($name:ident),* $(,)?) => {
@@ -127,7 +128,12 @@ pub fn what_is_written_is_read_also_after_a_restart(home: &impl Home) {
     assert_eq!(store.spent("app", 8).unwrap().tokens(), 0, "before the window");
     assert_eq!(store.spent("other", 0).unwrap().tokens(), 0);
     // The same trace again replaces what became of it.
-    let mut end = TraceEntry { response: None, trace: Some("{\"nodes\":[]}".into()), ..entry };
+    let mut end = TraceEntry {
+        request: b"{\"b\":1}".to_vec(),
+        response: None,
+        trace: Some("{\"nodes\":[]}".into()),
+        ..entry
+    };
     end.summary =
         TraceSummary { answer: "No.".into(), confidence: None, status: TraceStatus::Failed, ..end.summary };
     put(store.as_ref(), end.clone());
@@ -342,4 +348,31 @@ pub fn a_window_sums_what_all_gateways_stored(home: &impl Home) {
         assert_eq!(store.spent("app", 20).unwrap().money, 0.5);
         assert_eq!(store.spent("app", 31).unwrap(), Usage::default());
     }
+}
+
+pub fn counts_beyond_all_measure_harm_nothing_else(home: &impl Home) {
+    let store = home.open();
+    let absurd = |id: &str| {
+        let mut entry = trace(id, u64::MAX);
+        let usage = &mut entry.summary.usage;
+        (usage.prompt_tokens, usage.completion_tokens, usage.calls) = (u64::MAX, 1 << 63, u64::MAX);
+        entry
+    };
+    let later = FeedbackEntry { created_ms: u64::MAX, ..said("f1", "b") };
+    let batch = [
+        Write::Trace(Box::new(absurd("a"))),
+        Write::Trace(Box::new(trace("b", 1))),
+        Write::Feedback(Box::new(later)),
+        Write::Trace(Box::new(absurd("c"))),
+    ];
+    assert_eq!(store.write(&batch).unwrap(), [Written::Stored; 4]);
+    let most = i64::MAX as u64;
+    let read = store.trace("a").unwrap().unwrap().summary;
+    assert_eq!((read.usage.prompt_tokens, read.usage.calls, read.created_ms), (most, most, most));
+    // Sums beyond the integers end there, too.
+    let spent = store.spent("app", 0).unwrap();
+    assert_eq!((spent.prompt_tokens, spent.completion_tokens, spent.calls), (most, most, most));
+    assert_eq!(store.spent("app", u64::MAX).unwrap().money, 0.5);
+    assert_eq!(store.totals().unwrap()[0].usage.prompt_tokens, most);
+    assert_eq!(listed(store.as_ref(), TraceFilter::default()).len(), 3);
 }

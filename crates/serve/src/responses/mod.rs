@@ -11,6 +11,7 @@ use crate::ApiError;
 use crate::answering::final_completion;
 use crate::ask::{self, Inbound};
 use crate::body::{Body, Reply, json as reply_json};
+use crate::chat::{finish_word, usage_body};
 use crate::exchange::trace_of;
 use crate::keys::Caller;
 use crate::state::{State, new_id, now_ms};
@@ -86,6 +87,68 @@ pub(crate) async fn respond(
     }
 }
 
+/// A response that the caller may name again: their own, answered, and asked for to be stored.
+async fn stored(state: &State, caller: &Caller, id: &str) -> Result<(TraceEntry, Message), ApiError> {
+    let wanted = id.strip_prefix(PREFIX).unwrap_or_default().to_string();
+    let entry = state.archive.read(move |store| store.trace(&wanted)).await?;
+    entry
+        .filter(|entry| entry.summary.key == caller.name() && is_answered(entry))
+        .filter(|entry| original(&entry.request).is_some())
+        .and_then(|entry| {
+            let answer = earlier(&entry)?.pop()?;
+            Some((entry, answer))
+        })
+        .ok_or_else(|| {
+            let shown: String = id.chars().take(80).collect();
+            let hint = "its `id` stands in the answer; one of another key, or asked for with `store: false`, is none";
+            ApiError::not_found(format!("there is no stored response `{shown}`\nhint: {hint}"))
+        })
+}
+
+/// The request as it came, where it was one for a response.
+fn original(request: &[u8]) -> Option<Map<String, Value>> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(request).ok()?;
+    match fields.remove(ORIGINAL)? {
+        Value::Object(original) => Some(original),
+        _ => None,
+    }
+}
+
+/// `GET /v1/responses/{id}`: the response as its trace tells it, without the report of a recipe.
+pub(crate) async fn get(state: &State, caller: &Caller, id: &str) -> Result<Reply, ApiError> {
+    let (entry, answer) = stored(state, caller, id).await?;
+    let summary = &entry.summary;
+    let fields = original(&entry.request).unwrap_or_default();
+    let model = fields.get("model").and_then(Value::as_str).unwrap_or(&summary.model);
+    let head = Head::new(id.to_string(), summary.created_ms / 1000, model.into(), &fields);
+    let finish =
+        trace_of(&entry).ok().as_ref().and_then(final_completion).map(|written| written.finish.clone());
+    let chat = json!({
+        "choices": [{"message": answer, "finish_reason": finish.as_ref().map_or("stop", finish_word)}],
+        "usage": usage_body(&summary.usage),
+    });
+    let mut response = reply::of_chat(&head, chat.to_string().as_bytes())?;
+    if response.get("completed_at").is_some() {
+        response["completed_at"] = json!((summary.created_ms + summary.elapsed_ms.max(0.0) as u64) / 1000);
+    }
+    Ok(reply_json(StatusCode::OK, &response))
+}
+
+/// `DELETE /v1/responses/{id}`: no later request can name it; what was asked and answered stays in its trace.
+pub(crate) async fn delete(state: &State, caller: &Caller, id: &str) -> Result<Reply, ApiError> {
+    let (mut entry, _) = stored(state, caller, id).await?;
+    let mut fields: Map<String, Value> = serde_json::from_slice(&entry.request).unwrap_or_default();
+    fields[ORIGINAL]["store"] = json!(false);
+    entry.request = Value::Object(fields).to_string().into_bytes();
+    state.archive.keep(entry).await?;
+    Ok(reply_json(StatusCode::OK, &json!({"id": id, "object": "response", "deleted": true})))
+}
+
+/// Whether there is something to go on with.
+fn is_answered(entry: &TraceEntry) -> bool {
+    matches!(entry.summary.status, TraceStatus::Answered | TraceStatus::Abstained)
+}
+
 /// The messages of an earlier response and of what it was said to. Its instructions are not among them: they hold for one
 /// response.
 async fn conversation(state: &State, caller: &Caller, previous: &str) -> Result<Vec<Message>, ApiError> {
@@ -104,7 +167,7 @@ async fn conversation(state: &State, caller: &Caller, previous: &str) -> Result<
     let Some(entry) = entry.filter(|entry| entry.summary.key == caller.name()) else {
         return refuse("is not stored here");
     };
-    if !matches!(entry.summary.status, TraceStatus::Answered | TraceStatus::Abstained) {
+    if !is_answered(&entry) {
         return refuse("has no answer");
     }
     match earlier(&entry) {

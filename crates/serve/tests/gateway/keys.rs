@@ -7,7 +7,7 @@ use elenchus_serve::{Gateway, Options, hash_secret, new_secret};
 use serde_json::json;
 use std::sync::Arc;
 
-fn key(name: &str, secret: &str, scopes: &[&str], tokens: Option<u64>) -> Write {
+pub fn key(name: &str, secret: &str, scopes: &[&str], tokens: Option<u64>) -> Write {
     Write::Key(KeyEntry {
         name: name.into(),
         hash: hash_secret(secret),
@@ -28,13 +28,14 @@ async fn beyond_loopback_a_key_is_needed_to_start_and_to_ask() {
     let error = Gateway::bind(options).await.err().unwrap().to_string();
     assert!(error.contains("elenchus keys add"), "{error}");
 
-    let (asker, reader, nobody) = (new_secret(), new_secret(), new_secret());
+    let (asker, reader, nobody, scraper) = (new_secret(), new_secret(), new_secret(), new_secret());
     let store = SqliteStore::open(folder.path().join("store.sqlite")).unwrap();
     store
         .write(&[
             key("asker", &asker, &["ask", "feedback"], Some(40)),
             key("reader", &reader, &["read"], None),
             key("nobody", &nobody, &[], None),
+            key("scraper", &scraper, &["metrics"], None),
         ])
         .unwrap();
     let stub = Stub::answering(&["Answer: 4"]).await;
@@ -70,6 +71,7 @@ async fn beyond_loopback_a_key_is_needed_to_start_and_to_ask() {
         assert_eq!(status(Some(&nobody), path, Some(&body)).await, 403, "{path}: a key without rights");
     }
     for path in [
+        "/metrics",
         "/v1/models",
         "/v1/models/little",
         "/v1/recipes",
@@ -81,7 +83,10 @@ async fn beyond_loopback_a_key_is_needed_to_start_and_to_ask() {
         assert_eq!(status(Some(&nobody), path, None).await, 403, "{path}: a key without rights");
     }
     assert!(stub.asked().is_empty(), "nobody was asked for those");
-    for open in ["/", "/page.js", "/healthz", "/openapi.json"] {
+    assert_eq!(status(None, "/metrics", None).await, 401, "what is spent is nobody else's business");
+    assert_eq!(status(Some(&reader), "/metrics", None).await, 403);
+    assert_eq!(status(Some(&scraper), "/metrics", None).await, 200);
+    for open in ["/", "/page.js", "/healthz", "/readyz", "/openapi.json"] {
         assert_eq!(status(None, open, None).await, 200, "{open}");
     }
     for _ in 0..3 {
@@ -109,4 +114,73 @@ async fn other_sites_pages_cannot_ask() {
     let request = gateway.post("/v1/chat/completions").header("host", "evil.example").json(&body);
     assert_eq!(request.send().await.unwrap().status(), 403);
     assert!(stub.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_loopback_keys_are_needed_behind_a_proxy_and_once_there_is_one() {
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let folder = gateway.folder.path().join("store.sqlite");
+    let ask = async |gateway: &Running, secret: Option<&str>, proxied: bool| {
+        let mut request = gateway.post("/v1/chat/completions").json(&question("little", "2+2?"));
+        if let Some(secret) = secret {
+            request = request.bearer_auth(secret);
+        }
+        if proxied {
+            request = request.header("x-forwarded-for", "192.0.2.7").header("host", "gateway.example");
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    assert_eq!(ask(&gateway, None, false).await.0, 200, "no key was made");
+    let (status, error) = ask(&gateway, None, true).await;
+    assert!(status == 401 && error.contains("require_keys"), "who stands behind the proxy? {error}");
+    for path in ["/v1/export", "/v1/traces", "/metrics"] {
+        let request =
+            gateway.client.get(format!("{}{path}", gateway.url)).header("forwarded", "for=192.0.2.7");
+        assert_eq!(request.send().await.unwrap().status(), 401, "{path}");
+    }
+    let secret = new_secret();
+    let store = SqliteStore::open(folder).unwrap();
+    store.write(&[key("app", &secret, &["ask"], None)]).unwrap();
+    let begun = std::time::Instant::now();
+    while ask(&gateway, None, false).await.0 == 200 {
+        assert!(begun.elapsed().as_secs() < 10, "a key that was made is noticed");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(ask(&gateway, None, false).await.0, 401);
+    assert_eq!(ask(&gateway, Some(&secret), true).await.0, 200, "by any name, with a key");
+    // Who says so has decided, either way.
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("store.sqlite")).unwrap();
+    store.write(&[key("app", &secret, &["ask"], None)]).unwrap();
+    let trusting = |settings: &mut ServiceSettings| settings.require_keys = Some(false);
+    let gateway = Running::over(folder, &[&stub], Default::default(), trusting).await;
+    assert_eq!(ask(&gateway, None, false).await.0, 200);
+    for (host, setting) in [("127.0.0.1", true), ("0.0.0.0", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(folder.path().join("store.sqlite")).unwrap());
+        if !setting {
+            store.write(&[key("app", &secret, &["ask"], None)]).unwrap();
+        }
+        let settings = ServiceSettings {
+            host: host.into(),
+            port: 0,
+            require_keys: Some(setting),
+            ..ServiceSettings::default()
+        };
+        let options = Options { settings, prices: Default::default(), store };
+        let error = Gateway::bind(options).await.err().unwrap().to_string();
+        assert!(error.contains("require_keys") && error.contains("hint:"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_is_told_to_all_and_names_nobody() {
+    let stub = Stub::answering(&["x"]).await;
+    let gateway =
+        Running::with(&[&stub], |settings| settings.upstreams[0].name = Some("secret-name".into())).await;
+    let (status, ready) = gateway.get("/readyz").await;
+    assert_eq!((status, &ready["upstreams"]), (200, &json!({"all": 1, "healthy": 1})));
+    assert!(!ready.to_string().contains("secret-name"), "{ready}");
 }

@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod budgets;
 mod calibration;
 mod clients;
 mod description;
@@ -16,6 +17,7 @@ mod feedback;
 mod judges;
 mod keeps;
 mod keys;
+mod limits;
 mod page;
 mod postgres;
 #[path = "../../../remember/tests/support/postgres_server.rs"]

@@ -227,6 +227,51 @@ async fn an_earlier_response_is_gone_on_with_and_its_instructions_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stored_response_is_read_again_and_deleted() {
+    let (caller, talker) = (forecaster().await, Stub::answering(&["Answer: 4"]).await);
+    let (caller, talker) = (Running::before(&[&caller]).await, Running::before(&[&talker]).await);
+    for (gateway, tools, recipe) in [(&caller, true, "little"), (&talker, false, "elenchus/single/little")] {
+        let mut body = json!({"model": recipe, "input": "Weather?", "instructions": "Be brief."});
+        if tools {
+            body["tools"] = json!([weather_tool()]);
+        }
+        let (status, mut response) = gateway.send("/v1/responses", body).await;
+        assert_eq!(status, 200, "{response}");
+        let path = format!("/v1/responses/{}", response["id"].as_str().unwrap());
+        let (status, mut again) = gateway.get(&path).await;
+        assert_eq!(status, 200, "{again}");
+        for one in [&mut response, &mut again] {
+            let fields = one.as_object_mut().unwrap();
+            // The report of a recipe is in its trace; when it ended is told to the second.
+            fields.remove("elenchus");
+            assert!(fields.remove("completed_at").unwrap().as_u64() > Some(1_000_000_000));
+            if tools {
+                // An upstream names its model; a trace keeps the one that was asked for.
+                fields.remove("model");
+            }
+        }
+        assert_eq!(again, response);
+        let deleted = gateway.client.delete(format!("{}{path}", gateway.url)).send().await.unwrap();
+        assert_eq!(deleted.status(), 200);
+        let deleted: Value = deleted.json().await.unwrap();
+        assert_eq!(deleted, json!({"id": response["id"], "object": "response", "deleted": true}));
+        assert_eq!(gateway.get(&path).await.0, 404);
+        let twice = gateway.client.delete(format!("{}{path}", gateway.url)).send().await.unwrap();
+        assert_eq!(twice.status(), 404);
+        let body = json!({"model": "little", "input": "x", "previous_response_id": response["id"]});
+        assert_eq!(gateway.send("/v1/responses", body).await.0, 400, "it cannot be gone on with");
+        let trace = response["id"].as_str().unwrap().trim_start_matches("resp_").to_string();
+        assert_eq!(gateway.get(&format!("/v1/traces/{trace}")).await.0, 200, "the trace is kept");
+    }
+    // An answer that came another way is no response.
+    let (_, answer) = talker.ask(crate::support::question("elenchus/single/little", "x")).await;
+    let path = format!("/v1/responses/resp_{}", answer["elenchus"]["trace_id"].as_str().unwrap());
+    for path in [path.as_str(), "/v1/responses/resp_nothing", "/v1/responses/x"] {
+        assert_eq!(talker.get(path).await.0, 404, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_is_told_before_and_in_the_middle() {
     let stub = Stub::start(|asked: &Asked| match asked.body["messages"][0]["content"].as_str() {
         Some("break") => Act::Stream {

@@ -21,6 +21,8 @@ pub enum Act {
     Raw(Vec<u8>),
     /// Events with a pause before each; `broken` closes without an end.
     Stream { events: Vec<String>, pause: Duration, broken: bool },
+    /// A response of JSON in pieces, with a pause before each.
+    Pieces { pieces: Vec<String>, pause: Duration },
     /// Nothing, until the client goes away.
     Hang,
     /// The connection is closed.
@@ -165,7 +167,12 @@ async fn serve(
             text,
         };
         asked.lock().ok()?.push(request.clone());
-        match answer(&request) {
+        let act = answer(&request);
+        let (kind, broken) = match act {
+            Act::Stream { broken, .. } => ("text/event-stream", broken),
+            _ => ("application/json", false),
+        };
+        match act {
             Act::Json(status, body) => {
                 let body = body.to_string();
                 let head = format!(
@@ -186,8 +193,9 @@ async fn serve(
                 }
                 return None;
             }
-            Act::Stream { events, pause, broken } => {
-                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            Act::Stream { events, pause, .. } | Act::Pieces { pieces: events, pause } => {
+                let head =
+                    format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n");
                 writer.write_all(head.as_bytes()).await.ok()?;
                 let mut byte = [0; 1];
                 for event in events {

@@ -86,6 +86,8 @@ async fn responses_keep_openais_contract() {
         let (status, answer) = gateway.send("/v1/responses", body.clone()).await;
         assert_eq!(status, 200, "{answer}");
         check(&contract, "Response", &answer);
+        let again = gateway.get(&format!("/v1/responses/{}", answer["id"].as_str().unwrap())).await.1;
+        check(&contract, "Response", &again);
         let mut streamed = body.clone();
         streamed["stream"] = true.into();
         let response = gateway.post("/v1/responses").json(&streamed).send().await.unwrap();

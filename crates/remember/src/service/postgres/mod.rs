@@ -5,13 +5,13 @@ mod rows;
 
 use super::{
     FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry,
-    TraceFilter, TraceStatus, TraceSummary, Write, Written, cut,
+    TraceFilter, TraceStatus, TraceSummary, Write, Written, cut, whole,
 };
 use crate::error::{RememberError, Result, ServerFailure};
 use connection::{Connected, Connector, Failure, Line};
 use elenchus_trace::Usage;
 use futures::future::try_join_all;
-use rows::{Json, LISTED, WHOLE, count, entry, feedback, summary, text, to_json, usage, whole};
+use rows::{Json, LISTED, WHOLE, count, entry, feedback, summary, text, to_json, usage};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -59,7 +59,9 @@ const TABLES: &str = r#"
         trace TEXT
     );
     CREATE INDEX elenchus_traces_by_time ON elenchus_traces (created_ms DESC, id DESC);
-    CREATE INDEX elenchus_traces_by_key ON elenchus_traces (key, created_ms);
+    -- What a key has spent is summed from the index alone, without the rows.
+    CREATE INDEX elenchus_traces_spent ON elenchus_traces (key, created_ms)
+        INCLUDE (prompt_tokens, completion_tokens, calls, seconds, money);
     CREATE TABLE elenchus_feedback (
         id TEXT COLLATE "C" PRIMARY KEY,
         trace_id TEXT COLLATE "C" NOT NULL REFERENCES elenchus_traces (id),
@@ -366,7 +368,7 @@ impl ServiceStore for PostgresStore {
 
 const SPENT: &str = "SELECT least(coalesce(sum(prompt_tokens), 0), 9223372036854775807)::BIGINT,
         least(coalesce(sum(completion_tokens), 0), 9223372036854775807)::BIGINT,
-        coalesce(sum(calls), 0)::BIGINT, coalesce(sum(seconds), 0), coalesce(sum(money), 0)
+        least(coalesce(sum(calls), 0), 9223372036854775807)::BIGINT, coalesce(sum(seconds), 0), coalesce(sum(money), 0)
     FROM elenchus_traces WHERE key = $1 AND created_ms >= $2";
 
 /// A person's last reaction to a whole trace is the one that counts.
@@ -386,7 +388,7 @@ const TOTALS: &str = "
         coalesce(sum(down), 0)::BIGINT, coalesce(sum(corrections), 0)::BIGINT,
         least(sum(prompt_tokens), 9223372036854775807)::BIGINT,
         least(sum(completion_tokens), 9223372036854775807)::BIGINT,
-        sum(calls)::BIGINT, sum(seconds), sum(money)
+        least(sum(calls), 9223372036854775807)::BIGINT, sum(seconds), sum(money)
     FROM elenchus_traces AS traces LEFT JOIN said ON said.trace_id = traces.id
         LEFT JOIN corrected ON corrected.trace_id = traces.id
     GROUP BY recipe ORDER BY recipe";
@@ -419,7 +421,8 @@ async fn store_trace(connected: &Connected, entry: &TraceEntry) -> Result<Writte
         .statement(
             "INSERT INTO elenchus_traces VALUES
                  ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-             ON CONFLICT (id) DO UPDATE SET answer = excluded.answer, confidence = excluded.confidence,
+             ON CONFLICT (id) DO UPDATE SET request = excluded.request,
+                 answer = excluded.answer, confidence = excluded.confidence,
                  status = excluded.status, elapsed_ms = excluded.elapsed_ms,
                  prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
                  calls = excluded.calls, seconds = excluded.seconds, money = excluded.money,
