@@ -21,3 +21,10 @@ pub fn read<T: DeserializeOwned>(path: &Path, skip: bool) -> Result<Vec<T>, Fail
     }
     Ok(rows.rows)
 }
+
+/// Whether a file holds traces: its first whole row has nodes. What is wrong with a file, the reader says.
+pub fn holds_traces(path: &Path) -> bool {
+    let options = JsonlOptions { skip_bad_lines: true, ..Default::default() };
+    let rows = read_rows::<serde_json::Value>(path, &options);
+    rows.is_ok_and(|rows| rows.rows.first().is_some_and(|row| row.get("nodes").is_some()))
+}

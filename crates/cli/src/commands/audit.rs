@@ -113,7 +113,7 @@ pub struct AuditConfig {
     draw: Draw,
     at_once: usize,
     traces: Option<PathBuf>,
-    asking: Asking,
+    pub asking: Asking,
 }
 
 /// One cell of the grid under one gate.

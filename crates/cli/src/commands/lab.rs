@@ -122,14 +122,7 @@ fn build(lab: &Lab, names: &[String], seeds: &[u64], global: &Global) -> Result<
         })
     });
     display.finish();
-    outcome.map_err(|error| {
-        let mut failure = Failure::from(error);
-        if failure.code == Code::Interrupted {
-            failure.message =
-                failure.message.replace("`elenchus resume RUN`", "the same `elenchus lab build`");
-        }
-        failure
-    })?;
+    outcome.map_err(|error| Failure::from(error).going_on("the same `elenchus lab build`"))?;
     if global.json {
         return output::json(&cards);
     }

@@ -73,7 +73,7 @@ pub fn execute(config: &ReproduceConfig, run: &Run, global: &Global) -> Result<(
     };
     let outcome = reproduce(&input);
     display.finish();
-    let reproduced = outcome?;
+    let reproduced = outcome.map_err(|error| Failure::from(error).in_run(run))?;
     let report = run.write_report(&reproduced.report.to_html())?;
     run.metrics().record("reproduction", &reproduced.reproduction)?;
     if global.json {
