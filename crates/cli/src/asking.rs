@@ -13,7 +13,7 @@ use elenchus_recipe::{
 };
 use elenchus_remember::Run;
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Budget, NodeKind, Price, Problem, SampleRow, Trace, nearest};
+use elenchus_trace::{Answer, Budget, NodeKind, Price, Problem, SampleRow, nearest};
 use futures::stream::{self, StreamExt};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -181,7 +181,7 @@ impl ModelChoice {
         if let Some(file) = &self.replay {
             let name = file.display().to_string();
             return Ok(Arc::new(if crate::files::holds_traces(file) {
-                let traces = crate::files::read::<Trace>(file, self.skip_bad_lines)?;
+                let traces = crate::files::read_traces(file, self.skip_bad_lines)?;
                 Replay::from_traces(name, &traces, None)
             } else {
                 Replay::from_rows(name, crate::files::read::<SampleRow>(file, self.skip_bad_lines)?)
@@ -360,7 +360,8 @@ pub async fn answer_within_budget(
 
 /// Whether an answer had to do with less than its strategy wanted, because the budget was used up.
 pub fn was_cut(answer: &Answer) -> bool {
-    let spent = |kind: &NodeKind| matches!(kind, NodeKind::Failed { error } if error.contains("budget exhausted"));
+    let spent =
+        |kind: &NodeKind| matches!(kind, NodeKind::Failed { error } if error.contains("budget exhausted"));
     answer.trace.nodes.iter().any(|node| spent(&node.kind))
 }
 

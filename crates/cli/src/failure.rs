@@ -1,7 +1,9 @@
 //! One table from errors to exit codes; messages and hints come from the crates that know.
 
+use elenchus_recipe::CONFIGURATION_FILE;
 use elenchus_remember::Run;
 use std::fmt;
+use std::io::ErrorKind;
 
 /// Exit codes, part of the contract; `elenchus --help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +73,20 @@ impl Failure {
 }
 
 /// The library names the fields of a budget and of the layers around an endpoint; a person sets them by these.
-const SPELLINGS: [(&str, &str); 6] = [
+const SPELLINGS: [(&str, &str); 4] = [
     ("`budget.tokens`", "`--max-total-tokens`"),
     ("`budget.calls`", "`--max-calls`"),
     ("`budget.seconds`", "`--max-seconds`"),
     ("`budget.money`", "`--max-money`"),
-    ("`timeouts.", "`endpoint.layers.timeouts."),
-    ("`most_body_bytes`", "`endpoint.layers.most_body_bytes`"),
+];
+
+/// Fields of `[endpoint.layers]`.
+const LAYERS: [&str; 5] = [
+    "timeouts.connect_seconds",
+    "timeouts.first_byte_seconds",
+    "timeouts.idle_seconds",
+    "timeouts.total_seconds",
+    "most_body_bytes",
 ];
 
 /// A message of the library in the words of the command line.
@@ -85,6 +94,10 @@ fn spelled(message: &str) -> String {
     let mut message = message.to_string();
     for (field, option) in SPELLINGS {
         message = message.replace(field, option);
+    }
+    for field in LAYERS {
+        let here = format!("`endpoint.layers.{field}` in {CONFIGURATION_FILE}");
+        message = message.replace(&format!("`{field}`"), &here);
     }
     message
 }
@@ -135,7 +148,7 @@ impl From<std::io::Error> for Failure {
     /// What is left of these concerns standard output and the threads of the runtime: files have errors with a path.
     fn from(error: std::io::Error) -> Self {
         let hint = match error.kind() {
-            std::io::ErrorKind::StorageFull => "free some space where standard output goes",
+            ErrorKind::StorageFull => "free some space where standard output goes",
             _ => "standard output must be writable, and the limits on processes and open files high enough",
         };
         Failure::new(Code::Storage, error, hint)
@@ -146,6 +159,10 @@ fn storage(error: &elenchus_remember::RememberError) -> Code {
     use elenchus_remember::RememberError as E;
     match error {
         E::Server { kind: elenchus_remember::ServerFailure::Address, .. } => Code::Usage,
+        // A file that was named and is not there.
+        E::Io { operation: "open" | "read", source, .. } if source.kind() == ErrorKind::NotFound => {
+            Code::Input
+        }
         E::Io { .. } | E::Database { .. } | E::Server { .. } | E::Locked { .. } => Code::Storage,
         E::RunExists { .. } | E::NotEmpty { .. } | E::Name { .. } => Code::Usage,
         _ => Code::Input,
@@ -216,7 +233,7 @@ mod tests {
         NativeError::File {
             action,
             path: "model.safetensors".into(),
-            source: std::io::ErrorKind::StorageFull.into(),
+            source: ErrorKind::StorageFull.into(),
             hint: "free some space",
         }
     }
@@ -234,6 +251,11 @@ mod tests {
         assert_eq!(Failure::from(ControlError::Evaluate(spent().into())).code, Code::Budget);
         let failure = Failure::from(spent());
         assert!(failure.message.contains("raise it with `--max-total-tokens`"), "{failure}");
+        let late = spelled("late\nhint: raise `timeouts.first_byte_seconds`, or ask for fewer tokens");
+        assert!(
+            late.contains("`endpoint.layers.timeouts.first_byte_seconds` in elenchus.toml, or"),
+            "{late}"
+        );
     }
 
     #[test]
@@ -246,7 +268,7 @@ mod tests {
         let full = elenchus_remember::RememberError::Io {
             operation: "write",
             path: "journal".into(),
-            source: std::io::ErrorKind::StorageFull.into(),
+            source: ErrorKind::StorageFull.into(),
         };
         let full = said(full.into());
         assert!(full.contains("free some space, then `elenchus resume r`; what was done"), "{full}");

@@ -79,7 +79,11 @@ const FREE: [&str; 6] =
 /// Begins the run, or goes on with it when it was begun with the same configuration; and runs the command.
 pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(), Failure> {
     let Some(folder) = &keep.out else {
-        return if config.asking().is_remote() { run_in_cache(config, global) } else { config.execute(None, global) };
+        return if config.asking().is_remote() {
+            run_in_cache(config, global)
+        } else {
+            config.execute(None, global)
+        };
     };
     let run = Run::open_or_create(folder, config)?;
     let differing = differing(&run, config)?;
@@ -114,7 +118,9 @@ fn run_in_cache(config: &KeptConfig, global: &Global) -> Result<(), Failure> {
     };
     let before = answered(&run);
     if before > 0 && !global.quiet {
-        anstream::eprintln!("note: going on with {before} answered calls of the same command, which did not end");
+        anstream::eprintln!(
+            "note: going on with {before} answered calls of the same command, which did not end"
+        );
     }
     let result = config.execute(Some(&run), global);
     tidy(run, &result);

@@ -178,7 +178,8 @@ output = 2.5
 
     #[test]
     fn what_is_waited_for_an_endpoint_can_be_set() {
-        let text = "[endpoint.layers]\ntimeouts.first_byte_seconds = 5\nretry.attempts = 2\nlimit.most = 32\n";
+        let text =
+            "[endpoint.layers]\ntimeouts.first_byte_seconds = 5\nretry.attempts = 2\nlimit.most = 32\n";
         let layers = Configuration::parse("c.toml", text).unwrap().endpoint.layers.settings();
         assert_eq!((layers.timeouts.first_byte_seconds, layers.timeouts.idle_seconds), (5.0, 120.0));
         assert_eq!((layers.retry.attempts, layers.limit.most), (2, 32));

@@ -145,7 +145,8 @@ impl CompareConfig {
             settings.split(',').filter(|s| !s.is_empty()).map(String::from).collect();
         let mut spelled = spelled.to_string();
         if let Some(tokens) = self.tokens
-            && let Some(samples) = self.samples_for(tokens, (asked, task, problems), name, &settings, global)?
+            && let Some(samples) =
+                self.samples_for(tokens, (asked, task, problems), name, &settings, global)?
         {
             settings.push(format!("samples={samples}"));
             spelled = format!("{name}:{}", settings.join(","));
@@ -159,7 +160,10 @@ impl CompareConfig {
                 Failure::new(Code::Budget, "the bound is used up by the first problem", hint)
             });
             return Err(asking::explained(
-                Failure { message: format!("`{spelled}` answered no problem: {}", failure.message), ..failure },
+                Failure {
+                    message: format!("`{spelled}` answered no problem: {}", failure.message),
+                    ..failure
+                },
                 asked.run,
             ));
         }
@@ -212,7 +216,12 @@ impl CompareConfig {
         print(&compared, problems.len())
     }
 
-    fn compared(&self, task: &dyn Task, problems: &[Problem], tried: Vec<Tried>) -> Result<Compared, Failure> {
+    fn compared(
+        &self,
+        task: &dyn Task,
+        problems: &[Problem],
+        tried: Vec<Tried>,
+    ) -> Result<Compared, Failure> {
         let common = tried.iter().map(|one| one.answered).min().unwrap_or(0);
         let mut arms = Vec::with_capacity(tried.len());
         for Tried { spelled, name, answers, answered } in tried {

@@ -8,7 +8,7 @@ use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use clap::Args;
 use elenchus_control::AttemptLog;
-use elenchus_generate::CancelToken;
+use elenchus_generate::{ACTOR, CancelToken};
 use elenchus_measure::{Dialogue, Interval, accuracy};
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
@@ -18,9 +18,10 @@ use elenchus_task::math::{MathSettings, MathTask};
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::sql::{self, Sql, SqlSettings};
 use elenchus_task::{Split, Task};
-use elenchus_trace::{Answer, Completion, Problem, Usage};
+use elenchus_trace::{Answer, Completion, Feedback, Node, NodeId, NodeKind, Problem, Trace, Usage, Verdict};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Which problems.
@@ -58,9 +59,7 @@ impl ProblemOptions {
         }
         if let Some(file) = &self.file {
             let (task, problems, skipped) = self.open_file(file, settings, asking.skip_bad_lines())?;
-            if skipped > 0 {
-                anstream::eprintln!("warning: {skipped} broken lines left out of `{}`", file.display());
-            }
+            crate::files::tell_skipped(skipped, file);
             if problems.is_empty() {
                 return Err(Failure::new(
                     Code::Input,
@@ -87,7 +86,7 @@ impl ProblemOptions {
         }
         settings["path"] = serde_json::json!(file);
         let first = |rows: &[Problem]| rows.iter().take(self.problems).cloned().collect();
-        if matches!(self.task.as_str(), sql::TASK | disputed::TASK | evidence::TASK) {
+        if matches!(self.task.as_str(), sql::TASK | evidence::TASK) {
             if skip {
                 return Err(Failure::new(
                     Code::Usage,
@@ -116,8 +115,8 @@ impl ProblemOptions {
             }
             disputed::TASK => {
                 let task = Disputed::open(&DisputedSettings::from_value(&settings)?).map_err(input)?;
-                let problems = first(task.all());
-                (Box::new(task), problems, 0)
+                let (problems, skipped) = (first(task.all()), task.skipped());
+                (Box::new(task), problems, skipped)
             }
             evidence::TASK => {
                 let task = Evidence::open(EvidenceSettings::from_value(&settings)?).map_err(input)?;
@@ -145,7 +144,7 @@ pub struct Eval {
     /// Change a setting of the strategy
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
-    /// Write every trace to this file (JSON Lines)
+    /// Write every trace to this file (JSON Lines), with verdicts: `--replay` and `train` read it
     #[arg(long, value_name = "FILE")]
     traces: Option<PathBuf>,
     #[command(flatten)]
@@ -276,7 +275,9 @@ pub(crate) fn answer(
 /// 1 for each problem that was solved, 0 for the others.
 pub(crate) fn verify(task: &dyn Task, problems: &[Problem], answers: &[Answer]) -> Result<Vec<f64>, Failure> {
     let pairs = problems.iter().zip(answers);
-    pairs.map(|(problem, answer)| Ok(f64::from(u8::from(task.verify(problem, &answer.text)?.is_correct())))).collect()
+    pairs
+        .map(|(problem, answer)| Ok(f64::from(u8::from(task.verify(problem, &answer.text)?.is_correct()))))
+        .collect()
 }
 
 impl Measured {
@@ -312,7 +313,33 @@ pub(crate) fn row(m: &Measured) -> Vec<String> {
     ]
 }
 
-pub(crate) const HEADING: [&str; 5] = ["strategy", "accuracy", "abstained", "calls/problem", "tokens/problem"];
+pub(crate) const HEADING: [&str; 5] =
+    ["strategy", "accuracy", "abstained", "calls/problem", "tokens/problem"];
+
+/// The trace of an answer, with the task's verdict on everything that the actor wrote: `train` reads what is right.
+fn judged(task: &dyn Task, problem: &Problem, answer: &Answer) -> Result<Trace, Failure> {
+    let mut trace = answer.trace.clone();
+    let written = trace.nodes.iter().enumerate().filter_map(|(index, node)| match &node.kind {
+        NodeKind::Generated { role, completion, .. } if role == ACTOR => {
+            Some((NodeId(index as u32), completion.text.clone(), node.started_ms + node.elapsed_ms))
+        }
+        _ => None,
+    });
+    let mut verdicts: HashMap<String, Verdict> = HashMap::new();
+    for (of, text, started_ms) in written.collect::<Vec<_>>() {
+        let verdict = match verdicts.get(&text) {
+            Some(verdict) => verdict.clone(),
+            None => verdicts.entry(text.clone()).or_insert(task.verify(problem, &text)?).clone(),
+        };
+        let feedback = Feedback { evaluator: VERIFIER.into(), verdict: Some(verdict), ..Default::default() };
+        let kind = NodeKind::Evaluated { of, feedback: Box::new(feedback) };
+        trace.push(Node { parent: Some(of), kind, started_ms, elapsed_ms: 0.0, usage: Usage::default() });
+    }
+    Ok(trace)
+}
+
+/// Who says in a written trace what is right.
+const VERIFIER: &str = "verifier";
 
 /// Runs `eval`.
 pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
@@ -335,7 +362,9 @@ impl EvalConfig {
             measure(&asked, task.as_ref(), &problems, &self.strategy, &self.settings, global)?;
         kept::record_result(run, &measured)?;
         if let Some(file) = &self.traces {
-            elenchus_remember::data::write_jsonl(file, answers.iter().map(|a| &a.trace))?;
+            let traces =
+                answers.iter().zip(&problems).map(|(answer, problem)| judged(task.as_ref(), problem, answer));
+            elenchus_remember::data::write_jsonl(file, traces.collect::<Result<Vec<_>, _>>()?)?;
         }
         if global.json {
             return output::json(&measured);

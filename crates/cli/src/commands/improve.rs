@@ -155,7 +155,8 @@ pub fn execute(config: &ImproveConfig, run: &Run, global: &Global) -> Result<(),
     for report in &improvement.rounds {
         run.metrics().record(&format!("round/{}", report.round), report)?;
     }
-    let report = run.write_report(&improvement.report.to_html()).map_err(|error| Failure::from(error).in_run(run))?;
+    let report =
+        run.write_report(&improvement.report.to_html()).map_err(|error| Failure::from(error).in_run(run))?;
     let model = run.path().join("model");
     elenchus_learn::policy::Policy::save(&policy, &model, false)
         .map_err(|error| Failure::from(error).in_run(run))?;

@@ -72,9 +72,8 @@ fn problem(
         problem,
         hint: hint.into(),
     };
-    let row: Map<String, Value> = serde_json::from_str(line).map_err(|e| {
-        fail("(line)", format!("is not a JSON object: {e}"), "write one JSON object a line")
-    })?;
+    let row: Map<String, Value> = serde_json::from_str(line)
+        .map_err(|e| fail("(line)", format!("is not a JSON object: {e}"), "write one JSON object a line"))?;
     let question = text_of(&row, &QUESTION_FIELDS).ok_or_else(|| {
         let hint = "put the question as text into `question`, `problem` or `input`";
         fail("question", "has no text".into(), hint)
@@ -94,10 +93,8 @@ fn problem(
         return Err(fail("id", format!("`{id}` stands on an earlier line too"), hint));
     }
     let mut problem = Problem::new(id, "math", question).with_gold(answer);
-    let kept: Map<String, Value> = KEPT_FIELDS
-        .iter()
-        .filter_map(|f| row.get(*f).map(|v| ((*f).to_string(), v.clone())))
-        .collect();
+    let kept: Map<String, Value> =
+        KEPT_FIELDS.iter().filter_map(|f| row.get(*f).map(|v| ((*f).to_string(), v.clone()))).collect();
     if !kept.is_empty() {
         problem.data = Value::Object(kept);
     }

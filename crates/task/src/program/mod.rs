@@ -88,8 +88,7 @@ impl ProgramTask {
         settings.check()?;
         let (rows, skipped) = match text {
             Some(text) => {
-                let read =
-                    rows::read_rows(text, &settings.path, settings.format, settings.skip_bad_lines)?;
+                let read = rows::read_rows(text, &settings.path, settings.format, settings.skip_bad_lines)?;
                 (Some(read.0), read.1)
             }
             None => (None, 0),
