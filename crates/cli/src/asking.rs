@@ -115,7 +115,7 @@ pub struct ModelChoice {
     /// The voice, where it was given.
     voice: Option<String>,
     /// Whether broken lines of files are left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     skip_bad_lines: bool,
     /// What stands around an endpoint.
     #[serde(default)]

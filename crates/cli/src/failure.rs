@@ -48,7 +48,7 @@ impl Failure {
                 "interrupted; everything finished so far is kept",
                 format!("{command} goes on"),
             ),
-            Code::Storage => {
+            Code::Storage if !self.message.contains(command) => {
                 let named = self.message.replace("`elenchus resume` the run", command);
                 let message =
                     if named == self.message { format!("{named}; then {command} goes on") } else { named };

@@ -95,7 +95,7 @@ pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(
             format!("`elenchus resume {folder}` goes on with it; give another `--out` for a new one"),
         ));
     }
-    config.execute(Some(&run), global)
+    config.execute(Some(&run), global).map_err(|failure| failure.in_run(&run))
 }
 
 /// The paths at which the configuration of a run differs from another.
@@ -122,14 +122,15 @@ fn run_in_cache(config: &KeptConfig, global: &Global) -> Result<(), Failure> {
             "note: going on with {before} answered calls of the same command, which did not end"
         );
     }
-    let result = config.execute(Some(&run), global);
+    let result = config.execute(Some(&run), global).map_err(|failure| failure.in_run(&run));
     tidy(run, &result);
     result
 }
 
 /// Goes on with a run.
 pub fn resume(run: Run, global: &Global) -> Result<(), Failure> {
-    let result = run.config::<KeptConfig>()?.execute(Some(&run), global);
+    let result =
+        run.config::<KeptConfig>()?.execute(Some(&run), global).map_err(|failure| failure.in_run(&run));
     if run.path().starts_with(cached_runs()) {
         tidy(run, &result);
     }
@@ -140,9 +141,12 @@ fn cached_runs() -> PathBuf {
     models::cache_folder().join("runs")
 }
 
-/// Removes the folder of a command that is done, or has nothing to go on with: later ones ask anew.
+/// Removes the folder of a command that is done, or failed with nothing to go on with: later ones ask anew. A folder that
+/// a message names stays.
 fn tidy(run: Run, result: &Result<(), Failure>) {
-    if result.is_ok() || answered(&run) == 0 {
+    let named = |failure: &Failure| matches!(failure.code, Code::Interrupted | Code::Storage);
+    let needed = result.as_ref().is_err_and(|failure| named(failure) || answered(&run) > 0);
+    if !needed {
         let folder = run.path().to_path_buf();
         drop(run);
         // What cannot be removed is in nobody's way.

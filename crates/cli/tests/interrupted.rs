@@ -120,6 +120,45 @@ fn improve_that_was_stopped_after_a_checkpoint_ends_with_the_same_weights() {
     }
 }
 
+/// Long commands beside `improve`, each with what it says to a Ctrl-C.
+#[test]
+fn every_long_command_says_how_to_go_on() {
+    let folder = scratch();
+    for (arguments, hint) in [
+        (vec!["pretrain", "--out", "run-1", "-q"], "hint: `elenchus resume run-1` goes on"),
+        (
+            vec!["reproduce", "fobar", "--set", "questions=2000", "--out", "run-2", "-q"],
+            "hint: `elenchus resume run-2` goes on",
+        ),
+        (vec!["models", "embedded", "--card", "-q"], "hint: the same command begins anew"),
+        (
+            vec!["lab", "build", "own-judge", "--seeds", "1", "-q"],
+            "hint: the same `elenchus lab build` goes on",
+        ),
+    ] {
+        let mut output = None;
+        // A signal that comes before the command listens to it ends the process at once.
+        for milliseconds in [300, 1000, 3000, 10_000] {
+            let mut child = start(folder.path(), &arguments);
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            assert_eq!(child.try_wait().expect("its state is known"), None, "{arguments:?} takes longer");
+            send(&child, Signal::SIGINT);
+            let ended = child.wait_with_output().expect("the process ends");
+            if ended.status.signal().is_none() {
+                output = Some(ended);
+                break;
+            }
+            for run in ["run-1", "run-2"] {
+                let _ = std::fs::remove_dir_all(folder.path().join(run));
+            }
+        }
+        let output = output.unwrap_or_else(|| panic!("{arguments:?} never listened"));
+        assert_eq!(code(&output), 130, "{}", stderr(&output));
+        assert!(stderr(&output).contains(hint), "{arguments:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("RUN"), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
 /// `eval` over six problems, one at a time.
 fn eval<'a>(server: &'a Server, more: &[&'a str]) -> Vec<&'a str> {
     let asked = ["--endpoint", &server.url, "--model", "m", "--problems", "6", "--at-once", "1"];

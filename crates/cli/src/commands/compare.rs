@@ -52,10 +52,10 @@ pub struct Compare {
 #[serde(deny_unknown_fields)]
 pub struct CompareConfig {
     strategies: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     tokens: Option<u64>,
-    #[serde(default)]
-    pilot: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pilot: Option<u32>,
     problems: ProblemOptions,
     pub asking: Asking,
 }
@@ -118,7 +118,7 @@ pub fn run(command: &Compare, global: &Global) -> Result<(), Failure> {
     let config = CompareConfig {
         strategies: command.strategy.clone(),
         tokens: command.tokens,
-        pilot: command.pilot,
+        pilot: command.tokens.map(|_| command.pilot),
         problems: command.problems.clone(),
         asking: Asking::new(&command.model, &command.budget, global)?,
     };
@@ -186,7 +186,7 @@ impl CompareConfig {
         if given || asking::named_strategy(name, &with(2)).is_err() {
             return Ok(None);
         }
-        let pilot = &problems[..problems.len().min(self.pilot.max(1) as usize)];
+        let pilot = &problems[..problems.len().min(self.pilot.unwrap_or(1) as usize)];
         let cost = |samples: usize| -> Result<f64, Failure> {
             let (answers, ended) = answer(asked, task, pilot, name, &with(samples), global)?;
             if let Some(failure) = ended {

@@ -48,7 +48,7 @@ pub struct ReproduceConfig {
     recipe: String,
     size: Size,
     models: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     settings: Vec<String>,
     seed: u64,
 }
