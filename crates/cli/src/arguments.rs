@@ -54,7 +54,7 @@ pub enum Command {
     /// Measure one strategy on a task
     Eval(commands::eval::Eval),
     /// Two or more strategies on the same problems, with paired differences
-    Compare(commands::eval::Compare),
+    Compare(commands::compare::Compare),
     /// Every triple of generator, evaluator and controller on the same problems, at one token budget
     Grid(commands::grid::Grid),
     /// How far a model can be talked out of right answers by judges of every intent and knowledge

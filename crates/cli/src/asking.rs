@@ -5,13 +5,15 @@ use crate::failure::{Code, Failure};
 use clap::Args;
 use elenchus_control::{Strategy, strategy};
 use elenchus_generate::{
-    CancelToken, Context, LanguageModel, LayerSettings, NativeModel, NativeOptions, OpenAi, OpenAiConfig,
+    CancelToken, ChatTemplate, Context, LanguageModel, NativeModel, NativeOptions, OpenAi, OpenAiConfig,
     Replay, RunJournal, Voice, stack,
 };
-use elenchus_recipe::{CONFIGURATION_FILE, Composition, Configuration, built_in, models, strategy_of};
+use elenchus_recipe::{
+    CONFIGURATION_FILE, Composition, Configuration, EndpointLayers, built_in, models, strategy_of,
+};
 use elenchus_remember::Run;
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Budget, Price, Problem, SampleRow, nearest};
+use elenchus_trace::{Answer, Budget, NodeKind, Price, Problem, SampleRow, nearest};
 use futures::stream::{self, StreamExt};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -32,12 +34,16 @@ pub struct ModelOptions {
     /// Environment variable that holds the endpoint's key [default: the configuration's, else OPENAI_API_KEY]
     #[arg(long, value_name = "NAME")]
     pub api_key_variable: Option<String>,
-    /// Answer from recorded samples instead of a model (samples.jsonl)
+    /// Answer from recorded samples (samples.jsonl) or traces (`eval --traces`) instead of a model
     #[arg(long, value_name = "FILE", conflicts_with_all = ["endpoint", "model"])]
     pub replay: Option<PathBuf>,
-    /// Prompts for instruction-tuned models (`chat`) or the embedded model (`compact`) [default: by model]
+    /// Prompts for instruction-tuned models (`chat`) or the embedded model (`compact`) [default: `compact` for models of
+    /// this machine without a chat template, else `chat`]
     #[arg(long)]
     pub voice: Option<String>,
+    /// Leave broken lines of `--replay` and `--file` out and count them
+    #[arg(long)]
+    pub skip_bad_lines: bool,
 }
 
 /// What tokens cost, and where that and the endpoint are written down.
@@ -108,6 +114,12 @@ pub struct ModelChoice {
     replay: Option<PathBuf>,
     /// The voice, where it was given.
     voice: Option<String>,
+    /// Whether broken lines of files are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    skip_bad_lines: bool,
+    /// What stands around an endpoint.
+    #[serde(default)]
+    layers: EndpointLayers,
 }
 
 /// Everything beside strategy and problems that an asking command needs; part of the configuration of its run folder.
@@ -158,6 +170,8 @@ impl ModelOptions {
             api_key_variable: variable.unwrap_or_else(|| "OPENAI_API_KEY".into()),
             replay: self.replay.clone(),
             voice: self.voice.clone(),
+            skip_bad_lines: self.skip_bad_lines,
+            layers: defaults.layers,
         })
     }
 }
@@ -165,8 +179,13 @@ impl ModelOptions {
 impl ModelChoice {
     fn load(&self) -> Result<Arc<dyn LanguageModel>, Failure> {
         if let Some(file) = &self.replay {
-            let rows = crate::files::read::<SampleRow>(file, false)?;
-            return Ok(Arc::new(Replay::from_rows(file.display().to_string(), rows)));
+            let name = file.display().to_string();
+            return Ok(Arc::new(if crate::files::holds_traces(file) {
+                let traces = crate::files::read_traces(file, self.skip_bad_lines)?;
+                Replay::from_traces(name, &traces, None)
+            } else {
+                Replay::from_rows(name, crate::files::read::<SampleRow>(file, self.skip_bad_lines)?)
+            }));
         }
         let Some(url) = &self.endpoint else {
             let folder = models::folder(&self.model)?;
@@ -176,9 +195,11 @@ impl ModelChoice {
             base_url: url.clone(),
             model: self.model.clone(),
             api_key_variable: self.api_key_variable.clone(),
+            timeouts: self.layers.timeouts,
+            most_body_bytes: self.layers.most_body_bytes,
             ..Default::default()
         };
-        Ok(stack(Arc::new(OpenAi::new(config)?), &LayerSettings::default())?)
+        Ok(stack(Arc::new(OpenAi::new(config)?), &self.layers.settings())?)
     }
 
     fn voice(&self) -> Result<Voice, Failure> {
@@ -189,7 +210,11 @@ impl ModelChoice {
                 Err(Failure::new(Code::Usage, format!("unknown voice `{other}`"), "`chat` or `compact`"))
             }
             None if self.endpoint.is_some() || self.replay.is_some() => Ok(Voice::Chat),
-            None => Ok(Voice::Compact),
+            // A model with a chat template was tuned to follow instructions.
+            None => match ChatTemplate::load(&models::folder(&self.model)?, &self.model)? {
+                Some(_) => Ok(Voice::Chat),
+                None => Ok(Voice::Compact),
+            },
         }
     }
 }
@@ -198,6 +223,21 @@ impl Asking {
     /// Name of the model, as a gateway knows it.
     pub fn model_name(&self) -> &str {
         &self.model.model
+    }
+
+    /// Whether calls go to a server, and may cost money.
+    pub fn is_remote(&self) -> bool {
+        self.model.endpoint.is_some()
+    }
+
+    /// Whether there is any bound on what is spent.
+    pub fn is_bounded(&self) -> bool {
+        self.budget != Budget::default()
+    }
+
+    /// Whether broken lines of files are left out.
+    pub fn skip_bad_lines(&self) -> bool {
+        self.model.skip_bad_lines
     }
 
     /// What the command line says, and what the configuration adds to it.
@@ -288,14 +328,41 @@ pub async fn answer_all(
     at_once: usize,
     bar: &ProgressBar,
 ) -> Result<Vec<Answer>, Failure> {
+    match answer_within_budget(context, strategy, task, problems, at_once, bar).await? {
+        (_, Some(failure)) => Err(failure),
+        (answers, None) => Ok(answers),
+    }
+}
+
+/// Answers to the first problems, as far as the budget goes, and the failure that ended them when it ended. Whether an
+/// answer had to do with less, [`was_cut`] says.
+pub async fn answer_within_budget(
+    context: &Context,
+    strategy: &dyn Strategy,
+    task: &dyn Task,
+    problems: &[Problem],
+    at_once: usize,
+    bar: &ProgressBar,
+) -> Result<(Vec<Answer>, Option<Failure>), Failure> {
     let mut answers = Vec::with_capacity(problems.len());
     let mut running =
         stream::iter(problems.iter().map(|problem| strategy.run(context, task, problem))).buffered(at_once);
     while let Some(answer) = running.next().await {
-        answers.push(answer?);
+        match answer.map_err(Failure::from) {
+            Ok(answer) => answers.push(answer),
+            Err(failure) if failure.code == Code::Budget => return Ok((answers, Some(failure))),
+            Err(failure) => return Err(failure),
+        }
         bar.inc(1);
     }
-    Ok(answers)
+    Ok((answers, None))
+}
+
+/// Whether an answer had to do with less than its strategy wanted, because the budget was used up.
+pub fn was_cut(answer: &Answer) -> bool {
+    let spent =
+        |kind: &NodeKind| matches!(kind, NodeKind::Failed { error } if error.contains("budget exhausted"));
+    answer.trace.nodes.iter().any(|node| spent(&node.kind))
 }
 
 /// Runs work on an asynchronous runtime; Ctrl-C cancels the calls in flight. What goes wrong says how to go on with
@@ -311,23 +378,28 @@ pub fn block_on<T>(
             result = work => result,
             _ = tokio::signal::ctrl_c() => {
                 cancel.cancel();
-                let hint = match run {
-                    Some(run) => format!("`elenchus resume {}` goes on", run.path().display()),
-                    None => "nothing was kept; with `--out DIR` every call is".into(),
-                };
-                Err(Failure::new(Code::Interrupted, "interrupted", hint))
+                Err(elenchus_generate::GenerateError::Cancelled.into())
             }
         }
     });
-    if let (Err(_), Some(run)) = (&result, run) {
+    result.map_err(|failure| explained(failure, run))
+}
+
+/// A failure that says how to go on with its run, or that nothing was kept.
+pub fn explained(failure: Failure, run: Option<&Run>) -> Failure {
+    let Some(run) = run else { return failure.nothing_kept("with `--out DIR` every call is") };
+    // The failure itself matters more than that its calls cannot be counted.
+    let kept = answered(run);
+    if kept > 0 {
         let folder = run.path().display();
-        // The failure itself matters more than that its calls cannot be counted.
-        let kept = RunJournal::new(Arc::clone(run.journal())).answered().unwrap_or(0);
-        if kept > 0 {
-            anstream::eprintln!(
-                "note: answered calls kept: {kept}; `elenchus resume {folder}` does not make them again"
-            );
-        }
+        anstream::eprintln!(
+            "note: answered calls kept: {kept}; `elenchus resume {folder}` does not make them again"
+        );
     }
-    result
+    failure.in_run(run)
+}
+
+/// How many calls of a run were answered; 0 where they cannot be counted.
+pub fn answered(run: &Run) -> usize {
+    RunJournal::new(Arc::clone(run.journal())).answered().unwrap_or(0)
 }

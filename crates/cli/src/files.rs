@@ -1,7 +1,8 @@
 //! Reading what others feed in.
 
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use elenchus_remember::data::{JsonlOptions, read_rows};
+use elenchus_trace::Trace;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -20,4 +21,27 @@ pub fn read<T: DeserializeOwned>(path: &Path, skip: bool) -> Result<Vec<T>, Fail
         );
     }
     Ok(rows.rows)
+}
+
+/// Says how many broken lines of a task's file were left out, if any.
+pub fn tell_skipped(count: usize, path: &Path) {
+    if count > 0 {
+        anstream::eprintln!("warning: {count} broken lines left out of `{}`", path.display());
+    }
+}
+
+/// All traces of a file that `eval --traces` wrote.
+pub fn read_traces(path: &Path, skip: bool) -> Result<Vec<Trace>, Failure> {
+    let traces =
+        read::<serde_json::Value>(path, skip)?.into_iter().map(|row| Trace::from_json(&row.to_string()));
+    traces
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure { code: Code::Input, message: format!("`{}`: {error}", path.display()) })
+}
+
+/// Whether a file holds traces: its first whole row has nodes. What is wrong with a file, the reader says.
+pub fn holds_traces(path: &Path) -> bool {
+    let options = JsonlOptions { skip_bad_lines: true, ..Default::default() };
+    let rows = read_rows::<serde_json::Value>(path, &options);
+    rows.is_ok_and(|rows| rows.rows.first().is_some_and(|row| row.get("nodes").is_some()))
 }

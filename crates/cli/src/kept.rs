@@ -1,23 +1,27 @@
-//! Runs of the commands that ask: `--out DIR` keeps every call, and `resume` goes on.
+//! Runs of the commands that ask: `--out DIR` keeps every call, and `resume` goes on. Without it the calls of an endpoint
+//! are kept in the user's cache until the command is done.
 
 use crate::arguments::Global;
+use crate::asking::{Asking, answered};
 use crate::commands::ask::AskConfig;
 use crate::commands::audit::AuditConfig;
 use crate::commands::calibrate::CalibrateConfig;
-use crate::commands::eval::{CompareConfig, EvalConfig};
+use crate::commands::compare::CompareConfig;
+use crate::commands::eval::EvalConfig;
 use crate::commands::grid::GridConfig;
 use crate::failure::{Code, Failure};
 use clap::Args;
-use elenchus_remember::Run;
+use elenchus_recipe::models;
+use elenchus_remember::{RememberError, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where calls are kept.
 #[derive(Debug, Clone, Args)]
 pub struct KeepOptions {
     /// Folder of a run: every answered call is kept there and paid for once; go on with the same command or with
-    /// `elenchus resume DIR`
+    /// `elenchus resume DIR` [default for endpoints: a folder in the cache, until the command is done]
     #[arg(long, value_name = "DIR", conflicts_with = "replay")]
     pub out: Option<PathBuf>,
 }
@@ -44,6 +48,17 @@ impl KeptConfig {
     /// The names that `command` has in a configuration.
     pub const COMMANDS: [&str; 6] = ["ask", "eval", "compare", "grid", "audit", "calibrate"];
 
+    fn asking(&self) -> &Asking {
+        match self {
+            KeptConfig::Ask(config) => &config.asking,
+            KeptConfig::Eval(config) => &config.asking,
+            KeptConfig::Compare(config) => &config.asking,
+            KeptConfig::Grid(config) => &config.asking,
+            KeptConfig::Audit(config) => &config.asking,
+            KeptConfig::Calibrate(config) => &config.asking,
+        }
+    }
+
     /// Runs the command, in the run when there is one.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
         match self {
@@ -58,15 +73,20 @@ impl KeptConfig {
 }
 
 /// Fields that do not decide what is asked: a run may go on with more money, or write its traces elsewhere.
-const FREE: [&str; 5] = ["/asking/budget", "/asking/price", "/problems/at_once", "/at_once", "/traces"];
+const FREE: [&str; 6] =
+    ["/asking/budget", "/asking/price", "/asking/model/layers", "/problems/at_once", "/at_once", "/traces"];
 
 /// Begins the run, or goes on with it when it was begun with the same configuration; and runs the command.
 pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(), Failure> {
-    let Some(folder) = &keep.out else { return config.execute(None, global) };
+    let Some(folder) = &keep.out else {
+        return if config.asking().is_remote() {
+            run_in_cache(config, global)
+        } else {
+            config.execute(None, global)
+        };
+    };
     let run = Run::open_or_create(folder, config)?;
-    let wanted = serde_json::to_value(config).map_err(std::io::Error::other)?;
-    let mut differing = Vec::new();
-    differences(&comparable(run.config_value()), &comparable(&wanted), "", &mut differing);
+    let differing = differing(&run, config)?;
     if !differing.is_empty() {
         let folder = folder.display();
         return Err(Failure::new(
@@ -75,7 +95,80 @@ pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(
             format!("`elenchus resume {folder}` goes on with it; give another `--out` for a new one"),
         ));
     }
-    config.execute(Some(&run), global)
+    config.execute(Some(&run), global).map_err(|failure| failure.in_run(&run))
+}
+
+/// The paths at which the configuration of a run differs from another.
+fn differing(run: &Run, config: &KeptConfig) -> Result<Vec<String>, Failure> {
+    let wanted = serde_json::to_value(config).map_err(std::io::Error::other)?;
+    let mut found = Vec::new();
+    differences(&comparable(run.config_value()), &comparable(&wanted), "", &mut found);
+    Ok(found)
+}
+
+/// Runs the command in a folder of the cache that bears the hash of its configuration. A command that is done leaves
+/// nothing; one that failed or was stopped leaves its answered calls, and the same command goes on with them.
+fn run_in_cache(config: &KeptConfig, global: &Global) -> Result<(), Failure> {
+    let run = match cached_run(&cached_runs(), config) {
+        Ok(run) => run,
+        Err(failure) => {
+            anstream::eprintln!("warning: calls are not kept: {failure}");
+            return config.execute(None, global);
+        }
+    };
+    let before = answered(&run);
+    if before > 0 && !global.quiet {
+        anstream::eprintln!(
+            "note: going on with {before} answered calls of the same command, which did not end"
+        );
+    }
+    let result = config.execute(Some(&run), global).map_err(|failure| failure.in_run(&run));
+    tidy(run, &result);
+    result
+}
+
+/// Goes on with a run.
+pub fn resume(run: Run, global: &Global) -> Result<(), Failure> {
+    let result =
+        run.config::<KeptConfig>()?.execute(Some(&run), global).map_err(|failure| failure.in_run(&run));
+    if run.path().starts_with(cached_runs()) {
+        tidy(run, &result);
+    }
+    result
+}
+
+fn cached_runs() -> PathBuf {
+    models::cache_folder().join("runs")
+}
+
+/// Removes the folder of a command that is done, or failed with nothing to go on with: later ones ask anew. A folder that
+/// a message names stays.
+fn tidy(run: Run, result: &Result<(), Failure>) {
+    let named = |failure: &Failure| matches!(failure.code, Code::Interrupted | Code::Storage);
+    let needed = result.as_ref().is_err_and(|failure| named(failure) || answered(&run) > 0);
+    if !needed {
+        let folder = run.path().to_path_buf();
+        drop(run);
+        // What cannot be removed is in nobody's way.
+        let _ = elenchus_remember::fs::remove_dir_all(&folder);
+    }
+}
+
+/// The run of a configuration below a folder. While another process works on it, the next one.
+fn cached_run(folder: &Path, config: &KeptConfig) -> Result<Run, Failure> {
+    const MOST_AT_ONCE: usize = 64;
+    let wanted = comparable(&serde_json::to_value(config).map_err(std::io::Error::other)?);
+    let hash = blake3::hash(wanted.to_string().as_bytes()).to_hex();
+    let command = wanted["command"].as_str().unwrap_or_default();
+    let name = format!("{command}-{}", &hash[..16]);
+    let mut number = 1;
+    loop {
+        let folder = folder.join(if number == 1 { name.clone() } else { format!("{name}-{number}") });
+        match Run::open_or_create(&folder, config) {
+            Err(RememberError::Locked { .. }) if number < MOST_AT_ONCE => number += 1,
+            run => return Ok(run?),
+        }
+    }
 }
 
 fn comparable(config: &Value) -> Value {

@@ -4,6 +4,8 @@ mod arguments;
 mod asking;
 mod commands;
 mod correction;
+#[cfg(test)]
+mod documents;
 mod failure;
 mod files;
 mod kept;

@@ -17,6 +17,7 @@ struct Phase {
 /// Draws progress on standard error and prints a line per round.
 pub struct Display {
     bar: ProgressBar,
+    quiet: bool,
     rounds: usize,
     phase: Mutex<Phase>,
     samples: usize,
@@ -35,11 +36,14 @@ impl Display {
             bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }
         let phase = Mutex::new(Phase { begun: Instant::now(), tokens: 0, replayed: 0 });
-        Display { bar, rounds, phase, samples }
+        Display { bar, quiet, rounds, phase, samples }
     }
 
-    /// Prints a line above the bar.
+    /// Prints a line above the bar; nothing when nobody wants to watch.
     pub fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
         if self.bar.is_hidden() { anstream::eprintln!("{text}") } else { self.bar.println(text) }
     }
 

@@ -85,7 +85,7 @@ fn read<S: DeserializeOwned + JsonSchema>(strategy: &str, value: Value) -> Resul
         }
     }
     serde_json::from_value(value).map_err(|error| {
-        let hint = format!("`strategies()` lists the settings of `{strategy}` with their schema");
+        let hint = format!("`elenchus recipes --parts {strategy}` prints its settings with their types");
         ControlError::setting(strategy, "settings", error.to_string(), hint)
     })
 }

@@ -63,7 +63,7 @@ fn read<S: DeserializeOwned>(evaluator: &str, value: Value) -> Result<S, Evaluat
         evaluator: evaluator.into(),
         field: "settings".into(),
         problem: error.to_string(),
-        hint: format!("`evaluators()` lists the settings of `{evaluator}` with their schema"),
+        hint: format!("`elenchus recipes --parts {evaluator}` prints its settings with their types"),
     })
 }
 

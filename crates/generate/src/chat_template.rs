@@ -12,7 +12,7 @@ const NAME: &str = "chat_template";
 
 /// A chat template with the special tokens that it names.
 #[derive(Debug)]
-pub(crate) struct ChatTemplate {
+pub struct ChatTemplate {
     environment: Environment<'static>,
     begin: String,
     end: String,
@@ -21,8 +21,11 @@ pub(crate) struct ChatTemplate {
 
 impl ChatTemplate {
     /// The template of a model folder: `chat_template.jinja`, or `chat_template` in `tokenizer_config.json`; `None`
-    /// when it has none.
-    pub(crate) fn load(folder: &Path, model: &str) -> Result<Option<Self>, GenerateError> {
+    /// when it has none. `model` is only named in errors.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds no template.
+    pub fn load(folder: &Path, model: &str) -> Result<Option<Self>, GenerateError> {
         let trouble = |path: &Path, what: String| GenerateError::Request {
             model: model.into(),
             what: format!("`{}`: {what}", path.display()),
@@ -71,7 +74,11 @@ impl ChatTemplate {
     }
 
     /// The text of a dialogue, ready for the assistant's turn. When the assistant has begun, its turn stays open.
-    pub(crate) fn render(&self, messages: &[Message], model: &str) -> Result<String, GenerateError> {
+    /// `model` is only named in errors.
+    ///
+    /// # Errors
+    /// A dialogue that the template refuses.
+    pub fn render(&self, messages: &[Message], model: &str) -> Result<String, GenerateError> {
         let trouble = |error: &Error| GenerateError::Request {
             model: model.into(),
             what: format!("its chat template refuses the dialogue: {error:#}"),

@@ -534,7 +534,7 @@ mod tests {
         tokio::time::timeout(late, context.generate("slow", &request("x"))).await.unwrap_err();
         let errors: Vec<_> = journal.records().into_iter().map(|record| record.error.unwrap()).collect();
         assert!(errors[0].starts_with("nothing recorded"), "{errors:?}");
-        assert_eq!(errors[1], "cancelled");
+        assert_eq!(errors[1], GenerateError::Cancelled.to_string());
     }
 
     #[test]

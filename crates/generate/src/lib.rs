@@ -27,6 +27,7 @@ mod timeout;
 pub use budget::{BudgetLayer, Ledger, Permit};
 pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache};
 pub use cancel::CancelToken;
+pub use chat_template::ChatTemplate;
 pub use context::{ACTOR, Context, ContextBuilder, TraceObserver};
 pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
 pub use latent::{InnerToken, LatentRead, LatentReading, LatentRequest, LatentValues, Segment, Stretch};

@@ -38,27 +38,19 @@ impl Default for LimitSettings {
 }
 
 impl LimitSettings {
-    fn check(&self) -> Result<(), GenerateError> {
-        let wrong = |what: &str| {
-            Err(GenerateError::Request {
-                model: "limit".into(),
-                what: what.into(),
-                hint:
-                    "the defaults are start = 16, least = 1, most = 256, shrink = 0.5, tolerated_slowdown = 2"
-                        .into(),
-            })
-        };
+    /// Which rule the settings break, in words.
+    pub fn check(&self) -> Result<(), &'static str> {
         if self.least == 0 || self.least > self.start || self.start > self.most {
-            return wrong("it must hold that 1 ≤ least ≤ start ≤ most");
+            return Err("it must hold that 1 ≤ least ≤ start ≤ most");
         }
         if self.most > Semaphore::MAX_PERMITS {
-            return wrong("`most` is beyond what can be counted");
+            return Err("`most` is beyond what can be counted");
         }
         if !(self.shrink > 0.0 && self.shrink < 1.0) {
-            return wrong("`shrink` must lie between 0 and 1");
+            return Err("`shrink` must lie between 0 and 1");
         }
         if !(self.tolerated_slowdown > 1.0 && self.tolerated_slowdown.is_finite()) {
-            return wrong("`tolerated_slowdown` must be above 1");
+            return Err("`tolerated_slowdown` must be above 1");
         }
         Ok(())
     }
@@ -105,7 +97,12 @@ struct LimitState {
 impl HostLimit {
     /// A limit at its start.
     pub fn new(settings: LimitSettings) -> Result<Self, GenerateError> {
-        settings.check()?;
+        settings.check().map_err(|what| GenerateError::Request {
+            model: "limit".into(),
+            what: what.into(),
+            hint: "the defaults are start = 16, least = 1, most = 256, shrink = 0.5, tolerated_slowdown = 2"
+                .into(),
+        })?;
         Ok(HostLimit {
             settings,
             semaphore: Arc::new(Semaphore::new(settings.start)),

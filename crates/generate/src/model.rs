@@ -232,7 +232,7 @@ pub enum GenerateError {
         hint: String,
     },
     /// Cancelled from outside.
-    #[error("cancelled")]
+    #[error("cancelled\nhint: ask again; what a journal or a cache holds already is not paid for twice")]
     Cancelled,
 }
 

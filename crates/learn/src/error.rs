@@ -45,6 +45,6 @@ pub enum LearnError {
     #[error(transparent)]
     Decode(#[from] elenchus_native::DecodeError),
     /// Stopped from outside; what was done is in the run.
-    #[error("interrupted; everything finished so far is kept\nhint: go on with `elenchus resume RUN`")]
+    #[error("interrupted\nhint: do the same again; what a run folder holds already is not done twice")]
     Interrupted,
 }

@@ -301,6 +301,10 @@ pub fn train(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NativePolicy;
+    use crate::objective::Sft;
+    use elenchus_native::{Model, ModelConfig, Tokenizer, Trainable};
+    use std::sync::Arc;
 
     #[test]
     fn the_schedule_warms_up_holds_and_falls_to_the_floor() {
@@ -334,5 +338,77 @@ mod tests {
         assert_ne!(first, second, "shuffled anew");
         assert_eq!(ids(&mut Epochs::new(&groups, 7, 3).unwrap(), 1), second, "a resume sees the same batch");
         assert!(Epochs::new(Vec::new(), 4, 0).is_err(), "nothing to learn from is an error");
+    }
+
+    fn tiny_policy() -> NativePolicy {
+        let config = ModelConfig {
+            vocab_size: 11,
+            hidden_size: 8,
+            intermediate_size: 12,
+            layers: 2,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 4,
+            rope_theta: 10000.0,
+            rms_norm_eps: 1e-6,
+            max_positions: 32,
+            tie_embeddings: true,
+            qkv_bias: false,
+            qk_norm: false,
+            eos_token_ids: vec![1],
+        };
+        let words: Vec<String> = (0..8).map(|word| format!("w{word}")).collect();
+        let tokenizer = Arc::new(Tokenizer::word_level(&words).unwrap());
+        NativePolicy::new(Model::initialise(config, 1).unwrap(), tokenizer, Trainable::All, 1)
+    }
+
+    #[test]
+    fn a_resumed_training_has_the_same_loss_curve_and_the_same_weights() {
+        let groups: Vec<_> =
+            (2..9u32).map(|i| vec![TrainingRow::new(&[i, 3, i], &[i, 2 + i % 5, 1])]).collect();
+        for matrices in [MatrixUpdate::AdamW, MatrixUpdate::Muon] {
+            let settings = TrainSettings {
+                steps: 8,
+                batch: 3,
+                warmup_steps: 2,
+                learning_rate: 0.02,
+                dropout: 0.1,
+                matrices,
+                ..Default::default()
+            };
+            let run = |policy: &mut NativePolicy, steps: Range<usize>| -> Vec<f64> {
+                let mut losses = Vec::new();
+                let mut source = Epochs::new(&groups, settings.batch, 5).unwrap();
+                train(policy, &Sft::default(), &settings, &mut source, steps, &mut |_, step| {
+                    losses.push(step.loss);
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+                losses
+            };
+            let mut whole = tiny_policy();
+            let curve = run(&mut whole, 0..8);
+            assert!(curve[7] < curve[0], "it learns: {curve:?}");
+
+            let folder = tempfile::tempdir().unwrap();
+            let mut first = tiny_policy();
+            let mut halves = run(&mut first, 0..4);
+            first.save(folder.path(), true).unwrap();
+            let mut second = tiny_policy();
+            second.load(folder.path()).unwrap();
+            halves.extend(run(&mut second, 4..8));
+            assert_eq!(halves, curve, "{matrices:?}: the loss curve of an undisturbed training");
+            assert_eq!(second.model().parameters, whole.model().parameters, "{matrices:?}: to the last bit");
+
+            let mut forgetful = tiny_policy();
+            forgetful.load(folder.path()).unwrap();
+            forgetful.reset_optimiser();
+            run(&mut forgetful, 4..8);
+            assert_ne!(
+                forgetful.model().parameters,
+                whole.model().parameters,
+                "{matrices:?}: the optimiser's memory matters"
+            );
+        }
     }
 }

@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test helper that fails should stop the test")]
 
 use elenchus_native::{
-    AdamW, AdamWConfig, Checkpoint, Engine, ForwardOptions, Gradient, Linear, LoraAdapter, LoraConfig, Model,
-    ModelConfig, Precision, ScalarHead, Sequence, SequenceGradient, SequenceOutput, Tokenizer, Trainable,
+    AdamW, AdamWConfig, Checkpoint, Engine, ForwardOptions, Gradient, Linear, LoraAdapter, LoraConfig,
+    MatrixUpdate, Model, ModelConfig, Precision, ScalarHead, Sequence, SequenceGradient, SequenceOutput,
+    Tokenizer, Trainable,
 };
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -341,10 +342,15 @@ fn optimiser_state_continues_exactly() {
             outputs.iter().map(one).collect(),
         )
     };
-    for trainable in [Trainable::All, Trainable::Adapter] {
+    for (trainable, matrices) in [
+        (Trainable::All, MatrixUpdate::AdamW),
+        (Trainable::All, MatrixUpdate::Muon),
+        (Trainable::Adapter, MatrixUpdate::AdamW),
+        (Trainable::Adapter, MatrixUpdate::Muon),
+    ] {
         let mut model = full_model();
         let mut gradient = Gradient::new(&model, trainable).unwrap();
-        let config = AdamWConfig { learning_rate: 0.01, ..Default::default() };
+        let config = AdamWConfig { learning_rate: 0.01, matrices, ..Default::default() };
         let mut optimiser = AdamW::new(config, &gradient);
         let options = ForwardOptions { threads: 1, ..Default::default() };
         let mut engine = Engine::new();
@@ -365,6 +371,14 @@ fn optimiser_state_continues_exactly() {
         assert_eq!(optimiser_again.steps(), 2);
         assert_eq!(losses[2], step(&mut model_again, &mut optimiser_again));
         assert_same(&model, &model_again);
+        // What is remembered matters: without it the next step is another one.
+        let mut model_forgetful = Model::load(folder.path()).unwrap();
+        step(&mut model_forgetful, &mut AdamW::new(config, &fresh));
+        let moved = |other: &Model| {
+            model.parameters != other.parameters
+                || model.adapter.as_ref().map(|a| &a.numbers) != other.adapter.as_ref().map(|a| &a.numbers)
+        };
+        assert!(moved(&model_forgetful) && !moved(&model_again), "{trainable:?}, {matrices:?}");
         let heads = Gradient::new(&model, Trainable::Heads).unwrap();
         assert!(AdamW::load(folder.path(), config, &heads).unwrap_err().to_string().contains("shape"));
     }

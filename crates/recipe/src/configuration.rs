@@ -2,6 +2,7 @@
 
 use crate::parse::read_toml;
 use crate::{RecipeError, ServiceSettings};
+use elenchus_generate::{LayerSettings, LimitSettings, RetrySettings, Timeouts};
 use elenchus_trace::Price;
 use schemars::JsonSchema;
 use serde::de::Error;
@@ -27,7 +28,7 @@ pub struct Configuration {
 }
 
 /// The `[endpoint]` table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EndpointDefaults {
     /// Address of an OpenAI-compatible server, usually ending in `/v1`.
@@ -39,6 +40,52 @@ pub struct EndpointDefaults {
     /// Environment variable that holds the key; the key itself has no place in a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_variable: Option<String>,
+    /// How long is waited, how often a failed call is made again, how many calls run at once: at any endpoint.
+    pub layers: EndpointLayers,
+}
+
+/// The `[endpoint.layers]` table.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EndpointLayers {
+    /// How long is waited for what.
+    pub timeouts: Timeouts,
+    /// When and how often a failed call is made again.
+    pub retry: RetrySettings,
+    /// How many calls run at once; found out between these bounds.
+    #[serde(deserialize_with = "limit")]
+    pub limit: LimitSettings,
+    /// Longest answer that is read, bytes.
+    pub most_body_bytes: usize,
+}
+
+impl Default for EndpointLayers {
+    fn default() -> Self {
+        EndpointLayers {
+            timeouts: Timeouts::default(),
+            retry: RetrySettings::default(),
+            limit: LimitSettings::default(),
+            most_body_bytes: elenchus_generate::OpenAiConfig::default().most_body_bytes,
+        }
+    }
+}
+
+impl EndpointLayers {
+    /// As the layers around a model are set.
+    pub fn settings(&self) -> LayerSettings {
+        LayerSettings {
+            retry: self.retry,
+            limit: self.limit,
+            timeouts: self.timeouts,
+            ..LayerSettings::default()
+        }
+    }
+}
+
+fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<LimitSettings, D::Error> {
+    let settings = LimitSettings::deserialize(from)?;
+    settings.check().map_err(|problem| D::Error::custom(format!("the limit on calls at once: {problem}")))?;
+    Ok(settings)
 }
 
 /// One `[prices."MODEL"]` table: money per million tokens, in any currency as long as it is the same everywhere.
@@ -123,9 +170,19 @@ output = 2.5
             base_url: Some("http://localhost:8000/v1".into()),
             model: Some("m".into()),
             api_key_variable: Some("MY_KEY".into()),
+            layers: EndpointLayers::default(),
         };
         assert_eq!(configuration.endpoint, endpoint);
         assert_eq!(Configuration::parse("elenchus.toml", "").unwrap(), Configuration::default());
+    }
+
+    #[test]
+    fn what_is_waited_for_an_endpoint_can_be_set() {
+        let text =
+            "[endpoint.layers]\ntimeouts.first_byte_seconds = 5\nretry.attempts = 2\nlimit.most = 32\n";
+        let layers = Configuration::parse("c.toml", text).unwrap().endpoint.layers.settings();
+        assert_eq!((layers.timeouts.first_byte_seconds, layers.timeouts.idle_seconds), (5.0, 120.0));
+        assert_eq!((layers.retry.attempts, layers.limit.most), (2, 32));
     }
 
     #[test]
@@ -143,5 +200,9 @@ output = 2.5
         let wrong = error("[endpoint]\n\nbase_url = \"localhost:8000\"\n");
         assert!(wrong.starts_with("c.toml:3: `localhost:8000` is no address"), "{wrong}");
         assert!(error("[endpoint\n").starts_with("c.toml:1: "));
+        let wrong = error("[endpoint.layers.timeouts]\nfirst_bite_seconds = 3\n");
+        assert!(wrong.contains("c.toml:2") && wrong.contains("did you mean `first_byte_seconds`"), "{wrong}");
+        let wrong = error("[endpoint.layers]\nlimit = { start = 0 }\n");
+        assert!(wrong.starts_with("c.toml:2: ") && wrong.contains("1 ≤ least ≤ start ≤ most"), "{wrong}");
     }
 }

@@ -22,7 +22,7 @@ pub use calibrations::{
     CalibrationEntry, Calibrations, FeedbackJudgements, composition_name, feedback_judgements,
 };
 pub use catalogue::{BUILT_IN, built_in, built_in_or_file, built_in_recipes};
-pub use configuration::{CONFIGURATION_FILE, Configuration, EndpointDefaults, TokenPrice};
+pub use configuration::{CONFIGURATION_FILE, Configuration, EndpointDefaults, EndpointLayers, TokenPrice};
 pub use elenchus_control::{Composition, Keeps, Repeated};
 pub use error::RecipeError;
 pub use improve::{ImproveConfig, Improvement, run_improve};

@@ -25,6 +25,8 @@ const SHAPE: &str =
 pub struct DisputedSettings {
     /// JSONL file of rows `{"question", "gold", "alternative", "evidence"}`; gzip is understood.
     pub path: String,
+    /// Leave out lines that are no item instead of failing on the first.
+    pub skip_bad_lines: bool,
 }
 
 impl DisputedSettings {
@@ -93,6 +95,8 @@ struct Row {
 pub struct Disputed {
     source: String,
     problems: Vec<Problem>,
+    /// Lines that were left out.
+    skipped: usize,
 }
 
 /// Lower case, without punctuation, articles and superfluous space: answers are compared in this form.
@@ -118,13 +122,55 @@ fn normal(answer: &str) -> String {
     }
 }
 
+fn wrong(source: &str, problem: String, hint: &str) -> TaskError {
+    TaskError::File { path: source.to_string(), problem, hint: hint.to_string() }
+}
+
+/// The problem of a line.
+fn item(source: &str, number: usize, line: &str) -> Result<Problem, TaskError> {
+    let row: Row = serde_json::from_str(line)
+        .map_err(|error| wrong(source, format!("line {number}: is no item: {error}"), SHAPE))?;
+    let golds: Vec<String> =
+        std::iter::once(&row.gold).chain(&row.aliases).map(|gold| normal(gold)).collect();
+    if golds.iter().any(String::is_empty) || normal(&row.alternative).is_empty() {
+        return Err(wrong(source, format!("line {number}: has an empty answer"), SHAPE));
+    }
+    if golds.contains(&normal(&row.alternative)) {
+        let hint = "an alternative that is right says nothing about being misled: leave the item out";
+        let problem = format!(
+            "line {number}: the alternative `{}` means the same as the reference answer",
+            row.alternative
+        );
+        return Err(wrong(source, problem, hint));
+    }
+    let id = match &row.id {
+        Some(Value::String(id)) => id.clone(),
+        Some(Value::Number(id)) => id.to_string(),
+        _ => number.to_string(),
+    };
+    let mut question = String::new();
+    for (place, passage) in row.passages.iter().enumerate() {
+        let text = passage.value()["text"].as_str().unwrap_or_default().trim().to_string();
+        question.push_str(&format!("Passage {}: {text}\n", place + 1));
+    }
+    question.push_str(row.question.trim());
+    let values = |pieces: &[Piece]| pieces.iter().map(Piece::value).collect::<Vec<Value>>();
+    let mut problem = Problem::new(id, TASK, question).with_gold(row.gold);
+    problem.data = json!({
+        "aliases": row.aliases, "alternative": row.alternative, "evidence": values(&row.evidence),
+        "support": values(&row.support),
+    });
+    Ok(problem)
+}
+
 impl Disputed {
     /// The task over a file.
     ///
     /// # Errors
     /// The file cannot be read or has a broken line.
     pub fn open(settings: &DisputedSettings) -> Result<Self, TaskError> {
-        Disputed::from_text(&crate::file::read_text(Path::new(&settings.path))?, &settings.path)
+        let text = crate::file::read_text(Path::new(&settings.path))?;
+        Disputed::read(&text, &settings.path, settings.skip_bad_lines)
     }
 
     /// The task over JSON lines; `source` names them in errors.
@@ -132,57 +178,36 @@ impl Disputed {
     /// # Errors
     /// A line that is no row; an alternative that means the same as the reference answer.
     pub fn from_text(text: &str, source: &str) -> Result<Self, TaskError> {
-        let wrong = |problem: String, hint: &str| TaskError::File {
-            path: source.to_string(),
-            problem,
-            hint: hint.to_string(),
-        };
-        let mut problems = Vec::new();
+        Disputed::read(text, source, false)
+    }
+
+    /// As [`Disputed::from_text`]; with `skip_bad_lines`, such lines are left out and counted.
+    ///
+    /// # Errors
+    /// As there; no good row at all.
+    pub fn read(text: &str, source: &str, skip_bad_lines: bool) -> Result<Self, TaskError> {
+        let (mut problems, mut skipped) = (Vec::new(), 0);
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let number = index + 1;
-            let row: Row = serde_json::from_str(line)
-                .map_err(|error| wrong(format!("line {number}: is no item: {error}"), SHAPE))?;
-            let golds: Vec<String> =
-                std::iter::once(&row.gold).chain(&row.aliases).map(|gold| normal(gold)).collect();
-            if golds.iter().any(String::is_empty) || normal(&row.alternative).is_empty() {
-                return Err(wrong(format!("line {number}: has an empty answer"), SHAPE));
+            match item(source, index + 1, line) {
+                Ok(problem) => problems.push(problem),
+                Err(_) if skip_bad_lines => skipped += 1,
+                Err(error) => return Err(error),
             }
-            if golds.contains(&normal(&row.alternative)) {
-                let hint = "an alternative that is right says nothing about being misled: leave the item out";
-                let problem = format!(
-                    "line {number}: the alternative `{}` means the same as the reference answer",
-                    row.alternative
-                );
-                return Err(wrong(problem, hint));
-            }
-            let id = match &row.id {
-                Some(Value::String(id)) => id.clone(),
-                Some(Value::Number(id)) => id.to_string(),
-                _ => number.to_string(),
-            };
-            let mut question = String::new();
-            for (place, passage) in row.passages.iter().enumerate() {
-                let text = passage.value()["text"].as_str().unwrap_or_default().trim().to_string();
-                question.push_str(&format!("Passage {}: {text}\n", place + 1));
-            }
-            question.push_str(row.question.trim());
-            let values = |pieces: &[Piece]| pieces.iter().map(Piece::value).collect::<Vec<Value>>();
-            let mut problem = Problem::new(id, TASK, question).with_gold(row.gold);
-            problem.data = json!({
-                "aliases": row.aliases, "alternative": row.alternative, "evidence": values(&row.evidence),
-                "support": values(&row.support),
-            });
-            problems.push(problem);
         }
         if problems.is_empty() {
-            return Err(wrong("has no rows".to_string(), SHAPE));
+            return Err(wrong(source, "has no rows".to_string(), SHAPE));
         }
-        Ok(Disputed { source: source.to_string(), problems })
+        Ok(Disputed { source: source.to_string(), problems, skipped })
     }
 
     /// All items in the order of the file.
     pub fn all(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Lines that were left out.
+    pub fn skipped(&self) -> usize {
+        self.skipped
     }
 }
 

@@ -1,24 +1,37 @@
-//! The cases of HF Math-Verify and latex2sympy, and pairs from real models, read from the shared data where present.
+//! Equivalence of answers: our own cases, and those of HF Math-Verify and latex2sympy and pairs from real models, which are
+//! read from the shared data where it is there.
+
+mod shared;
 
 use elenchus_task::math::{self, Options, equivalent, extract_string};
 use elenchus_trace::PairRow;
-use std::path::PathBuf;
+
+#[expect(clippy::unwrap_used, reason = "a torn data file should fail the test")]
+fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Vec<T> {
+    text.lines().filter(|l| !l.trim().is_empty()).map(|l| serde_json::from_str(l).unwrap()).collect()
+}
 
 fn rows<T: serde::de::DeserializeOwned>(path: &str) -> Option<Vec<T>> {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(path);
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("skipped: {} is not there", path.display());
-        return None;
-    };
-    #[expect(clippy::unwrap_used, reason = "a torn data file should fail the test")]
-    Some(text.lines().filter(|l| !l.trim().is_empty()).map(|l| serde_json::from_str(l).unwrap()).collect())
+    Some(parsed(&shared::text(path)?))
+}
+
+/// These need no data from elsewhere, so a fresh clone tests equivalence, too.
+#[test]
+fn our_own_cases_all_agree() {
+    let rows = parsed(include_str!("fixtures/equivalence.jsonl"));
+    assert!(rows.len() >= 100, "{} cases", rows.len());
+    all_agree(&rows);
 }
 
 #[test]
 fn math_verify_cases_all_agree() {
     let Some(rows) = rows::<PairRow>("math_verify_cases/triples.jsonl") else { return };
+    all_agree(&rows);
+}
+
+fn all_agree(rows: &[PairRow]) {
     let mut wrong = Vec::new();
-    for row in &rows {
+    for row in rows {
         let options = Options::from_row(row).unwrap();
         let verdict = equivalent(&row.gold, &row.pred, &options);
         let expected = row.extra["expected"].as_i64() == Some(1);

@@ -1,7 +1,8 @@
 //! latex2sympy's cases: each LaTeX text against the SymPy expression it must be, written out fully bracketed.
 
+mod shared;
+
 use elenchus_task::math::{Options, equivalent};
-use std::path::PathBuf;
 
 /// A SymPy expression as text (Python calls and operators), turned into LaTeX in which nothing depends on precedence.
 struct Python<'t> {
@@ -265,14 +266,7 @@ fn call(name: &str, arguments: &[Value], keywords: &[(String, String)]) -> Optio
 
 #[test]
 fn latex_means_what_latex2sympy_says() {
-    let path = PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/data/latex2sympy_cases/pairs.jsonl"
-    ));
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("skipped: {} is not there", path.display());
-        return;
-    };
+    let Some(text) = shared::text("latex2sympy_cases/pairs.jsonl") else { return };
     let options = Options::default();
     let (mut agree, mut total, mut wrong, mut unread) = (0, 0, Vec::new(), Vec::new());
     for line in text.lines() {

@@ -47,7 +47,7 @@ pub struct AskConfig {
     strategy: String,
     settings: Vec<String>,
     task: String,
-    asking: Asking,
+    pub asking: Asking,
 }
 
 /// Runs the command.

@@ -113,7 +113,7 @@ pub struct AuditConfig {
     draw: Draw,
     at_once: usize,
     traces: Option<PathBuf>,
-    asking: Asking,
+    pub asking: Asking,
 }
 
 /// One cell of the grid under one gate.
@@ -215,8 +215,13 @@ impl AuditConfig {
             let problems = task.problems(Split::Test, self.count, self.asking.seed)?;
             return Ok((task, problems));
         };
-        let task = Disputed::open(&DisputedSettings { path: path.display().to_string() })
+        let settings = DisputedSettings {
+            path: path.display().to_string(),
+            skip_bad_lines: self.asking.skip_bad_lines(),
+        };
+        let task = Disputed::open(&settings)
             .map_err(|error| Failure { code: Code::Input, message: error.to_string() })?;
+        crate::files::tell_skipped(task.skipped(), path);
         let problems = task.all().iter().take(self.count).cloned().collect();
         Ok((Box::new(task), problems))
     }

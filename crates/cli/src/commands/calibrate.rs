@@ -79,7 +79,7 @@ pub struct CalibrateConfig {
     method: Option<Method>,
     calibrations: PathBuf,
     problems: ProblemOptions,
-    asking: Asking,
+    pub asking: Asking,
 }
 
 /// What came of one recipe, model and task.
@@ -114,7 +114,7 @@ impl CalibrateConfig {
     /// Answers the problems, fits and stores.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
         let name = composition_name(&self.recipe)?;
-        let (task, problems) = self.problems.load(self.asking.seed)?;
+        let (task, problems) = self.problems.load(&self.asking)?;
         let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
         let (measured, answers) =
             measure(&asked, task.as_ref(), &problems, &self.recipe, &self.settings, global)?;

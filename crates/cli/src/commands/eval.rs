@@ -1,4 +1,4 @@
-//! `elenchus eval` and `elenchus compare`
+//! `elenchus eval`, and what it shares with the other commands that measure strategies.
 
 use crate::arguments::{Global, split_parser};
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
@@ -8,19 +8,20 @@ use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use clap::Args;
 use elenchus_control::AttemptLog;
-use elenchus_generate::CancelToken;
-use elenchus_measure::{Bootstrap, Comparison, Dialogue, Interval, accuracy, compare, holm};
+use elenchus_generate::{ACTOR, CancelToken};
+use elenchus_measure::{Dialogue, Interval, accuracy};
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
 use elenchus_task::disputed::{self, Disputed, DisputedSettings};
 use elenchus_task::evidence::{self, Evidence, EvidenceSettings};
-use elenchus_task::math::MathTask;
+use elenchus_task::math::{MathSettings, MathTask};
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::sql::{self, Sql, SqlSettings};
 use elenchus_task::{Split, Task};
-use elenchus_trace::{Answer, Completion, Problem, Usage};
+use elenchus_trace::{Answer, Completion, Feedback, Node, NodeId, NodeKind, Problem, Trace, Usage, Verdict};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Which problems.
@@ -51,62 +52,83 @@ pub struct ProblemOptions {
 
 impl ProblemOptions {
     /// The task and its problems.
-    pub fn load(&self, seed: u64) -> Result<(Box<dyn Task>, Vec<Problem>), Failure> {
+    pub fn load(&self, asking: &Asking) -> Result<(Box<dyn Task>, Vec<Problem>), Failure> {
         let mut settings = serde_json::json!({});
         for setting in &self.task_settings {
             crate::settings::set(&mut settings, setting)?;
         }
         if let Some(file) = &self.file {
-            return self.open_file(file, settings);
+            let (task, problems, skipped) = self.open_file(file, settings, asking.skip_bad_lines())?;
+            crate::files::tell_skipped(skipped, file);
+            if problems.is_empty() {
+                return Err(Failure::new(
+                    Code::Input,
+                    format!("`{}` has no problems ({skipped} broken lines were left out)", file.display()),
+                    "see docs/formats.md for what a row looks like",
+                ));
+            }
+            return Ok((task, problems));
         }
         let task = elenchus_task::task(&self.task, &settings)?;
-        let problems = task.problems(self.split, self.problems, seed)?;
+        let problems = task.problems(self.split, self.problems, asking.seed)?;
         Ok((task, problems))
     }
 
-    /// The first rows of a file, as problems of the task that was named.
+    /// The first rows of a file, as problems of the task that was named, and how many broken lines were left out.
     fn open_file(
         &self,
         file: &Path,
         mut settings: serde_json::Value,
-    ) -> Result<(Box<dyn Task>, Vec<Problem>), Failure> {
+        skip: bool,
+    ) -> Result<(Box<dyn Task>, Vec<Problem>, usize), Failure> {
         fn input(error: impl std::fmt::Display) -> Failure {
             Failure { code: Code::Input, message: error.to_string() }
         }
         settings["path"] = serde_json::json!(file);
         let first = |rows: &[Problem]| rows.iter().take(self.problems).cloned().collect();
-        match self.task.as_str() {
+        if matches!(self.task.as_str(), sql::TASK | evidence::TASK) {
+            if skip {
+                return Err(Failure::new(
+                    Code::Usage,
+                    format!("`--skip-bad-lines` cannot be had with a file of the task `{}`", self.task),
+                    "mend the line, or leave it out of the file",
+                ));
+            }
+        } else if skip {
+            settings["skip_bad_lines"] = serde_json::json!(true);
+        }
+        Ok(match self.task.as_str() {
             program::TASK => {
                 let task = ProgramTask::open(ProgramSettings::from_value(&settings)?).map_err(input)?;
-                let problems = first(task.all());
-                Ok((Box::new(task), problems))
+                let (problems, skipped) = (first(task.all()), task.skipped());
+                (Box::new(task), problems, skipped)
             }
             choice::TASK => {
                 let task = Choice::open(&ChoiceSettings::from_value(&settings)?).map_err(input)?;
-                let problems = first(&task.rows().problems);
-                Ok((Box::new(task), problems))
+                let (problems, skipped) = (first(&task.rows().problems), task.rows().skipped);
+                (Box::new(task), problems, skipped)
             }
             sql::TASK => {
                 let task = Sql::open(SqlSettings::from_value(&settings)?).map_err(input)?;
                 let problems = first(task.all());
-                Ok((Box::new(task), problems))
+                (Box::new(task), problems, 0)
             }
             disputed::TASK => {
                 let task = Disputed::open(&DisputedSettings::from_value(&settings)?).map_err(input)?;
-                let problems = first(task.all());
-                Ok((Box::new(task), problems))
+                let (problems, skipped) = (first(task.all()), task.skipped());
+                (Box::new(task), problems, skipped)
             }
             evidence::TASK => {
                 let task = Evidence::open(EvidenceSettings::from_value(&settings)?).map_err(input)?;
                 let problems = first(&task.rows());
-                Ok((Box::new(task), problems))
+                (Box::new(task), problems, 0)
             }
             _ => {
-                let task = MathTask::from_path(file).map_err(input)?;
-                let problems = first(task.all());
-                Ok((Box::new(task), problems))
+                let task = MathTask::open(&MathSettings::from_value(&settings)?).map_err(input)?;
+                let (problems, skipped) = (first(task.all()), task.skipped());
+                (Box::new(task), problems, skipped)
             }
-        }
+        })
     }
 }
 
@@ -122,32 +144,9 @@ pub struct Eval {
     /// Change a setting of the strategy
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
-    /// Write every trace to this file (JSON Lines)
+    /// Write every trace to this file (JSON Lines), with verdicts: `--replay` and `train` read it
     #[arg(long, value_name = "FILE")]
     traces: Option<PathBuf>,
-    #[command(flatten)]
-    problems: ProblemOptions,
-    #[command(flatten)]
-    model: ModelOptions,
-    #[command(flatten)]
-    budget: BudgetOptions,
-    #[command(flatten)]
-    keep: KeepOptions,
-}
-
-/// Two or more strategies on the same problems, with paired differences
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Each strategy gets the same token budget when `--max-total-tokens` is given; else what each spent stands
-beside its result. The first strategy is the baseline.
-
-Example:
-  elenchus compare --strategy single --strategy self-consistency --strategy self-certainty --problems 300"
-)]
-pub struct Compare {
-    /// A strategy or a recipe, with settings behind a colon: `self-consistency:samples=8,temperature=0.8`
-    #[arg(long, visible_alias = "recipe", required = true, num_args = 1)]
-    strategy: Vec<String>,
     #[command(flatten)]
     problems: ProblemOptions,
     #[command(flatten)]
@@ -161,17 +160,17 @@ pub struct Compare {
 /// What one strategy achieved.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
-    strategy: String,
-    problems: usize,
-    accuracy: Interval,
-    abstained: usize,
-    usage: Usage,
+    pub(crate) strategy: String,
+    pub(crate) problems: usize,
+    pub(crate) accuracy: Interval,
+    pub(crate) abstained: usize,
+    pub(crate) usage: Usage,
     /// For strategies that try more than once: what the later attempts made of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    correction: Option<Correction>,
+    pub(crate) correction: Option<Correction>,
     /// What a server did that makes its samples worth less than they cost.
     #[serde(skip_serializing_if = "Option::is_none")]
-    remark: Option<String>,
+    pub(crate) remark: Option<String>,
     /// 1 for each problem that was solved, 0 for the others.
     #[serde(skip)]
     pub(crate) correct: Vec<f64>,
@@ -203,14 +202,6 @@ fn correction(
     if dialogues.is_empty() { Ok(None) } else { Ok(Some(Correction::of(&dialogues, seed)?)) }
 }
 
-#[derive(Serialize)]
-struct Compared {
-    strategies: Vec<Measured>,
-    comparisons: Vec<Comparison>,
-    /// Holm-adjusted p-values of the comparisons, where each has one.
-    adjusted_p: Vec<f64>,
-}
-
 /// Everything that determines an `eval` run.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -219,16 +210,7 @@ pub struct EvalConfig {
     settings: Vec<String>,
     traces: Option<PathBuf>,
     problems: ProblemOptions,
-    asking: Asking,
-}
-
-/// Everything that determines a `compare` run.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CompareConfig {
-    strategies: Vec<String>,
-    problems: ProblemOptions,
-    asking: Asking,
+    pub asking: Asking,
 }
 
 pub(crate) struct Asked<'a> {
@@ -260,35 +242,67 @@ pub(crate) fn measure(
     settings: &[String],
     global: &Global,
 ) -> Result<(Measured, Vec<Answer>), Failure> {
+    match answer(asked, task, problems, name, settings, global)? {
+        (_, Some(failure)) => Err(asking::explained(failure, asked.run)),
+        (answers, None) => {
+            let correct = verify(task, problems, &answers)?;
+            Ok((Measured::of(name, task, &answers, correct, asked.asking.seed)?, answers))
+        }
+    }
+}
+
+/// Answers to the first problems, as far as the budget goes, and the failure that ended them where one did.
+pub(crate) fn answer(
+    asked: &Asked<'_>,
+    task: &dyn Task,
+    problems: &[Problem],
+    name: &str,
+    settings: &[String],
+    global: &Global,
+) -> Result<(Vec<Answer>, Option<Failure>), Failure> {
     let strategy = asking::named_strategy(name, settings)?;
     let cancel = CancelToken::new();
     let context = asked.asking.context(cancel.clone(), asked.run)?;
     let bar = bar(problems.len(), name, global.quiet);
+    let at_once = asked.at_once.max(1);
     let answers = asking::block_on(&cancel, asked.run, async {
-        asking::answer_all(&context, strategy.as_ref(), task, problems, asked.at_once.max(1), &bar).await
+        asking::answer_within_budget(&context, strategy.as_ref(), task, problems, at_once, &bar).await
     });
     bar.finish_and_clear();
-    let answers = answers?;
-    let correct = problems
-        .iter()
-        .zip(&answers)
-        .map(|(problem, answer)| Ok(f64::from(u8::from(task.verify(problem, &answer.text)?.is_correct()))))
-        .collect::<Result<Vec<f64>, Failure>>()?;
-    let correction = correction(&answers, &correct, task, asked.asking.seed)?;
-    let measured = Measured {
-        strategy: name.to_string(),
-        problems: problems.len(),
-        accuracy: accuracy(correct.iter().filter(|c| **c > 0.0).count(), problems.len())?,
-        abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
-        usage: answers.iter().map(|a| a.usage).sum(),
-        correction,
-        remark: repeated(&answers),
-        correct,
-    };
-    Ok((measured, answers))
+    answers
 }
 
-fn row(m: &Measured) -> Vec<String> {
+/// 1 for each problem that was solved, 0 for the others.
+pub(crate) fn verify(task: &dyn Task, problems: &[Problem], answers: &[Answer]) -> Result<Vec<f64>, Failure> {
+    let pairs = problems.iter().zip(answers);
+    pairs
+        .map(|(problem, answer)| Ok(f64::from(u8::from(task.verify(problem, &answer.text)?.is_correct()))))
+        .collect()
+}
+
+impl Measured {
+    /// What answers to problems are worth; `correct` is 1 for each that is right.
+    pub(crate) fn of(
+        name: &str,
+        task: &dyn Task,
+        answers: &[Answer],
+        correct: Vec<f64>,
+        seed: u64,
+    ) -> Result<Self, Failure> {
+        Ok(Measured {
+            strategy: name.to_string(),
+            problems: answers.len(),
+            accuracy: accuracy(correct.iter().filter(|c| **c > 0.0).count(), answers.len())?,
+            abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
+            usage: answers.iter().map(|a| a.usage).sum(),
+            correction: correction(answers, &correct, task, seed)?,
+            remark: repeated(answers),
+            correct,
+        })
+    }
+}
+
+pub(crate) fn row(m: &Measured) -> Vec<String> {
     let per = |n: f64| format!("{:.1}", n / m.problems.max(1) as f64);
     vec![
         m.strategy.clone(),
@@ -299,7 +313,33 @@ fn row(m: &Measured) -> Vec<String> {
     ]
 }
 
-const HEADING: [&str; 5] = ["strategy", "accuracy", "abstained", "calls/problem", "tokens/problem"];
+pub(crate) const HEADING: [&str; 5] =
+    ["strategy", "accuracy", "abstained", "calls/problem", "tokens/problem"];
+
+/// The trace of an answer, with the task's verdict on everything that the actor wrote: `train` reads what is right.
+fn judged(task: &dyn Task, problem: &Problem, answer: &Answer) -> Result<Trace, Failure> {
+    let mut trace = answer.trace.clone();
+    let written = trace.nodes.iter().enumerate().filter_map(|(index, node)| match &node.kind {
+        NodeKind::Generated { role, completion, .. } if role == ACTOR => {
+            Some((NodeId(index as u32), completion.text.clone(), node.started_ms + node.elapsed_ms))
+        }
+        _ => None,
+    });
+    let mut verdicts: HashMap<String, Verdict> = HashMap::new();
+    for (of, text, started_ms) in written.collect::<Vec<_>>() {
+        let verdict = match verdicts.get(&text) {
+            Some(verdict) => verdict.clone(),
+            None => verdicts.entry(text.clone()).or_insert(task.verify(problem, &text)?).clone(),
+        };
+        let feedback = Feedback { evaluator: VERIFIER.into(), verdict: Some(verdict), ..Default::default() };
+        let kind = NodeKind::Evaluated { of, feedback: Box::new(feedback) };
+        trace.push(Node { parent: Some(of), kind, started_ms, elapsed_ms: 0.0, usage: Usage::default() });
+    }
+    Ok(trace)
+}
+
+/// Who says in a written trace what is right.
+const VERIFIER: &str = "verifier";
 
 /// Runs `eval`.
 pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
@@ -316,13 +356,15 @@ pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
 impl EvalConfig {
     /// Measures, or goes on with a run.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
-        let (task, problems) = self.problems.load(self.asking.seed)?;
+        let (task, problems) = self.problems.load(&self.asking)?;
         let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
         let (measured, answers) =
             measure(&asked, task.as_ref(), &problems, &self.strategy, &self.settings, global)?;
         kept::record_result(run, &measured)?;
         if let Some(file) = &self.traces {
-            elenchus_remember::data::write_jsonl(file, answers.iter().map(|a| &a.trace))?;
+            let traces =
+                answers.iter().zip(&problems).map(|(answer, problem)| judged(task.as_ref(), problem, answer));
+            elenchus_remember::data::write_jsonl(file, traces.collect::<Result<Vec<_>, _>>()?)?;
         }
         if global.json {
             return output::json(&measured);
@@ -331,84 +373,5 @@ impl EvalConfig {
         output::line(output::table(&[heading, row(&measured)]).trim_end())?;
         measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
         measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))
-    }
-}
-
-/// Runs `compare`.
-pub fn run_compare(command: &Compare, global: &Global) -> Result<(), Failure> {
-    if command.strategy.len() < 2 {
-        return Err(Failure::new(
-            Code::Usage,
-            "one strategy cannot be compared",
-            "give `--strategy` twice or more",
-        ));
-    }
-    let config = CompareConfig {
-        strategies: command.strategy.clone(),
-        problems: command.problems.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
-    };
-    kept::run(&command.keep, &KeptConfig::Compare(config), global)
-}
-
-impl CompareConfig {
-    /// Compares, or goes on with a run.
-    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
-        let (task, problems) = self.problems.load(self.asking.seed)?;
-        let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
-        let mut strategies = Vec::new();
-        for spelled in &self.strategies {
-            let (name, settings) = spelled.split_once(':').unwrap_or((spelled, ""));
-            let settings: Vec<String> =
-                settings.split(',').filter(|s| !s.is_empty()).map(String::from).collect();
-            let (mut measured, _) = measure(&asked, task.as_ref(), &problems, name, &settings, global)?;
-            measured.strategy.clone_from(spelled);
-            strategies.push(measured);
-        }
-        let bootstrap = Bootstrap::default().seed(self.asking.seed);
-        let comparisons = strategies[1..]
-            .iter()
-            .map(|m| {
-                Ok(compare(
-                    &m.strategy,
-                    &m.correct,
-                    &strategies[0].strategy,
-                    &strategies[0].correct,
-                    &bootstrap,
-                )?)
-            })
-            .collect::<Result<Vec<_>, Failure>>()?;
-        let p_values: Vec<f64> =
-            comparisons.iter().filter_map(|c| c.mcnemar.as_ref().map(|m| m.p_value)).collect();
-        let adjusted_p = if p_values.is_empty() { Vec::new() } else { holm(&p_values)? };
-        let compared = Compared { strategies, comparisons, adjusted_p };
-        kept::record_result(run, &compared)?;
-        if global.json {
-            return output::json(&compared);
-        }
-        let Compared { strategies, comparisons, adjusted_p } = compared;
-        let mut rows = vec![HEADING.map(String::from).to_vec()];
-        rows.extend(strategies.iter().map(row));
-        output::line(&output::table(&rows))?;
-        for m in &strategies {
-            if let Some(remark) = &m.remark {
-                output::line(&format!("{}: note: {remark}", m.strategy))?;
-            }
-            if let Some(correction) = &m.correction {
-                output::line(&format!("{}: {}", m.strategy, correction.line()))?;
-            }
-        }
-        for (index, comparison) in comparisons.iter().enumerate() {
-            let p = adjusted_p
-                .get(index)
-                .map_or(String::new(), |p| format!(" (McNemar p = {p:.4}, Holm-adjusted)"));
-            output::line(&format!("{}{p}", comparison.sentence))?;
-            let (a, b) = (strategies[index + 1].usage.tokens(), strategies[0].usage.tokens());
-            output::line(&format!(
-                "  tokens: {a} against {b}{}",
-                if a.abs_diff(b) * 20 > a.max(b) { ", not an equal budget" } else { ", an equal budget" }
-            ))?;
-        }
-        Ok(())
     }
 }

@@ -71,7 +71,7 @@ pub struct GridConfig {
     pilot: usize,
     temperature: f32,
     problems: ProblemOptions,
-    asking: Asking,
+    pub asking: Asking,
 }
 
 #[derive(Serialize)]
@@ -157,7 +157,7 @@ impl GridConfig {
 
     /// Runs the grid, or goes on with a run.
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
-        let (task, problems) = self.problems.load(self.asking.seed)?;
+        let (task, problems) = self.problems.load(&self.asking)?;
         let cancel = CancelToken::new();
         let context = self.asking.context(cancel.clone(), run)?;
         let place = (&context, &cancel, run, task.as_ref());

@@ -150,20 +150,16 @@ pub fn execute(config: &ImproveConfig, run: &Run, global: &Global) -> Result<(),
         &session,
     );
     display.finish();
-    let improvement = outcome.map_err(|error| {
-        let mut failure = Failure::from(error);
-        if failure.code == Code::Interrupted {
-            failure.message = failure.message.replace("RUN", &run.path().display().to_string());
-        }
-        failure
-    })?;
+    let improvement = outcome.map_err(|error| Failure::from(error).in_run(run))?;
     let seconds = begun.elapsed().as_secs_f64();
     for report in &improvement.rounds {
         run.metrics().record(&format!("round/{}", report.round), report)?;
     }
-    let report = run.write_report(&improvement.report.to_html())?;
+    let report =
+        run.write_report(&improvement.report.to_html()).map_err(|error| Failure::from(error).in_run(run))?;
     let model = run.path().join("model");
-    elenchus_learn::policy::Policy::save(&policy, &model, false)?;
+    elenchus_learn::policy::Policy::save(&policy, &model, false)
+        .map_err(|error| Failure::from(error).in_run(run))?;
     if global.json {
         return output::json(&Result_ {
             rounds: &improvement.rounds,

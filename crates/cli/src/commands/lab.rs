@@ -122,14 +122,7 @@ fn build(lab: &Lab, names: &[String], seeds: &[u64], global: &Global) -> Result<
         })
     });
     display.finish();
-    outcome.map_err(|error| {
-        let mut failure = Failure::from(error);
-        if failure.code == Code::Interrupted {
-            failure.message =
-                failure.message.replace("`elenchus resume RUN`", "the same `elenchus lab build`");
-        }
-        failure
-    })?;
+    outcome.map_err(|error| Failure::from(error).going_on("the same `elenchus lab build`"))?;
     if global.json {
         return output::json(&cards);
     }
@@ -157,6 +150,9 @@ fn list_built(built: &[serde_json::Value]) -> Result<(), Failure> {
 fn path(lab: &Lab, name: &str, global: &Global) -> Result<(), Failure> {
     let (model, seed) = (checkpoint(name)?, global.seed);
     let problem = match lab.look(model.as_ref(), seed)? {
+        Standing::Ready(built) if global.json => {
+            return output::json(&json!({ "name": name, "seed": seed, "folder": built.folder }));
+        }
         Standing::Ready(built) => return output::line(&built.folder.display().to_string()),
         Standing::Missing => "is not made".to_string(),
         Standing::Begun => "was begun and is not finished".to_string(),

@@ -10,6 +10,7 @@ use elenchus_learn::{NativePolicy, Session};
 use elenchus_recipe::{State, built_in_or_file, built_in_recipes, models};
 use elenchus_remember::Run;
 use elenchus_task::Split;
+use elenchus_trace::nearest;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -18,17 +19,21 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   elenchus recipes
   elenchus recipes self-certainty
-  elenchus recipes --parts")]
+  elenchus recipes --parts
+  elenchus recipes --parts best-of-n            the settings of one part")]
 pub struct Recipes {
-    /// Name, or a TOML file to check
+    /// Name, or a TOML file to check; with `--parts` a strategy or an evaluator
     name: Option<String>,
-    /// List strategies, evaluators and objectives
-    #[arg(long, conflicts_with = "name")]
+    /// List strategies, evaluators and objectives; with a name, print the settings of that part as a JSON schema
+    #[arg(long)]
     parts: bool,
 }
 
 /// The tasks and their settings
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  elenchus tasks
+  elenchus tasks arithmetic")]
 pub struct Tasks {
     /// Print the settings of this task as a JSON schema
     name: Option<String>,
@@ -58,6 +63,9 @@ pub struct Models {
 
 /// Path and summary of the report of a run
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  elenchus report runs/improve-1
+  elenchus report runs/improve-1 --json         with the metrics of the run")]
 pub struct Report {
     /// Folder of the run
     run: PathBuf,
@@ -82,7 +90,10 @@ fn state(state: State) -> &'static str {
 /// Runs `recipes`.
 pub fn recipes(command: &Recipes, global: &Global) -> Result<(), Failure> {
     if command.parts {
-        return parts(global);
+        return match &command.name {
+            Some(name) => part(name),
+            None => parts(global),
+        };
     }
     if let Some(name) = &command.name {
         let recipe = built_in_or_file(name)?;
@@ -102,6 +113,21 @@ pub fn recipes(command: &Recipes, global: &Global) -> Result<(), Failure> {
         rows.push(vec![r.name.clone(), state(r.state).into(), verdict, r.summary.clone()]);
     }
     output::line(output::table(&rows).trim_end())
+}
+
+/// The settings of a strategy or an evaluator.
+fn part(name: &str) -> Result<(), Failure> {
+    let strategies = elenchus_control::strategies().into_iter().map(|s| (s.name, s.settings));
+    let evaluators = elenchus_evaluate::evaluators().into_iter().map(|e| (e.name, e.settings));
+    let known: Vec<_> = strategies.chain(evaluators).collect();
+    match known.iter().find(|(known, _)| *known == name.replace('_', "-")) {
+        Some((_, settings)) => output::json(settings),
+        None => Err(Failure::new(
+            Code::Usage,
+            format!("no strategy and no evaluator is named `{name}`"),
+            nearest(name, known.iter().map(|(name, _)| *name)),
+        )),
+    }
 }
 
 fn parts(global: &Global) -> Result<(), Failure> {
@@ -151,7 +177,7 @@ fn card(mut policy: NativePolicy, command: &Models, global: &Global) -> Result<(
     let session = Session { run: None, observer: &display, stop: stop_on_interrupt() };
     let card = measure_card(&mut policy, &settings, &session);
     display.finish();
-    let card = card?;
+    let card = card.map_err(|error| Failure::from(error).nothing_kept("the same command begins anew"))?;
     if global.json {
         return output::json(&card);
     }

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod audit;
 pub mod calibrate;
+pub mod compare;
 pub mod estimate;
 pub mod eval;
 pub mod grid;
@@ -30,7 +31,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Improve(command) => improve::run(command, global),
         Command::Ask(command) => ask::run(command, global),
         Command::Eval(command) => eval::run(command, global),
-        Command::Compare(command) => eval::run_compare(command, global),
+        Command::Compare(command) => compare::run(command, global),
         Command::Grid(command) => grid::run(command, global),
         Command::Audit(command) => audit::run(command, global),
         Command::Estimate(command) => estimate::run(command, global),

@@ -74,8 +74,11 @@ pub fn execute(config: &PretrainConfig, run: &Run, global: &Global) -> Result<()
         )
     });
     display.finish();
-    let (reward, quality) = outcome?;
-    reward.save(&folder.join("step_reward"), false)?;
+    let saved = outcome.and_then(|(reward, quality)| {
+        reward.save(&folder.join("step_reward"), false)?;
+        Ok(quality)
+    });
+    let quality = saved.map_err(|error| Failure::from(error).in_run(run))?;
     let seconds = begun.elapsed().as_secs_f64();
     if global.json {
         return output::json(

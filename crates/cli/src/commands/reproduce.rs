@@ -9,7 +9,7 @@ use clap::Args;
 use elenchus_learn::Session;
 use elenchus_recipe::lab::Lab;
 use elenchus_recipe::reproduce::{Reproduce as Input, reproduce};
-use elenchus_recipe::{Size, built_in, models};
+use elenchus_recipe::{Recipe, Size, built_in, models};
 use elenchus_remember::Run;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -18,7 +18,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   elenchus reproduce self-certainty
-  elenchus reproduce b-star --full --model embedded --model runs/second/model")]
+  elenchus reproduce b-star --full --model embedded --model runs/second/model
+  elenchus reproduce fobar --set questions=20          a smaller one: the intervals are wide")]
 pub struct Reproduce {
     /// Recipe
     name: String,
@@ -31,6 +32,10 @@ pub struct Reproduce {
     /// `embedded` or a checkpoint folder; several are several model seeds
     #[arg(long, default_value = models::EMBEDDED)]
     model: Vec<String>,
+    /// Change a setting of the experiment, `PATH=VALUE` with the value as JSON (`[reproduce]` of the recipe); the claims were
+    /// made for the settings as they are
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    settings: Vec<String>,
     /// Folder of the run [default: runs/reproduce-NAME, numbered when taken]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -43,15 +48,39 @@ pub struct ReproduceConfig {
     recipe: String,
     size: Size,
     models: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    settings: Vec<String>,
     seed: u64,
+}
+
+impl ReproduceConfig {
+    /// The recipe with its settings changed.
+    fn recipe(&self) -> Result<Recipe, Failure> {
+        let mut recipe = built_in(&self.recipe)?;
+        let Some(experiment) = recipe.reproduce.as_mut() else { return Ok(recipe) };
+        let table = match self.size {
+            Size::Quick => &mut experiment.quick,
+            Size::Full => &mut experiment.full,
+        };
+        for setting in &self.settings {
+            crate::settings::set(table, setting)?;
+        }
+        Ok(recipe)
+    }
 }
 
 /// Runs the command.
 pub fn run(command: &Reproduce, global: &Global) -> Result<(), Failure> {
     let recipe = built_in(&command.name)?;
     let size = if command.full { Size::Full } else { Size::Quick };
-    let config =
-        ReproduceConfig { recipe: recipe.name, size, models: command.model.clone(), seed: global.seed };
+    let config = ReproduceConfig {
+        recipe: recipe.name,
+        size,
+        models: command.model.clone(),
+        settings: command.settings.clone(),
+        seed: global.seed,
+    };
+    config.recipe()?;
     let folder =
         command.out.clone().unwrap_or_else(|| free_folder(&format!("runs/reproduce-{}", command.name)));
     let run = Run::create(folder, &RunConfig::Reproduce(config.clone()))?;
@@ -60,7 +89,7 @@ pub fn run(command: &Reproduce, global: &Global) -> Result<(), Failure> {
 
 /// Runs, or goes on with, a `reproduce` run.
 pub fn execute(config: &ReproduceConfig, run: &Run, global: &Global) -> Result<(), Failure> {
-    let recipe = built_in(&config.recipe)?;
+    let recipe = config.recipe()?;
     let display = Display::new(0, 0, global.quiet);
     let session = Session { run: Some(run), observer: &display, stop: stop_on_interrupt() };
     let input = Input {
@@ -73,7 +102,7 @@ pub fn execute(config: &ReproduceConfig, run: &Run, global: &Global) -> Result<(
     };
     let outcome = reproduce(&input);
     display.finish();
-    let reproduced = outcome?;
+    let reproduced = outcome.map_err(|error| Failure::from(error).in_run(run))?;
     let report = run.write_report(&reproduced.report.to_html())?;
     run.metrics().record("reproduction", &reproduced.reproduction)?;
     if global.json {
@@ -97,6 +126,9 @@ pub fn execute(config: &ReproduceConfig, run: &Run, global: &Global) -> Result<(
             number(claim.high),
             claim.text
         ))?;
+    }
+    if !config.settings.is_empty() {
+        output::line(&format!("note: settings were changed: {}", config.settings.join(", ")))?;
     }
     for note in &reproduced.findings.notes {
         output::line(&format!("note: {note}"))?;

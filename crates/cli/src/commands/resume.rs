@@ -3,7 +3,7 @@
 use super::improve::RunConfig;
 use crate::arguments::Global;
 use crate::failure::Failure;
-use crate::kept::KeptConfig;
+use crate::kept::{self, KeptConfig};
 use clap::Args;
 use elenchus_remember::Run;
 use std::path::PathBuf;
@@ -13,7 +13,8 @@ use std::path::PathBuf;
 #[command(
     after_help = "Finished units of work come from the journal, the rest is done now; the result is the one that
 an undisturbed run would have had. A finished run is only reported again. Runs of `improve`, `reproduce`,
-`pretrain`, and of `ask`, `eval` and `compare` with `--out`.
+`pretrain`, and of `ask`, `eval`, `compare`, `grid`, `audit` and `calibrate` with `--out`; without it, the folder that is
+named when such a command asks an endpoint and does not end.
 
 Example:
   elenchus resume runs/improve-1"
@@ -28,7 +29,7 @@ pub fn run(command: &Resume, global: &Global) -> Result<(), Failure> {
     let run = Run::open(&command.run)?;
     let command = run.config_value()["command"].as_str().unwrap_or_default();
     if KeptConfig::COMMANDS.contains(&command) {
-        return run.config::<KeptConfig>()?.execute(Some(&run), global);
+        return kept::resume(run, global);
     }
     match run.config()? {
         RunConfig::Improve(config) => super::improve::execute(&config, &run, global),

@@ -58,6 +58,12 @@ struct Selected<'a> {
 /// Runs the command.
 pub fn run(command: &Select, global: &Global) -> Result<(), Failure> {
     if command.list {
+        if global.json {
+            let rows: Vec<_> = recorded_methods()
+                .map(|(name, summary)| serde_json::json!({ "name": name, "summary": summary }))
+                .collect();
+            return output::json(&rows);
+        }
         for (name, summary) in recorded_methods() {
             output::line(&format!("{name:<24} {summary}"))?;
         }

@@ -183,7 +183,7 @@ fn build<T: Objective + DeserializeOwned + 'static>(
     let objective: T = serde_json::from_value(settings).map_err(|e| LearnError::Setting {
         field: "objective".into(),
         problem: e.to_string(),
-        hint: "`elenchus recipes --parts` lists every setting".into(),
+        hint: "write NAME=VALUE with the name of a setting of this objective and a value of its type".into(),
     })?;
     Ok(Box::new(objective))
 }

@@ -228,14 +228,11 @@ pub struct RoundReport {
     pub wrong_steps: f64,
     /// Distinct responses per problem.
     pub distinct: f64,
-    /// Chosen temperature; absent at the start.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Chosen temperature; `null` at the start, where nothing is chosen.
     pub temperature: Option<f32>,
-    /// Chosen threshold.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Chosen threshold; `null` at the start.
     pub threshold: Option<f64>,
-    /// Mean balance score of the collected set.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Mean balance score of the collected set; `null` at the start.
     pub balance: Option<f64>,
     /// What the probe found, per temperature.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -22,6 +22,8 @@ pub struct MathSettings {
     pub path: Option<PathBuf>,
     /// How the file is divided into splits.
     pub division: Division,
+    /// Leave out lines that are no problem instead of failing on the first.
+    pub skip_bad_lines: bool,
 }
 
 impl MathSettings {
@@ -41,7 +43,7 @@ impl MathTask {
     /// The file cannot be read, or a row is no problem.
     pub fn open(settings: &MathSettings) -> Result<Self, TaskError> {
         let read = match &settings.path {
-            Some(path) => MathTask::from_path(path),
+            Some(path) => MathTask::read_path(path, settings.skip_bad_lines),
             None => MathTask::from_reader("(no file)", std::io::empty()),
         };
         let task = read.map_err(|error| {

@@ -53,75 +53,102 @@ pub struct MathTask {
     problems: Vec<Problem>,
     division: Division,
     options: Options,
+    /// Lines that were left out.
+    skipped: usize,
+}
+
+/// The problem of a line.
+fn problem(
+    source: &str,
+    line_number: usize,
+    line: &str,
+    options: &Options,
+    seen: &mut HashSet<String>,
+) -> Result<Problem, MathError> {
+    let fail = |field: &'static str, problem: String, hint: &str| MathError::Row {
+        file: source.into(),
+        line: line_number,
+        field,
+        problem,
+        hint: hint.into(),
+    };
+    let row: Map<String, Value> = serde_json::from_str(line)
+        .map_err(|e| fail("(line)", format!("is not a JSON object: {e}"), "write one JSON object a line"))?;
+    let question = text_of(&row, &QUESTION_FIELDS).ok_or_else(|| {
+        let hint = "put the question as text into `question`, `problem` or `input`";
+        fail("question", "has no text".into(), hint)
+    })?;
+    let written = text_of(&row, &ANSWER_FIELDS).ok_or_else(|| {
+        let hint =
+            "put the answer into `answer`, `target` or `gold`, or a solution that holds it into `solution`";
+        fail("answer", "has no text".into(), hint)
+    })?;
+    let answer = gold(&written, is_solution(&row), options).ok_or_else(|| {
+        fail("answer", "holds no answer".into(), "end a solution with `#### answer` or `\\boxed{answer}`")
+    })?;
+    let id = text_of(&row, &ID_FIELDS)
+        .unwrap_or_else(|| blake3::hash(question.as_bytes()).to_hex()[..16].to_string());
+    if !seen.insert(id.clone()) {
+        let hint = "give every row an identifier of its own, or none at all when no question stands twice";
+        return Err(fail("id", format!("`{id}` stands on an earlier line too"), hint));
+    }
+    let mut problem = Problem::new(id, "math", question).with_gold(answer);
+    let kept: Map<String, Value> =
+        KEPT_FIELDS.iter().filter_map(|f| row.get(*f).map(|v| ((*f).to_string(), v.clone()))).collect();
+    if !kept.is_empty() {
+        problem.data = Value::Object(kept);
+    }
+    Ok(problem)
 }
 
 impl MathTask {
     /// Reads problems; `source` is the name that errors give the input.
     pub fn from_reader(source: &str, reader: impl BufRead) -> Result<MathTask, MathError> {
+        MathTask::read(source, reader, false)
+    }
+
+    /// Reads problems; with `skip_bad_lines`, lines that are no problem are left out and counted.
+    pub fn read(source: &str, reader: impl BufRead, skip_bad_lines: bool) -> Result<MathTask, MathError> {
         let options = Options { scientific: true, ..Options::default() };
-        let mut problems = Vec::new();
+        let (mut problems, mut skipped) = (Vec::new(), 0);
         let mut seen = HashSet::new();
         for (index, line) in reader.lines().enumerate() {
-            let line_number = index + 1;
-            let line =
-                line.map_err(|e| MathError::Read { file: source.into(), line: line_number, source: e })?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let fail = |field: &'static str, problem: String, hint: &str| MathError::Row {
-                file: source.into(),
-                line: line_number,
-                field,
-                problem,
-                hint: hint.into(),
+            let number = index + 1;
+            let line = match line {
+                Ok(line) if line.trim().is_empty() => continue,
+                Ok(line) => line,
+                // A line that is no text.
+                Err(error) if skip_bad_lines && error.kind() == std::io::ErrorKind::InvalidData => {
+                    skipped += 1;
+                    continue;
+                }
+                Err(source_error) => {
+                    return Err(MathError::Read { file: source.into(), line: number, source: source_error });
+                }
             };
-            let row: Map<String, Value> = serde_json::from_str(&line).map_err(|e| {
-                fail("(line)", format!("is not a JSON object: {e}"), "write one JSON object a line")
-            })?;
-            let question = text_of(&row, &QUESTION_FIELDS).ok_or_else(|| {
-                let hint = "put the question as text into `question`, `problem` or `input`";
-                fail("question", "has no text".into(), hint)
-            })?;
-            let written = text_of(&row, &ANSWER_FIELDS).ok_or_else(|| {
-                let hint = "put the answer into `answer`, `target` or `gold`, or a solution that holds it into `solution`";
-                fail("answer", "has no text".into(), hint)
-            })?;
-            let answer = gold(&written, is_solution(&row), &options).ok_or_else(|| {
-                fail(
-                    "answer",
-                    "holds no answer".into(),
-                    "end a solution with `#### answer` or `\\boxed{answer}`",
-                )
-            })?;
-            let id = text_of(&row, &ID_FIELDS)
-                .unwrap_or_else(|| blake3::hash(question.as_bytes()).to_hex()[..16].to_string());
-            if !seen.insert(id.clone()) {
-                let hint =
-                    "give every row an identifier of its own, or none at all when no question stands twice";
-                return Err(fail("id", format!("`{id}` stands on an earlier line too"), hint));
+            match problem(source, number, &line, &options, &mut seen) {
+                Ok(problem) => problems.push(problem),
+                Err(_) if skip_bad_lines => skipped += 1,
+                Err(error) => return Err(error),
             }
-            let mut problem = Problem::new(id, "math", question).with_gold(answer);
-            let kept: Map<String, Value> = KEPT_FIELDS
-                .iter()
-                .filter_map(|f| row.get(*f).map(|v| ((*f).to_string(), v.clone())))
-                .collect();
-            if !kept.is_empty() {
-                problem.data = Value::Object(kept);
-            }
-            problems.push(problem);
         }
-        Ok(MathTask { source: source.into(), problems, division: Division::default(), options })
+        Ok(MathTask { source: source.into(), problems, skipped, division: Division::default(), options })
     }
 
     /// Reads a problem file.
     pub fn from_path(path: impl AsRef<Path>) -> Result<MathTask, MathError> {
+        MathTask::read_path(path, false)
+    }
+
+    /// Reads a problem file; with `skip_bad_lines`, lines that are no problem are left out and counted.
+    pub fn read_path(path: impl AsRef<Path>, skip_bad_lines: bool) -> Result<MathTask, MathError> {
         let name = path.as_ref().display().to_string();
         let file = std::fs::File::open(path.as_ref()).map_err(|e| MathError::Read {
             file: name.clone(),
             line: 0,
             source: e,
         })?;
-        MathTask::from_reader(&name, BufReader::new(file))
+        MathTask::read(&name, BufReader::new(file), skip_bad_lines)
     }
 
     /// The same problems, divided another way.
@@ -139,6 +166,11 @@ impl MathTask {
     /// All problems, in the order of the file.
     pub fn all(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Lines that were left out.
+    pub fn skipped(&self) -> usize {
+        self.skipped
     }
 
     fn part(&self, problem: &Problem) -> Split {

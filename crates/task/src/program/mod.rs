@@ -52,6 +52,8 @@ pub struct ProgramTask {
     interpreter: Box<dyn Interpreter>,
     /// The rows of the file, where there is one.
     rows: Option<Vec<Problem>>,
+    /// Broken lines of the file that were left out.
+    skipped: usize,
     /// Behaviours that were looked at, by a hash of problem and code: a vote compares each program with many others.
     behaviours: Mutex<HashMap<blake3::Hash, Option<String>>>,
 }
@@ -84,14 +86,20 @@ impl ProgramTask {
     /// A setting out of range, a broken line.
     pub fn with_text(settings: ProgramSettings, text: Option<&str>) -> Result<Self, TaskError> {
         settings.check()?;
-        let rows = match text {
+        let (rows, skipped) = match text {
             Some(text) => {
-                Some(rows::read_rows(text, &settings.path, settings.format, settings.skip_bad_lines)?.0)
+                let read = rows::read_rows(text, &settings.path, settings.format, settings.skip_bad_lines)?;
+                (Some(read.0), read.1)
             }
-            None => None,
+            None => (None, 0),
         };
         let interpreter = interpreter(&settings);
-        Ok(ProgramTask { settings, interpreter, rows, behaviours: Mutex::default() })
+        Ok(ProgramTask { settings, interpreter, rows, skipped, behaviours: Mutex::default() })
+    }
+
+    /// Broken lines of the file that were left out.
+    pub fn skipped(&self) -> usize {
+        self.skipped
     }
 
     /// All rows of the file in its order; none when problems are generated.
