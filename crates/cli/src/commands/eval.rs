@@ -364,7 +364,7 @@ impl EvalConfig {
         if let Some(file) = &self.traces {
             let traces =
                 answers.iter().zip(&problems).map(|(answer, problem)| judged(task.as_ref(), problem, answer));
-            elenchus_remember::data::write_jsonl(file, traces.collect::<Result<Vec<_>, _>>()?)?;
+            elenchus_remember::data::write_jsonl(file, &traces.collect::<Result<Vec<_>, _>>()?)?;
         }
         if global.json {
             return output::json(&measured);
