@@ -164,7 +164,7 @@ fn storage(error: &elenchus_remember::RememberError) -> Code {
             Code::Input
         }
         E::Io { .. } | E::Database { .. } | E::Server { .. } | E::Locked { .. } => Code::Storage,
-        E::RunExists { .. } | E::NotEmpty { .. } | E::Name { .. } => Code::Usage,
+        E::RunExists { .. } | E::NotEmpty { .. } | E::Name { .. } | E::Import { .. } => Code::Usage,
         _ => Code::Input,
     }
 }

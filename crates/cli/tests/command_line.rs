@@ -235,6 +235,19 @@ fn broken_lines_of_problems_and_recorded_samples_are_named_or_counted() {
     let said = stderr(&skipped);
     assert!(said.contains("1 broken lines left out of `problems.jsonl`"), "{said}");
     assert!(said.contains("1 broken lines left out (line 3)"), "{said}");
+
+    let item = r#"{"id":"w","question":"Who wrote it?","gold":"Ann","alternative":"Bob"}"#;
+    write(folder.path(), "items.jsonl", &format!("broken\n{item}\n"));
+    let said = r#"{"id":"w","question":"Who wrote it?","samples":[{"text":"Answer: Ann"}]}"#;
+    write(folder.path(), "said.jsonl", said);
+    let eval = ["eval", "--task", "disputed", "--file", "items.jsonl", "--replay", "said.jsonl", "--json"];
+    assert_eq!(code(&elenchus(folder.path(), &eval)), 3);
+    let skipped = elenchus(folder.path(), &[&eval[..], &["--skip-bad-lines"]].concat());
+    assert_eq!(json(&skipped)["accuracy"]["value"], 1.0);
+    assert!(stderr(&skipped).contains("1 broken lines left out of `items.jsonl`"), "{}", stderr(&skipped));
+    let whole = ["eval", "--task", "sql", "--file", "items.jsonl", "--skip-bad-lines"];
+    let refused = elenchus(folder.path(), &whole);
+    assert_eq!(code(&refused), 2, "{}", stderr(&refused));
 }
 
 #[test]

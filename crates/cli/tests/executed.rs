@@ -1,5 +1,7 @@
 //! Commands that train, measure and report, run from end to end at a size that says nothing.
 
+#![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+
 mod support;
 
 use serde_json::{Value, json};

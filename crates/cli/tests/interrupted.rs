@@ -1,6 +1,7 @@
 //! Commands that are stopped in the middle: Ctrl-C, a kill, a full disk, a run folder in use. Nothing that was done is lost.
 
 #![cfg(unix)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test helper that fails should stop the test")]
 
 mod support;
 

@@ -362,9 +362,11 @@ impl EvalConfig {
             measure(&asked, task.as_ref(), &problems, &self.strategy, &self.settings, global)?;
         kept::record_result(run, &measured)?;
         if let Some(file) = &self.traces {
-            let traces =
-                answers.iter().zip(&problems).map(|(answer, problem)| judged(task.as_ref(), problem, answer));
-            elenchus_remember::data::write_jsonl(file, &traces.collect::<Result<Vec<_>, _>>()?)?;
+            let pairs = answers.iter().zip(&problems);
+            let traces: Vec<Trace> = pairs
+                .map(|(answer, problem)| judged(task.as_ref(), problem, answer))
+                .collect::<Result<_, _>>()?;
+            elenchus_remember::data::write_jsonl(file, &traces)?;
         }
         if global.json {
             return output::json(&measured);

@@ -258,15 +258,28 @@ fn is_whole(completion: &Completion) -> bool {
     matches!(completion.finish, FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other(_))
 }
 
-/// The request of a node: its own, or that of the nearest generated node above it.
+/// The request of a node: its own, that of the nearest sample of the same role beside it and before it (further samples
+/// of one request), or that of the nearest generated node above it.
 fn prompt_of(trace: &Trace, id: NodeId) -> Option<&[Message]> {
+    let own = |id: NodeId| match &trace.node(id)?.kind {
+        NodeKind::Generated { prompt, role, .. } => Some((prompt.as_slice(), role)),
+        _ => None,
+    };
     let mut current = Some(id);
     while let Some(id) = current {
         let node = trace.node(id)?;
-        if let NodeKind::Generated { prompt, .. } = &node.kind
-            && !prompt.is_empty()
-        {
-            return Some(prompt);
+        if let Some((prompt, role)) = own(id) {
+            if !prompt.is_empty() {
+                return Some(prompt);
+            }
+            let beside = (0..id.0)
+                .rev()
+                .map(NodeId)
+                .filter(|other| trace.node(*other).is_some_and(|found| found.parent == node.parent));
+            let mut beside = beside.filter_map(own).filter(|(_, other)| *other == role);
+            if let Some((prompt, _)) = beside.find(|(prompt, _)| !prompt.is_empty()) {
+                return Some(prompt);
+            }
         }
         // A parent stands before its children, so this ends also in a trace that nobody checked.
         current = node.parent.filter(|parent| *parent < id);
@@ -365,6 +378,26 @@ mod tests {
         assert_eq!(capped.preference(&traces).unwrap().len(), 1);
         let unpaired = rows.unpaired_preference(&traces).unwrap();
         assert_eq!(unpaired.iter().map(|row| row.label).collect::<Vec<_>>(), [true, false, false]);
+    }
+
+    /// Strategies write the samples of one request beside each other, the prompt at the first.
+    #[test]
+    fn samples_beside_each_other_share_the_prompt_of_the_first() {
+        let mut beside = trace("t", &[stop("#2", true), stop("#3", false)], None);
+        for node in &mut beside.nodes {
+            if matches!(node.kind, NodeKind::Generated { .. }) {
+                node.parent = None;
+            }
+        }
+        let rows = TraceRows::default().preference(&[beside.clone()]).unwrap();
+        assert_eq!(rows.len(), 1, "right against wrong of one prompt");
+        for node in &mut beside.nodes {
+            if let NodeKind::Generated { prompt, .. } = &mut node.kind {
+                prompt.clear();
+            }
+        }
+        let error = TraceRows::default().preference(&[beside]).unwrap_err().to_string();
+        assert!(error.contains("has no prompt"), "{error}");
     }
 
     #[test]
