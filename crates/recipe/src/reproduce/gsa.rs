@@ -272,7 +272,7 @@ fn choices(drafts: &[Pool], count: usize) -> Vec<(usize, Vec<usize>, usize)> {
             let question = able[example % able.len()];
             let samples = &drafts[question].samples;
             let shown = DRAFTS.min(samples.len());
-            let turn = example + example / able.len();
+            let turn = example % able.len() + example / able.len();
             let order: Vec<usize> = (0..shown).map(|place| (place + turn) % shown).collect();
             let right = order.iter().position(|&draft| samples[draft].correct).unwrap_or(0);
             (question, order, right + 1)

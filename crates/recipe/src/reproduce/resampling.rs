@@ -2,7 +2,7 @@
 //! no independent evidence: a question is drawn with all of it, and where the seeds differ more than that they decide.
 
 use crate::RecipeError;
-use elenchus_measure::{Bootstrap, Interval, over_seeds, student_interval};
+use elenchus_measure::{Bootstrap, Interval, MeasureError, over_seeds, student_interval};
 
 /// Seeds from which Student's interval over them is looked at: two have one, a wide one.
 const LEAST_SEEDS: usize = 2;
@@ -23,8 +23,16 @@ impl Resampling {
     }
 
     /// The values of each seed.
-    pub fn rows<'v, T>(&self, values: &'v [T]) -> std::slice::Chunks<'v, T> {
-        values.chunks((values.len() / self.seeds).max(1))
+    fn rows<'v, T>(&self, values: &'v [T]) -> Result<std::slice::Chunks<'v, T>, MeasureError> {
+        if !values.len().is_multiple_of(self.seeds) {
+            return Err(MeasureError::Length {
+                what: format!("values of {} seeds", self.seeds),
+                left: values.len() / self.seeds,
+                right: values.len().div_ceil(self.seeds),
+                hint: "every seed answers the same questions in the same order".into(),
+            });
+        }
+        Ok(values.chunks((values.len() / self.seeds).max(1)))
     }
 
     /// The mean, with the wider of the intervals over seeds (Student) and over seeds and questions (bootstrap).
@@ -32,7 +40,7 @@ impl Resampling {
         if self.seeds == 1 {
             return Ok(self.bootstrap.mean(values)?);
         }
-        let rows: Vec<Vec<f64>> = self.rows(values).map(<[f64]>::to_vec).collect();
+        let rows: Vec<Vec<f64>> = self.rows(values)?.map(<[f64]>::to_vec).collect();
         Ok(super::wider(&over_seeds(&rows, &self.bootstrap)?))
     }
 
@@ -63,7 +71,7 @@ impl Resampling {
         if rows.is_empty() {
             return Ok(None);
         }
-        let rows: Vec<&[[f64; N]]> = self.rows(rows).collect();
+        let rows: Vec<&[[f64; N]]> = self.rows(rows)?.collect();
         of_sums(&self.bootstrap, what, &rows, LEAST_SEEDS, statistic)
     }
 
@@ -176,7 +184,9 @@ mod tests {
 
     #[test]
     fn seeds_of_different_length_are_refused() {
-        assert!(resampling(2).mean(&[1.0, 0.0, 1.0]).is_err());
+        let error = resampling(3).mean(&[1.0, 0.0, 1.0, 1.0]).unwrap_err().to_string();
+        assert!(error.contains("values of 3 seeds: 1 and 2 values") && error.contains("hint:"), "{error}");
+        assert!(resampling(2).mean_where(&[1.0, 0.0, 1.0], |_| true).is_err());
         assert_eq!(smallest([Interval::exact(0.2), Interval::exact(-0.1)]), Some(Interval::exact(-0.1)));
     }
 }
