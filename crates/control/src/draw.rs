@@ -2,9 +2,13 @@
 
 use crate::{ControlError, Trail};
 use elenchus_evaluate::Candidate;
-use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Sampling};
+use elenchus_generate::{
+    ACTOR, Context, GenerateError, GenerateRequest, LiveAnswer, LogprobDetail, PromptSlots, Sampling,
+    StreamEvent,
+};
 use elenchus_task::Task;
-use elenchus_trace::{Completion, Message, NodeId, Problem, nearest};
+use elenchus_trace::{Completion, FinishReason, Message, NodeId, Problem, nearest};
+use futures::StreamExt;
 use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -185,6 +189,93 @@ pub(crate) async fn ask(
         sampled.candidates.push(Candidate::extract(task, problem, completion));
     }
     Ok(sampled)
+}
+
+/// [`ask`] for the one call whose text is the answer, or as much of it as is known before the call: where somebody listens
+/// to the answer, they hear it while it is written.
+pub(crate) async fn ask_last(
+    trail: &mut Trail,
+    context: &Context,
+    task: &dyn Task,
+    problem: &Problem,
+    role: &str,
+    parent: Option<NodeId>,
+    request: &GenerateRequest,
+) -> Result<Sampled, ControlError> {
+    let Some(live) = context.live() else {
+        return ask(trail, context, task, problem, role, parent, request).await;
+    };
+    let started = trail.now();
+    let (completion, broken) = match hear(context, live, role, request).await? {
+        Heard::Whole(completion) => (completion, None),
+        Heard::Broken(completion, error) => (completion, Some(error)),
+        Heard::Nothing => return ask(trail, context, task, problem, role, parent, request).await,
+    };
+    let model = context.model(role).name().to_string();
+    let node = trail.generated(parent, role, &model, request.messages.clone(), &completion, started);
+    match broken {
+        Some(error) => Err(error.into()),
+        None => {
+            let candidates = vec![Candidate::extract(task, problem, *completion)];
+            Ok(Sampled { candidates, nodes: vec![node] })
+        }
+    }
+}
+
+/// What came of a call that was told while it was written.
+enum Heard {
+    Whole(Box<Completion>),
+    /// It broke off in the middle, and some of it was told.
+    Broken(Box<Completion>, GenerateError),
+    /// The model cannot stream, or broke off before anything was told: it can be asked for the whole.
+    Nothing,
+}
+
+async fn hear(
+    context: &Context,
+    live: &LiveAnswer,
+    role: &str,
+    request: &GenerateRequest,
+) -> Result<Heard, GenerateError> {
+    // What was tried again without success, was refused for its cost or is not wanted any more is not asked for again.
+    let or_whole = |error: GenerateError| match error {
+        GenerateError::Cancelled
+        | GenerateError::Budget { .. }
+        | GenerateError::Unavailable { retryable: true, .. } => Err(error),
+        _ => Ok(Heard::Nothing),
+    };
+    let mut stream = match context.stream(role, request).await {
+        Ok(stream) => stream,
+        Err(error) => return or_whole(error),
+    };
+    let (mut told, mut written) = (false, None);
+    // To its end, behind which the layers of the model count it as done.
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(StreamEvent::Text { text, .. }) => {
+                told |= !text.is_empty();
+                live.add(&text);
+            }
+            Ok(StreamEvent::Done { completion, .. }) => written = Some(completion),
+            Err(error) if told => return Err(error),
+            Err(error) => return or_whole(error),
+        }
+    }
+    Ok(match written {
+        Some(completion) if completion.finish != FinishReason::Interrupted => Heard::Whole(completion),
+        Some(completion) if told => {
+            let note = completion.extra.get("note").and_then(|note| note.as_str());
+            let error = GenerateError::Unavailable {
+                model: context.model(role).name().into(),
+                what: note.unwrap_or("the answer ended in its middle").into(),
+                hint: "ask again; the beginning of the answer is in the trace".into(),
+                retry_after_seconds: None,
+                retryable: false,
+            };
+            Heard::Broken(completion, error)
+        }
+        _ => Heard::Nothing,
+    })
 }
 
 /// The first response: the draft where one is given, which costs nothing, else what the actor writes.

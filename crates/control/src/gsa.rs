@@ -57,7 +57,8 @@ impl Default for GsaSettings {
 /// Helps where answers cannot be voted on (programs, free text), and where drafts disagree. When r* has no answer that the
 /// task can extract, when the second call fails, or when the budget ends before it, the vote of the drafts decides and
 /// the trace says so (`fallback`). The trace also says whether r* repeats the drafts' majority and whether its answer is
-/// in no draft (`novel`). No confidence is claimed for r*.
+/// in no draft (`novel`). No confidence is claimed for r*. Where somebody listens while r* is written, what they heard
+/// stands, and the draft that the vote chose follows behind it.
 ///
 /// Costs 2 calls, N + 1 responses; the second prompt holds all drafts, so the context must hold N responses. Needs
 /// samples only. The embedded model knows the skill for the problems of `arithmetic`.
@@ -149,7 +150,7 @@ impl Strategy for Gsa {
             seed: settings.draw.seed,
         };
         let slots = PromptSlots::new(problem).drafts(drafts.shown());
-        let reply = call.ask(&mut trail, place, Some(stage), &slots).await?;
+        let reply = call.ask_last(&mut trail, place, Some(stage), &slots).await?;
         let answers = drafts.drawn.answers();
         let vote = drafts.vote(place);
         let majority = vote.sample().and_then(|draft| answers[draft]);

@@ -2,7 +2,7 @@
 //! an evaluator.
 
 use crate::drafts::Place;
-use crate::draw::{ask, check_samples};
+use crate::draw::{ask, ask_last, check_samples};
 use crate::vote::is_settled;
 use crate::{
     Ballot, ControlError, Draw, Estimate, EstimateInput, EvaluateKind, Keeps, Minimum, Rule, Sampled, Trail,
@@ -184,7 +184,12 @@ impl Selection {
             let wave = if self.early_stop { remaining.div_ceil(2) } else { remaining };
             let several = self.samples > 1;
             let request = self.draw.request(context, problem, wave, several, detail, so_far)?;
-            match ask(&mut trail, context, task, problem, ACTOR, None, &request).await {
+            // An only sample is the answer, whatever is thought of it.
+            let drawing = match self.samples {
+                1 => ask_last(&mut trail, context, task, problem, ACTOR, None, &request).await,
+                _ => ask(&mut trail, context, task, problem, ACTOR, None, &request).await,
+            };
+            match drawing {
                 Ok(more) => drawn.extend(more),
                 // What was drawn can still be voted on.
                 Err(ControlError::Generate(error @ GenerateError::Budget { .. })) if so_far > 0 => {

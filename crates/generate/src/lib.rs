@@ -11,6 +11,7 @@ mod context;
 mod journal;
 mod latent;
 mod limit;
+mod live;
 mod model;
 mod native;
 mod openai;
@@ -25,12 +26,13 @@ mod stack;
 mod timeout;
 
 pub use budget::{BudgetLayer, Ledger, Permit};
-pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache};
+pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache, replay_stream};
 pub use cancel::CancelToken;
 pub use context::{ACTOR, Context, ContextBuilder, TraceObserver};
 pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
 pub use latent::{InnerToken, LatentRead, LatentReading, LatentRequest, LatentValues, Segment, Stretch};
 pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};
+pub use live::LiveAnswer;
 pub use model::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Sampling, ScoreRequest,
     Scored, StreamEvent,

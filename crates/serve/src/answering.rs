@@ -11,7 +11,7 @@ use crate::stage::{StageView, slim, views};
 use crate::state::{Live, State, Target};
 use crate::tape::{Kept, Replay, Tape, Taped};
 use bytes::Bytes;
-use elenchus_generate::{ACTOR, Context, LanguageModel, TraceObserver, Voice};
+use elenchus_generate::{ACTOR, Context, LanguageModel, LiveAnswer, TraceObserver, Voice};
 use elenchus_recipe::{LogLevel, Repeated, Serving};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
 use elenchus_trace::{Answer, Budget, Completion, Node, NodeId, Problem, Trace, Usage};
@@ -50,16 +50,36 @@ pub(crate) fn seed_of(trace_id: &str) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// What is told while a recipe runs.
+pub(crate) enum Told {
+    Stage(Box<StageView>),
+    /// The next piece of an answer.
+    Text {
+        choice: usize,
+        text: String,
+    },
+}
+
 /// Keeps what a strategy does while it does it, so that nothing is lost when it is cut off, and tells who listens.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     nodes: Mutex<Vec<Node>>,
-    listener: Option<UnboundedSender<StageView>>,
+    listener: Option<UnboundedSender<Told>>,
 }
 
 impl Watch {
-    pub fn telling(listener: UnboundedSender<StageView>) -> Self {
+    pub fn telling(listener: UnboundedSender<Told>) -> Self {
         Watch { nodes: Mutex::default(), listener: Some(listener) }
+    }
+
+    /// Tells the answer while it is written. One that has to come with the probabilities of its tokens comes at once: a
+    /// piece has none.
+    fn live(&self, request: &ChatRequest) -> Option<Arc<LiveAnswer>> {
+        let listener = self.listener.clone().filter(|_| !request.logprobs)?;
+        Some(LiveAnswer::new(move |choice, text| {
+            // The client may be gone; the request is then being dropped.
+            let _ = listener.send(Told::Text { choice, text: text.into() });
+        }))
     }
 
     fn nodes(&self) -> Vec<Node> {
@@ -71,7 +91,7 @@ impl TraceObserver for Watch {
     fn node(&self, id: NodeId, node: &Node) {
         if let Some(listener) = &self.listener {
             // The client may be gone; the request is then being dropped.
-            let _ = listener.send(StageView::new(id, node));
+            let _ = listener.send(Told::Stage(Box::new(StageView::new(id, node))));
         }
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(slim(node.clone()));
     }
@@ -152,7 +172,7 @@ impl Record {
             request: self.request.to_vec(),
             response: None,
             // A trace is text and numbers and always serializes.
-            trace: serde_json::to_string(&Kept { trace: &trace, calls: self.tape.calls() }).ok(),
+            trace: serde_json::to_string(&Kept { trace: &trace, calls: self.tape.kept(&trace) }).ok(),
         }
     }
 
@@ -272,6 +292,9 @@ pub(crate) async fn context(
         .seed(seed)
         .cancel(state.cancel.child());
     if let Some(watch) = watch {
+        if let Some(live) = watch.live(request) {
+            builder = builder.live(live);
+        }
         builder = builder.observer(watch);
     }
     Ok(builder.build()?)
@@ -316,7 +339,7 @@ pub(crate) async fn run(state: &Arc<State>, mut job: Job, watch: Arc<Watch>) -> 
         }
     };
     let stored = record.answered(&found).await;
-    finished(&job, found, &context, stored, parent)
+    finished(&job, found, &context, &tape, stored, parent)
 }
 
 /// The response that became the answer: what the last decision chose; without one, what was written last.
@@ -362,6 +385,7 @@ fn finished(
     job: &Job,
     found: Repeated,
     context: &Context,
+    tape: &Tape,
     stored: bool,
     parent: Option<Parent>,
 ) -> Result<Finished, ApiError> {
@@ -408,7 +432,10 @@ fn finished(
                 money: (spent.money - own.money).max(0.0),
             },
         },
-        stages: views(&found.trace).into_iter().map(|view| view.cut(STAGE_CHARACTERS)).collect(),
+        stages: views(&found.trace, &tape.calls())
+            .into_iter()
+            .map(|view| view.cut(STAGE_CHARACTERS))
+            .collect(),
     };
     Ok(Finished { choices, usage: spent, report })
 }

@@ -109,7 +109,7 @@ impl Kept {
                 answer: spent,
                 recipe: Usage::default(),
             },
-            stages: views(&trace(self, completions, elapsed_ms)),
+            stages: views(&trace(self, completions, elapsed_ms), &[]),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::keys::Caller;
 use crate::rerun::parent_of;
 use crate::stage::{StageView, views};
 use crate::state::{State, new_id, now_ms};
+use crate::tape::calls_of;
 use elenchus_measure::{LEVEL, wilson as wilson_interval};
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{
@@ -271,8 +272,9 @@ pub(crate) async fn trace(state: &Arc<State>, id: &str) -> Result<Reply, ApiErro
     })?;
     // What was no JSON was refused before it was stored.
     let request = serde_json::from_slice(&entry.request).unwrap_or(Value::Null);
+    let calls = entry.trace.as_deref().map(calls_of).unwrap_or_default();
     let reply = TraceReply {
-        stages: views(&trace),
+        stages: views(&trace, &calls),
         parent: parent_of(&request),
         request,
         trace,
