@@ -3,7 +3,7 @@
 use crate::{ControlError, Trail};
 use elenchus_evaluate::Candidate;
 use elenchus_generate::{
-    ACTOR, Context, GenerateError, GenerateRequest, LiveAnswer, LogprobDetail, PromptSlots, Sampling,
+    ACTOR, Context, GenerateError, GenerateRequest, LiveAnswer, LogprobDetail, Lost, PromptSlots, Sampling,
     StreamEvent,
 };
 use elenchus_task::Task;
@@ -64,6 +64,8 @@ pub struct Sampled {
     pub candidates: Vec<Candidate>,
     /// Their nodes.
     pub nodes: Vec<NodeId>,
+    /// Responses that were asked for and did not come; the trace says why.
+    pub lost: usize,
 }
 
 impl Sampled {
@@ -81,6 +83,7 @@ impl Sampled {
     pub fn extend(&mut self, more: Sampled) {
         self.candidates.extend(more.candidates);
         self.nodes.extend(more.nodes);
+        self.lost += more.lost;
     }
 }
 
@@ -181,7 +184,8 @@ pub(crate) async fn ask(
     let started = trail.now();
     let completions = context.generate(role, request).await?;
     let model = context.model(role).name().to_string();
-    let mut sampled = Sampled::default();
+    let lost = note_lost(trail, parent, &completions);
+    let mut sampled = Sampled { lost, ..Sampled::default() };
     for (index, completion) in completions.into_iter().enumerate() {
         // Further samples of one request share its prompt.
         let prompt: Vec<Message> = if index == 0 { request.messages.clone() } else { Vec::new() };
@@ -189,6 +193,14 @@ pub(crate) async fn ask(
         sampled.candidates.push(Candidate::extract(task, problem, completion));
     }
     Ok(sampled)
+}
+
+/// Says in the trace what is missing of the samples of a call; gives their number.
+fn note_lost(trail: &mut Trail, parent: Option<NodeId>, completions: &[Completion]) -> usize {
+    let Some(Lost { samples, why }) = Lost::of(completions) else { return 0 };
+    let all = completions.len() + samples;
+    trail.failed(parent, format!("{samples} of {all} responses did not come: {why}"));
+    samples
 }
 
 /// [`ask`] for the one call whose text is the answer, or as much of it as is known before the call: where somebody listens
@@ -217,7 +229,7 @@ pub(crate) async fn ask_last(
         Some(error) => Err(error.into()),
         None => {
             let candidates = vec![Candidate::extract(task, problem, *completion)];
-            Ok(Sampled { candidates, nodes: vec![node] })
+            Ok(Sampled { candidates, nodes: vec![node], lost: 0 })
         }
     }
 }
@@ -291,7 +303,7 @@ pub(crate) async fn first(
     let draft = Completion { usage: Default::default(), ..draft.clone() };
     let (model, started) = (context.model(ACTOR).name().to_string(), trail.now());
     let node = trail.generated(None, ACTOR, &model, request.messages.clone(), &draft, started);
-    Ok(Sampled { candidates: vec![Candidate::extract(task, problem, draft)], nodes: vec![node] })
+    Ok(Sampled { candidates: vec![Candidate::extract(task, problem, draft)], nodes: vec![node], lost: 0 })
 }
 
 /// Asks a role several things at the same time and writes the replies into the trace, in the order of the requests.
@@ -311,6 +323,7 @@ pub(crate) async fn ask_all(
         match reply {
             // What was paid for is in the trace, also when another request failed.
             Ok(completions) => {
+                note_lost(trail, parent, &completions);
                 for (index, completion) in completions.iter().enumerate() {
                     let prompt = if index == 0 { request.messages.clone() } else { Vec::new() };
                     trail.generated(parent, role, &model, prompt, completion, started);

@@ -285,7 +285,8 @@ impl LanguageModel for CacheLayer {
             return Ok(completions);
         }
         let completions = self.inner.generate(request).await?;
-        if completions.iter().all(whole) {
+        // Another time all samples may come.
+        if completions.len() == request.samples && completions.iter().all(whole) {
             self.keep(&key, &completions)?;
         }
         Ok(completions)

@@ -12,6 +12,7 @@ mod journal;
 mod latent;
 mod limit;
 mod live;
+mod lost;
 mod model;
 mod native;
 mod openai;
@@ -33,6 +34,7 @@ pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJourn
 pub use latent::{InnerToken, LatentRead, LatentReading, LatentRequest, LatentValues, Segment, Stretch};
 pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};
 pub use live::LiveAnswer;
+pub use lost::Lost;
 pub use model::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Sampling, ScoreRequest,
     Scored, StreamEvent,

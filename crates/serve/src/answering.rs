@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 /// Characters of a stage's text in the answer itself.
 const STAGE_CHARACTERS: usize = 240;
@@ -117,6 +118,7 @@ pub(crate) struct Record {
     started: Instant,
     span: Option<crate::telemetry::Link>,
     finished: bool,
+    _unwritten: watch::Receiver<()>,
 }
 
 impl Record {
@@ -151,6 +153,7 @@ impl Record {
             started: job.started,
             span: job.caller.span.clone(),
             finished: false,
+            _unwritten: state.unwritten(),
         }
     }
 
@@ -192,7 +195,12 @@ impl Record {
     /// Stores a failure.
     async fn failed(&mut self, error: &ApiError) {
         let nodes = self.watch.nodes();
-        let entry = self.entry(TraceStatus::Failed, &error.message, nodes);
+        let status = match error.is_cancelled() {
+            true => TraceStatus::Cancelled,
+            false => TraceStatus::Failed,
+        };
+        let said = if status == TraceStatus::Failed { error.message.as_str() } else { "" };
+        let entry = self.entry(status, said, nodes);
         self.keep(entry).await;
     }
 

@@ -92,16 +92,8 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
                 let body = if as_it_is { bytes.clone() } else { without_our_fields(&bytes, &model)? };
                 let record = PassRecord::new(state, &live, &caller, summary, kept, started);
                 let path = "chat/completions";
-                let passed = Passed {
-                    method: Method::POST,
-                    path,
-                    headers,
-                    body,
-                    model,
-                    caller,
-                    live,
-                    record: Some(record),
-                };
+                let passed =
+                    Passed { method: Method::POST, path, headers, body, model, caller, live, record };
                 pass(passed).await
             }
         };

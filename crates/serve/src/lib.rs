@@ -14,6 +14,7 @@ mod chat;
 mod choose;
 mod error;
 mod exchange;
+mod judged;
 mod keys;
 mod metrics;
 pub mod openapi;

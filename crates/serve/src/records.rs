@@ -3,7 +3,8 @@
 use crate::ApiError;
 use crate::body::{Reply, full, json as reply_json};
 use crate::chat::Parent;
-use crate::exchange::{exchange_of, trace_of};
+use crate::exchange::trace_of;
+use crate::judged::judged;
 use crate::keys::Caller;
 use crate::rerun::parent_of;
 use crate::stage::{StageView, views};
@@ -12,7 +13,7 @@ use crate::tape::calls_of;
 use elenchus_measure::{LEVEL, wilson as wilson_interval};
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{
-    ExportFormat, FeedbackEntry, Labelled, Reaction, RecipeTotals, ServiceStore, StageEdit, StagePart,
+    ExportFormat, FeedbackEntry, Judged, Reaction, RecipeTotals, ServiceStore, StageEdit, StagePart,
     TraceFilter, TraceStatus, TraceSummary, Write, Written, export_rows,
 };
 use elenchus_trace::Trace;
@@ -347,19 +348,20 @@ pub(crate) async fn export(state: &Arc<State>, query: &HashMap<String, String>) 
 }
 
 fn rows(store: &dyn ServiceStore, format: ExportFormat) -> Result<Vec<Map<String, Value>>, RememberError> {
-    let mut all: Vec<Labelled> = Vec::new();
+    let mut all: Vec<Judged> = Vec::new();
     let mut after = String::new();
     loop {
-        let mut page = store.labelled(&after, PAGE)?;
+        let page = store.labelled(&after, PAGE)?;
         match page.last() {
             None => break,
             Some(last) => after.clone_from(&last.trace.summary.id),
         }
-        // The answer is in the summary; the bytes that went through are not needed for rows.
-        page.iter_mut().for_each(|item| item.trace.response = None);
-        all.append(&mut page);
+        // Only what was spoken of is kept in memory.
+        for item in page {
+            all.push(judged(item)?);
+        }
     }
-    export_rows(format, &all, exchange_of)
+    export_rows(format, &all)
 }
 
 fn file(rows: &[Map<String, Value>], parquet: bool) -> Result<Vec<u8>, RememberError> {

@@ -33,6 +33,19 @@ use tokio::sync::{Semaphore, mpsc, watch};
 /// How long the collector may hold up the end.
 const TELEMETRY_ENDS: Duration = Duration::from_secs(3);
 
+/// How long what was cancelled may take to end.
+const CANCELLED_ENDS: Duration = Duration::from_secs(2);
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stop {
+    Running,
+    /// Requests in flight may end.
+    Finishing,
+    /// Nothing may.
+    Cut,
+}
+
 /// What a reload gives: settings and prices.
 pub type Reloaded = (ServiceSettings, HashMap<String, Price>);
 
@@ -68,6 +81,11 @@ impl Handle {
         self.state.replace(Live::new(settings, prices)?);
         self.state.log(LogLevel::Off, "reloaded", json!({}));
         Ok(())
+    }
+
+    /// Traces and feedback that the store did not take, since the start.
+    pub fn unstored(&self) -> u64 {
+        self.state.archive.failures()
     }
 }
 
@@ -127,7 +145,7 @@ impl Gateway {
             });
         }
         let places = Arc::new(Semaphore::new(settings.most_connections));
-        let (stopping, stopped) = watch::channel(false);
+        let (stopping, stopped) = watch::channel(Stop::Running);
         // Every connection holds a sender; when the last is dropped, all have ended.
         let (alive, mut ended) = mpsc::channel::<Infallible>(1);
         tokio::pin!(stop);
@@ -159,18 +177,22 @@ impl Gateway {
         drop(alive);
         state.stop();
         // Without connections nobody listens.
-        let _ = stopping.send(true);
+        let _ = stopping.send(Stop::Finishing);
         let grace = Duration::from_secs_f64(settings.grace_seconds.clamp(0.0, 1e6));
         if tokio::time::timeout(grace, ended.recv()).await.is_err() {
             state.cancel.cancel();
-            let _ = tokio::time::timeout(Duration::from_secs(2), ended.recv()).await;
+            if tokio::time::timeout(CANCELLED_ENDS, ended.recv()).await.is_err() {
+                let _ = stopping.send(Stop::Cut);
+            }
         }
+        // What was cut off is written down when it is dropped, which takes a moment.
+        let _ = tokio::time::timeout(CANCELLED_ENDS, state.all_written()).await;
         state.archive.flush().await;
         state.telemetry.flush(TELEMETRY_ENDS).await;
     }
 }
 
-async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::Receiver<Stop>) {
     // Small pieces of a stream go out at once; where this cannot be set, they only come later.
     let _ = stream.set_nodelay(true);
     let header_seconds = state.live().settings.header_seconds.clamp(0.1, 1e6);
@@ -187,7 +209,7 @@ async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::R
     // How a connection breaks concerns nobody but its client.
     let is_stopped = async {
         // The sender lives as long as the listener; that it is gone means the same.
-        let _ = stopped.wait_for(|stopped| *stopped).await.map(|_| ());
+        let _ = stopped.wait_for(|stop| *stop != Stop::Running).await.map(|_| ());
     };
     let ended = tokio::select! {
         _ = connection.as_mut() => true,
@@ -195,7 +217,13 @@ async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::R
     };
     if !ended {
         connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+        let is_cut = async {
+            let _ = stopped.wait_for(|stop| *stop == Stop::Cut).await.map(|_| ());
+        };
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = is_cut => {}
+        }
     }
 }
 
@@ -312,8 +340,7 @@ async fn answer(
         None => Caller::default(),
     };
     if state.is_stopping() && route.scope.is_some() {
-        let message = "the gateway is being stopped";
-        return Err(ApiError { retry_after_seconds: Some(2), ..ApiError::unavailable("stopping", message) });
+        return Err(ApiError::stopping());
     }
     let query: HashMap<String, String> = match request.uri().query() {
         None => HashMap::new(),
@@ -404,7 +431,7 @@ async fn passed(
     };
     let record = crate::pass::PassRecord::new(state, &live, &caller, summary, body.clone(), Instant::now());
     let method = Method::POST;
-    pass(Passed { method, path, headers, body, model, caller, live, record: Some(record) }).await
+    pass(Passed { method, path, headers, body, model, caller, live, record }).await
 }
 
 async fn ready(state: &Arc<State>) -> Reply {

@@ -34,7 +34,7 @@ pub(crate) struct Call {
     cut: bool,
     /// The messages, in the store only where no node of the trace holds them: those that an evaluator sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub messages: Vec<Message>,
+    messages: Vec<Message>,
 }
 
 fn hash<T: Serialize>(parts: &T) -> String {
@@ -50,12 +50,6 @@ impl Call {
         let (completions, cut): (Vec<Completion>, Vec<bool>) = slimmed.unzip();
         let (prompt, messages) = (prompt_hash(&request.messages), request.messages.clone());
         Call { key, prompt, completions, scored: Vec::new(), cut: cut.contains(&true), messages }
-    }
-
-    /// The messages, and what was answered to them with this text.
-    pub fn says(&self, text: &str) -> Option<&[Message]> {
-        let said = self.completions.iter().any(|completion| completion.text.trim() == text.trim());
-        (said && !self.messages.is_empty()).then_some(&self.messages)
     }
 }
 
@@ -164,6 +158,19 @@ pub(crate) fn fixed(trace: &Trace, calls: &[Call]) -> Vec<Option<String>> {
         (false, Err(why)) => Some(why.to_string()),
     };
     places(trace, calls).into_iter().map(why).collect()
+}
+
+/// What a critic was told that said what stands at a stage.
+pub(crate) fn critics_prompt(trace: &Trace, calls: &[Call], stage: u32) -> Option<Vec<Message>> {
+    let (call, _) = places(trace, calls).into_iter().nth(stage as usize)?.ok()?;
+    let call = &calls[call];
+    if !call.messages.is_empty() {
+        return Some(call.messages.clone());
+    }
+    trace.nodes.iter().find_map(|node| match &node.kind {
+        NodeKind::Generated { prompt, .. } if prompt_hash(prompt) == call.prompt => Some(prompt.clone()),
+        _ => None,
+    })
 }
 
 /// Call and sample of each stage: of a response by prompt and text, of a critique by its text; or why it has none.

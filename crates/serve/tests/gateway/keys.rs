@@ -7,7 +7,7 @@ use elenchus_serve::{Gateway, Options, hash_secret, new_secret};
 use serde_json::json;
 use std::sync::Arc;
 
-fn key(name: &str, secret: &str, scopes: &[&str], tokens: Option<u64>) -> Write {
+pub fn key(name: &str, secret: &str, scopes: &[&str], tokens: Option<u64>) -> Write {
     Write::Key(KeyEntry {
         name: name.into(),
         hash: hash_secret(secret),
