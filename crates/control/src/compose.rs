@@ -176,6 +176,12 @@ impl Strategy for Then {
         check_all(&self.members, context)
     }
 
+    /// The answer of each is text to the next.
+    fn keeps(&self) -> Keeps {
+        let keeps = |member: &Member| member.strategy.keeps().response_format;
+        if self.members.iter().all(keeps) { Keeps::FORM } else { Keeps::NOTHING }
+    }
+
     fn takes_draft(&self) -> bool {
         self.members[0].strategy.takes_draft()
     }

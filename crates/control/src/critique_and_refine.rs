@@ -3,7 +3,7 @@
 use crate::attempts::{Account, attempt, budget_over};
 use crate::draw::{ask, ask_last, first};
 use crate::{
-    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
+    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind, Keeps,
     Minimum, Strategy, Trail, Triple,
 };
 use async_trait::async_trait;
@@ -209,6 +209,7 @@ impl CritiqueAndRefine {
         Ok(GenerateRequest {
             sampling: self.settings.draw.sampling(again, place.context.seed_for(&label, round as u64)),
             logprobs: detail,
+            extra: place.problem.wants.clone(),
             ..GenerateRequest::new(place.context.prompt(role, "refine", &slots)?)
         })
     }
@@ -368,6 +369,10 @@ impl Strategy for CritiqueAndRefine {
                 2 * rounds + 2
             ),
         }
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::FORM
     }
 
     fn takes_draft(&self) -> bool {

@@ -206,6 +206,8 @@ impl DraftCall<'_> {
                 ..Sampling::default()
             },
             logprobs: LogprobDetail::Offered,
+            // What the asker wants of the answer holds for the reply that is the answer.
+            extra: if last { problem.wants.clone() } else { Default::default() },
             ..GenerateRequest::new(context.prompt(self.role, self.skill, slots)?)
         };
         let replies = match last {

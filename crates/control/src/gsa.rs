@@ -3,7 +3,7 @@
 use crate::drafts::{DraftCall, Drafts, Place};
 use crate::draw::check_samples;
 use crate::{
-    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
+    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind, Keeps,
     Minimum, Strategy, Trail, Triple,
 };
 use async_trait::async_trait;
@@ -107,6 +107,10 @@ impl Strategy for Gsa {
 
     fn needs(&self) -> Needs {
         Needs::role(RoleNeeds::new(ACTOR)).and(Needs::role(RoleNeeds::new(&self.settings.aggregator)))
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::FORM
     }
 
     fn minimum(&self) -> Minimum {
@@ -290,6 +294,22 @@ mod tests {
             decision.contains("all drafts are identical") && data["identical"] == json!(true),
             "{decision}"
         );
+    }
+
+    #[test]
+    fn wanted_json_is_wanted_of_drafts_and_reply_and_asked_for_in_no_other_form() {
+        let model = Scripted::always(["{\"a\": 1}", "{\"a\": 2}", "{\"a\": 2}", "{ \"a\": 3 }"]).shared();
+        let mut problem = crate::testing::problem();
+        let format = json!({"type": "json_object"});
+        problem.wants.insert("response_format".into(), format.clone());
+        let task = elenchus_task::Structured::new(std::sync::Arc::new(crate::testing::Toy));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(gsa(json!({})).run(&context(model.clone()), &task, &problem)).unwrap();
+        assert_eq!((answer.answer.as_deref(), answer.text.as_str()), (Some("{\"a\":3}"), "{ \"a\": 3 }"));
+        for request in model.requests() {
+            assert_eq!(request.extra["response_format"], format);
+            assert!(!request.messages.last().unwrap().text().contains("Answer:"), "{request:?}");
+        }
     }
 
     #[test]

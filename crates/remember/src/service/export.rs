@@ -105,7 +105,8 @@ pub fn export_rows(format: ExportFormat, judged: &[Judged]) -> Result<Vec<Map<St
             let origin = origin(item, said);
             let reaction = said.reaction.filter(|_| last.contains(&index));
             // What is rejected by an edit alone is as bad as what got a bad reaction.
-            let is_rejected = said.edit.as_ref().is_some_and(|edit| edit.text.is_none());
+            let is_rejected =
+                said.edit.as_ref().is_some_and(|edit| edit.text.is_none() && edit.step.is_none());
             let is_good = reaction.map(Reaction::is_good).or(is_rejected.then_some(false));
             let edited = said.edit.as_ref().and_then(|edit| edit.text.as_ref());
             let correction = said.correction.as_ref().or(edited).filter(|text| !text.is_empty());

@@ -142,7 +142,7 @@ async fn json_is_grouped_as_json_and_goes_with_the_answers_only() {
     assert_eq!(sent["response_format"], format);
     assert_eq!(sent["messages"][0]["content"], "Which city?", "no prompt of ours asks for another form");
     for (recipe, field, value) in [
-        ("gsa", "response_format", format.clone()),
+        ("iad", "response_format", format.clone()),
         ("critique-and-refine", "tools", tools()),
         ("iad", "logprobs", json!(true)),
     ] {
@@ -158,7 +158,49 @@ async fn json_is_grouped_as_json_and_goes_with_the_answers_only() {
             .clone()
     };
     assert_eq!(of("self-consistency"), json!({"response_format": true, "tools": true, "logprobs": true}));
-    assert_eq!(of("gsa"), json!({"response_format": false, "tools": false, "logprobs": false}));
+    assert_eq!(of("gsa"), json!({"response_format": true, "tools": false, "logprobs": false}));
+    assert_eq!(of("iad"), json!({"response_format": false, "tools": false, "logprobs": false}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_goes_with_every_text_that_may_become_the_answer_and_with_no_critique() {
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "object"}}});
+    let stub = Stub::start(|asked: &Asked| {
+        let shown = asked.body["messages"].to_string();
+        let text = if shown.contains("Check the proposed solution") {
+            "Step 1: wrong — it is Rome\nFirst wrong step: 1\nAdvice: say Rome"
+        } else if shown.contains("Improve the proposed") || shown.contains("Draft 1") {
+            "{\"city\": \"Rome\"}"
+        } else {
+            "{\"city\": \"Oslo\"}"
+        };
+        let count = asked.body["n"].as_u64().unwrap_or(1) as usize;
+        Act::Json(200, completion(&vec![text.to_string(); count]))
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let always = json!({"rounds": 1, "acceptance": "always"});
+    for (recipe, settings) in [
+        ("gsa", json!({})),
+        ("critique-and-refine", always.clone()),
+        ("self-consistency@2 then critique-and-refine", json!({"critique-and-refine": always})),
+    ] {
+        let before = stub.asked().len();
+        let body = with(
+            &format!("elenchus/{recipe}/little"),
+            json!({"response_format": format, "elenchus": {"settings": settings}}),
+        );
+        let (status, answer) = gateway.ask(body).await;
+        assert_eq!(status, 200, "{recipe}: {answer}");
+        assert_eq!(answer["choices"][0]["message"]["content"], "{\"city\": \"Rome\"}", "{recipe}");
+        assert_eq!(answer["elenchus"]["answer"], "{\"city\":\"Rome\"}", "{recipe}");
+        for asked in &stub.asked()[before..] {
+            let critic = asked.text.contains("Check the proposed solution");
+            assert_eq!(asked.body.get("response_format"), (!critic).then_some(&format), "{recipe}");
+            assert!(!asked.text.contains("Answer:"), "nothing asks for another form: {}", asked.text);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
