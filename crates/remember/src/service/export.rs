@@ -72,7 +72,7 @@ impl Exchange {
 struct Opinion<'a> {
     prompt: String,
     exchange: &'a Exchange,
-    said: &'a Message,
+    said: Message,
     is_good: bool,
     origin: Map<String, Value>,
 }
@@ -129,7 +129,7 @@ pub fn export_rows(format: ExportFormat, judged: &[Judged]) -> Result<Vec<Map<St
                     }
                     if let (Some(reaction), None, Some(said)) = (reaction, said.stage, written) {
                         let prompt = serde_json::to_string(prompt).unwrap_or_default();
-                        let (exchange, is_good) = (addressed, reaction.is_good());
+                        let (exchange, said, is_good) = (addressed, said.clone(), reaction.is_good());
                         opinions.push(Opinion { prompt, exchange, said, is_good, origin });
                     }
                 }
