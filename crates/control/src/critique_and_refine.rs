@@ -3,8 +3,8 @@
 use crate::attempts::{Account, attempt, budget_over};
 use crate::draw::{ask, ask_last, first};
 use crate::{
-    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind, Keeps,
-    Minimum, Strategy, Trail, Triple,
+    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
+    Keeps, Minimum, Strategy, Trail, Triple,
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{

@@ -3,8 +3,8 @@
 use crate::drafts::{DraftCall, Drafts, Place};
 use crate::draw::check_samples;
 use crate::{
-    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind, Keeps,
-    Minimum, Strategy, Trail, Triple,
+    ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
+    Keeps, Minimum, Strategy, Trail, Triple,
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};

@@ -147,7 +147,11 @@ mod tests {
         first.extra.insert("lost".into(), serde_json::json!({"samples": 3, "why": "out of memory"}));
         let model = Scripted::new("m").on_completions("", [Ok(first)]).shared();
         let answer = run(&strategy(1, false), &context(model.clone())).unwrap();
-        assert_eq!((answer.confidence, model.calls()), (Some(0.25), 1), "what was lost is not asked for again");
+        assert_eq!(
+            (answer.confidence, model.calls()),
+            (Some(0.25), 1),
+            "what was lost is not asked for again"
+        );
         let failed = answer.trace.nodes.iter().find_map(|node| match &node.kind {
             NodeKind::Failed { error } => Some(error.as_str()),
             _ => None,
