@@ -112,7 +112,8 @@ class OptiLLM(Peer):
 
 
 class Its_Hub(Peer):
-    packages = ("its_hub",)
+    # The server is an extra of the package.
+    packages = ("its_hub[iaas]",)
 
     def start(self, work, upstream, port):
         self.upstream = upstream
