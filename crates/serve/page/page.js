@@ -148,6 +148,8 @@ class Stages {
     this.end = 1;
     this.traceId = null;
     this.fixed = new Map();
+    this.calls = new Map();
+    this.chosen = null;
   }
 
   // Whether the recipe can be run again from each stage is known once all of them are.
@@ -196,7 +198,11 @@ class Stages {
       element.style.marginLeft = `${(100 * from) / this.end}%`;
       element.style.width = `${Math.min((100 * took) / this.end, 100 - (100 * from) / this.end)}%`;
     }
-    if (kind === "decided" && about) this.items.get(stage.of)?.firstElementChild.classList.add("chosen");
+    if (shownCalls(stage)) this.calls.set(stage.id, shownCalls(stage));
+    if (kind === "decided" && about) {
+      this.chosen = stage.of;
+      this.items.get(stage.of)?.firstElementChild.classList.add("chosen");
+    }
   }
 
   fill(inside, stage) {
@@ -208,7 +214,7 @@ class Stages {
     if (stage.kind !== "generated" && !(stage.kind === "evaluated" && stage.text)) return;
     const field = newId("edit");
     const text = make("textarea", { id: field, rows: "3" });
-    text.value = stage.text;
+    text.value = stage.text ?? "";
     const part = stage.kind === "generated" ? "answer" : "critique";
     const send = (what, said) => async () => {
       if (!this.traceId) { say("Wait until the answer is stored."); return; }
@@ -285,6 +291,13 @@ class Panel {
     }
     this.answer.classList.add("bad");
     this.answer.textContent = message;
+  }
+
+  // An answer that is only calls of tools has no text of its own.
+  showCalls() {
+    const { calls, chosen } = this.stages;
+    const shown = calls.get(chosen) ?? [...calls.values()].pop();
+    if (!this.answer.textContent && shown) this.answer.append(make("pre", { "data-calls": "" }, shown));
   }
 
   report(report) {
@@ -378,6 +391,7 @@ async function ask(panel, body, signal, path = CHAT) {
   }
   panel.answer.classList.remove("waiting");
   if (traceId && finished) await passedOn(panel, traceId);
+  panel.showCalls();
 }
 
 // An answer that was passed on as it is: the server's own words, with a trace of one stage. The answer stands whether or
@@ -479,7 +493,7 @@ async function openTrace(id) {
     panel.answerSide.prepend(make("p", { class: "asked" }, trace.question || "(no question)"));
     panel.answer.classList.remove("waiting");
     panel.answer.classList.toggle("bad", trace.status === "failed");
-    panel.answer.textContent = trace.answer || `(${trace.status})`;
+    panel.answer.textContent = trace.answer;
     if (trace.parent) panel.from(trace.parent);
     panel.fact("ended", trace.status);
     panel.fact("took", time(trace.elapsed_ms));
@@ -487,6 +501,8 @@ async function openTrace(id) {
     if (typeof trace.confidence === "number") panel.fact("confidence (raw)", percent(trace.confidence));
     trace.stages.forEach((stage) => panel.stages.add(stage, false));
     panel.stages.know(trace.stages);
+    panel.showCalls();
+    if (!panel.answer.textContent) panel.answer.textContent = `(${trace.status})`;
     panel.ready(trace.id);
     if (trace.feedback.length) {
       panel.said.append(make("h3", {}, "What was said"), make("ul", {}, ...trace.feedback.map((entry) => make("li", {}, shownFeedback(entry)))));

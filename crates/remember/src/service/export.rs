@@ -16,8 +16,8 @@ pub enum ExportFormat {
     /// Prompt and completion to imitate: corrected answers and stages, and those that were liked.
     Sft,
     /// Chosen and rejected answer of one prompt: a correction beside what it corrects, an edited stage beside what the
-    /// model wrote, liked beside disliked answers to the same prompt. The prompt of an edited step ends with the steps
-    /// before it.
+    /// model wrote, liked beside disliked answers to the same prompt. Of an edited step, both
+    /// answers end with it.
     Preference,
     /// Prompt and completion, marked good or bad by the last reaction; a rejected stage is bad.
     UnpairedPreference,
@@ -50,16 +50,13 @@ pub struct Judged {
 }
 
 impl Exchange {
-    /// The part of it that one step is: the steps before it belong to what was asked.
-    fn of_step(&self, step: u32) -> Option<Exchange> {
+    /// The answer up to a step, and the part of it that stands before the step.
+    fn up_to(&self, step: u32) -> Option<(Exchange, String)> {
         let text = self.completion.as_ref()?.text();
         let step = self.steps.get(step as usize)?;
-        let (before, written) = (text.get(..step.start)?, text.get(step.start..step.end)?);
-        let mut prompt = self.prompt.clone();
-        if !before.is_empty() {
-            prompt.push(Message::assistant(before));
-        }
-        Some(Exchange { prompt, completion: Some(Message::assistant(written)), steps: Vec::new() })
+        let completion = Some(Message::assistant(text.get(..step.end)?));
+        let exchange = Exchange { prompt: self.prompt.clone(), completion, steps: Vec::new() };
+        Some((exchange, text.get(..step.start)?.to_string()))
     }
 
     /// What was answered, where it says anything.
@@ -95,13 +92,16 @@ pub fn export_rows(format: ExportFormat, judged: &[Judged]) -> Result<Vec<Map<St
             let Some(addressed) = addressed else { continue };
             let of_step = match said.edit.as_ref().and_then(|edit| edit.step) {
                 None => None,
-                Some(step) => match addressed.of_step(step) {
-                    Some(exchange) => Some(exchange),
+                Some(step) => match addressed.up_to(step) {
+                    Some(found) => Some(found),
                     None => continue,
                 },
             };
-            let Exchange { prompt, .. } = of_step.as_ref().unwrap_or(addressed);
-            let written = of_step.as_ref().unwrap_or(addressed).said();
+            let (exchange, before) = match &of_step {
+                Some((exchange, before)) => (exchange, before.as_str()),
+                None => (addressed, ""),
+            };
+            let (prompt, written) = (&exchange.prompt, exchange.said());
             let origin = origin(item, said);
             let reaction = said.reaction.filter(|_| last.contains(&index));
             // What is rejected by an edit alone is as bad as what got a bad reaction.
@@ -110,7 +110,7 @@ pub fn export_rows(format: ExportFormat, judged: &[Judged]) -> Result<Vec<Map<St
             let is_good = reaction.map(Reaction::is_good).or(is_rejected.then_some(false));
             let edited = said.edit.as_ref().and_then(|edit| edit.text.as_ref());
             let correction = said.correction.as_ref().or(edited).filter(|text| !text.is_empty());
-            let correction = correction.map(Message::assistant);
+            let correction = correction.map(|text| Message::assistant(format!("{before}{text}")));
             match format {
                 ExportFormat::Sft => {
                     let liked = written.filter(|_| reaction.is_some_and(Reaction::is_good));

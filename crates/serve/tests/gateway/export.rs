@@ -24,14 +24,14 @@ async fn failures_and_what_broke_off_are_no_answers() {
     })
     .await;
     let gateway = Running::before(&[&stub]).await;
-    assert_eq!(gateway.ask(question("little", "2+2?")).await.0, 500);
-    assert_eq!(gateway.ask(question("elenchus/single/little", "2+2?")).await.0, 502);
     let mut body = question("little", "slowly");
     body["stream"] = true.into();
     let mut response = gateway.post("/v1/chat/completions").json(&body).send().await.unwrap();
     assert!(response.chunk().await.unwrap().is_some());
     drop(response);
     until("it notices", || stub.gone() > 0).await;
+    assert_eq!(gateway.ask(question("little", "2+2?")).await.0, 500);
+    assert_eq!(gateway.ask(question("elenchus/single/little", "2+2?")).await.0, 502);
     let traces = gateway.traces(3).await;
     let mut statuses: Vec<&str> = traces.iter().map(|trace| trace["status"].as_str().unwrap()).collect();
     statuses.sort_unstable();
@@ -107,11 +107,10 @@ async fn stages_of_plain_answers_steps_and_evidence_become_rows() {
         .await;
     let pairs = rows::<PreferenceRow>(&gateway, "preference", "jsonl").await;
     let chosen: Vec<&Value> = pairs.iter().map(|row| &row["chosen"][0]["content"]).collect();
-    assert_eq!(chosen, ["Four.", "2 and 2 are 4.", "2nd"]);
+    assert_eq!(chosen, ["Four.", "2 and 2 are 4.", "first\n2nd"]);
     let step = &pairs[2];
-    assert_eq!(step["rejected"][0]["content"], "second");
-    let prompt = json!([{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "first\n"}]);
-    assert_eq!(step["prompt"], prompt, "the steps before it stand");
+    assert_eq!(step["rejected"][0]["content"], "first\nsecond", "both end with the step");
+    assert_eq!(step["prompt"], json!([{"role": "user", "content": "2+2?"}]));
     // A stage that is rejected without a reaction is bad all the same.
     say(&gateway, json!({"trace_id": plain, "stage": 0, "edit": {"part": "answer"}})).await;
     let marked = rows::<UnpairedPreferenceRow>(&gateway, "unpaired_preference", "jsonl").await;

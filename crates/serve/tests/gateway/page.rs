@@ -513,8 +513,12 @@ async fn a_stage_shows_its_calls_of_tools_and_why_it_is_fixed() {
     browser.click("#trace [data-stage='0'] summary").await;
     browser.wait("document.querySelector('#trace [data-calls]') !== null").await;
     browser.picture("calls").await;
-    let shown = browser.value("document.querySelector('#trace [data-calls]').textContent").await;
-    assert_eq!(shown, "weather({\"city\":\"Rome\"})");
+    for place in [".answer", ".inside"] {
+        let shown = format!("document.querySelector('#trace {place} [data-calls]').textContent");
+        assert_eq!(browser.value(&shown).await, "weather({\"city\":\"Rome\"})", "{place}");
+    }
+    let edited = browser.value("document.querySelector('#trace textarea').value").await;
+    assert_eq!(edited, "", "no text is no text");
     assert_eq!(browser.value(&hidden).await, json!([false, false]));
 
     browser.go(&format!("{}/#trace={}", gateway.url, plain.as_str().unwrap())).await;
