@@ -112,7 +112,8 @@ class OptiLLM(Peer):
 
 
 class Its_Hub(Peer):
-    packages = ("its_hub",)
+    # The server is an extra of the package.
+    packages = ("its_hub[iaas]",)
 
     def start(self, work, upstream, port):
         self.upstream = upstream
@@ -128,12 +129,35 @@ class Its_Hub(Peer):
 
 
 class TensorZero(Peer):
-    """Its wheel holds the gateway as a library for Python and no server; the server is an image for containers only."""
+    """Its wheel may one day hold the gateway as a program; 2026.6.0 holds it as a library for Python only."""
 
     packages = ("tensorzero",)
 
     def install(self, work):
-        raise RuntimeError("the wheel has no HTTP server (its gateway is published as a container image)")
+        super().install(work)
+        folder = pathlib.Path(self.bin(work, ""))
+        programs = sorted(path.name for path in folder.iterdir() if {"tensorzero", "gateway"} & set(path.name.split("-")))
+        if not programs:
+            version = subprocess.run([self.bin(work, "python"), "-c", "from importlib.metadata import version as v; "
+                                      "print(v('tensorzero'))"], check=True, capture_output=True, text=True).stdout.strip()
+            raise RuntimeError(f"the wheel {version} holds no program that listens (its gateway is a library there, and else "
+                               "a container image)")
+        self.program = programs[0]
+
+    def start(self, work, upstream, port):
+        config = work / "tensorzero.toml"
+        config.write_text(f"""
+[gateway]
+bind_address = "127.0.0.1:{port}"
+[models.m]
+routing = ["stub"]
+[models.m.providers.stub]
+type = "openai"
+model_name = "m"
+api_base = "http://{upstream}/v1"
+api_key_location = "none"
+""")
+        return [[self.bin(work, self.program), "--config-file", str(config)], {}]
 
 
 PEERS = {"litellm": LiteLLM, "optillm": OptiLLM, "its_hub": Its_Hub, "tensorzero": TensorZero}

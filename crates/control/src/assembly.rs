@@ -137,7 +137,8 @@ pub async fn repeat(
         let label = format!("choice\0{}\0{}", problem.task, problem.id);
         // The first choice is the answer that one alone would be.
         let seed = if index == 0 { context.seed() } else { context.seed_for(&label, index as u64) };
-        let inner = context.branch(seed, Some(Arc::clone(&branch) as Arc<dyn TraceObserver>));
+        let live = context.live().map(|live| live.choice(index));
+        let inner = context.branch(seed, Some(Arc::clone(&branch) as Arc<dyn TraceObserver>), live);
         async move { Ok::<_, ControlError>((strategy.run(&inner, task, problem).await?, branch)) }
     });
     let done = try_join_all(runs).await?;

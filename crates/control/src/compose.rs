@@ -26,7 +26,7 @@ pub struct Member {
     pub strategy: Arc<dyn Strategy>,
 }
 
-/// Runs a member in a branch of its own.
+/// Runs a member in a branch of its own; `last` where its answer is that of the whole.
 async fn run(
     assembly: &Arc<Assembly>,
     member: &Member,
@@ -34,10 +34,13 @@ async fn run(
     task: &dyn Task,
     problem: &Problem,
     draft: Option<&Completion>,
+    last: bool,
 ) -> (Result<Answer, ControlError>, Arc<Branch>, NodeId) {
     let stage = assembly.stage(&member.label);
     let branch = assembly.branch(stage);
-    let inner = context.branch(context.seed(), Some(Arc::clone(&branch) as Arc<dyn TraceObserver>));
+    let live = context.live().filter(|_| last).cloned();
+    let observer = Some(Arc::clone(&branch) as Arc<dyn TraceObserver>);
+    let inner = context.branch(context.seed(), observer, live);
     let result = member.strategy.run_from(&inner, task, problem, draft).await;
     if let Err(error) = &result {
         assembly.failed(stage, error.to_string());
@@ -45,9 +48,19 @@ async fn run(
     (result, branch, stage)
 }
 
-/// An answer of a member with the trace of the whole.
-fn adopt(assembly: &Assembly, branch: &Branch, answer: Answer, decision: String, data: Value) -> Answer {
+/// An answer of a member with the trace of the whole, behind what another member's failed answer has told already.
+fn adopt(
+    context: &Context,
+    assembly: &Assembly,
+    branch: &Branch,
+    mut answer: Answer,
+    decision: String,
+    data: Value,
+) -> Answer {
     assembly.decided(decision, Some(branch.chosen(&answer)), data);
+    if let Some(live) = context.live() {
+        answer.text = live.settled(answer.text);
+    }
     let trace = assembly.trace();
     Answer { usage: trace.usage(), trace, ..answer }
 }
@@ -163,6 +176,12 @@ impl Strategy for Then {
         check_all(&self.members, context)
     }
 
+    /// The answer of each is text to the next.
+    fn keeps(&self) -> Keeps {
+        let keeps = |member: &Member| member.strategy.keeps().response_format;
+        if self.members.iter().all(keeps) { Keeps::FORM } else { Keeps::NOTHING }
+    }
+
     fn takes_draft(&self) -> bool {
         self.members[0].strategy.takes_draft()
     }
@@ -187,8 +206,10 @@ impl Strategy for Then {
         let mut draft = draft.cloned();
         let mut standing: Option<(Answer, Arc<Branch>, String)> = None;
         let mut decision = None;
-        for member in &self.members {
-            let (result, branch, _) = run(&assembly, member, context, task, problem, draft.as_ref()).await;
+        for (index, member) in self.members.iter().enumerate() {
+            let last = index + 1 == self.members.len();
+            let (result, branch, _) =
+                run(&assembly, member, context, task, problem, draft.as_ref(), last).await;
             match (result, &standing) {
                 (Ok(answer), _) => {
                     // What costs nothing again: the draft was paid for by who wrote it.
@@ -205,7 +226,7 @@ impl Strategy for Then {
         match standing {
             Some((answer, branch, label)) => {
                 let decision = decision.unwrap_or_else(|| format!("the answer of `{label}`"));
-                Ok(adopt(&assembly, &branch, answer, decision, Value::Null))
+                Ok(adopt(context, &assembly, &branch, answer, decision, Value::Null))
             }
             None => {
                 Err(ControlError::setting("then", "members", "there are none", "name two or more strategies"))
@@ -280,7 +301,8 @@ impl Strategy for BestOf {
         problem: &Problem,
     ) -> Result<Answer, ControlError> {
         let assembly = Assembly::new(context, self.name(), problem);
-        let runs = self.members.iter().map(|member| run(&assembly, member, context, task, problem, None));
+        let runs =
+            self.members.iter().map(|member| run(&assembly, member, context, task, problem, None, false));
         let mut answers: Vec<(Answer, Arc<Branch>, &str)> = Vec::new();
         let mut failed = None;
         for ((result, branch, _), member) in join_all(runs).await.into_iter().zip(&self.members) {
@@ -355,7 +377,7 @@ impl Strategy for BestOf {
             }
         };
         let (answer, branch, _) = answers.swap_remove(index);
-        Ok(adopt(&assembly, &branch, answer, decision, data))
+        Ok(adopt(context, &assembly, &branch, answer, decision, data))
     }
 }
 
@@ -415,11 +437,12 @@ impl Strategy for Otherwise {
         let assembly = Assembly::new(context, self.name(), problem);
         let last = self.members.len() - 1;
         for (index, member) in self.members.iter().enumerate() {
-            let (result, branch, stage) = run(&assembly, member, context, task, problem, None).await;
+            let (result, branch, stage) =
+                run(&assembly, member, context, task, problem, None, index == last).await;
             match result {
                 Ok(answer) if answer.abstained.is_none() || index == last => {
                     let decision = format!("the answer of `{}`", member.label);
-                    return Ok(adopt(&assembly, &branch, answer, decision, Value::Null));
+                    return Ok(adopt(context, &assembly, &branch, answer, decision, Value::Null));
                 }
                 Ok(answer) => {
                     let why = answer.abstained.unwrap_or_default();

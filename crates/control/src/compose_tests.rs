@@ -125,6 +125,34 @@ fn another_takes_the_place_of_one_that_fails_or_abstains() {
 fn a_composition_keeps_what_all_of_its_parts_keep() {
     assert_eq!(made("self-consistency else single").keeps(), Keeps::SAMPLE);
     assert_eq!(made("self-consistency else universal-self-consistency").keeps(), Keeps::TEXT_SAMPLE);
-    assert_eq!(made("best of self-consistency, gsa").keeps(), Keeps::NOTHING);
-    assert_eq!(made("self-consistency then critique-and-refine").keeps(), Keeps::NOTHING);
+    assert_eq!(made("best of self-consistency, gsa").keeps(), Keeps::FORM);
+    assert_eq!(made("best of self-consistency, iad").keeps(), Keeps::NOTHING);
+    assert_eq!(made("self-consistency then critique-and-refine").keeps(), Keeps::FORM);
+    assert_eq!(made("iad then critique-and-refine").keeps(), Keeps::NOTHING);
+}
+
+#[test]
+fn only_the_last_part_is_told_while_it_is_written() {
+    let heard: Arc<std::sync::Mutex<String>> = Arc::default();
+    let told = |text: &str, replies: &[&str]| {
+        heard.lock().unwrap().clear();
+        let ears = Arc::clone(&heard);
+        let live = elenchus_generate::LiveAnswer::new(move |_, piece| ears.lock().unwrap().push_str(piece));
+        let model = Scripted::always(replies.iter().copied()).shared();
+        let context = Context::builder().role("actor", model).live(live).build().unwrap();
+        let answer = run(made(text).as_ref(), &context).unwrap();
+        (answer, heard.lock().unwrap().clone())
+    };
+    let (answer, said) = told("single else single", &["no idea", "x#7"]);
+    assert_eq!((answer.text.as_str(), said.as_str()), ("x#7", "x#7"), "the first may abstain");
+    let (answer, said) = told("single else single", &["x#8"]);
+    assert_eq!((answer.text.as_str(), said.as_str()), ("x#8", ""), "it comes at once");
+    let (_, said) = told("self-consistency", &["x#8"]);
+    assert_eq!(said, "", "a vote has no last response");
+    // The new response was heard before it was known that it has no answer.
+    let (answer, said) = told("gsa", &["x#7", "y#7", "z#7", "hm"]);
+    assert_eq!((said.as_str(), answer.text.as_str()), ("hm", "hm\n\nx#7"));
+    assert_eq!(answer.answer.as_deref(), Some("7"));
+    let kept = answer.trace.chosen().and_then(|node| answer.trace.completion(node)).unwrap();
+    assert_eq!(kept.text, "x#7");
 }

@@ -317,7 +317,8 @@ impl Strategy for ConsistencyGate {
         let mut history: Vec<Option<f64>> = Vec::new();
         let mut stopped = format!("all {samples} responses are drawn");
         loop {
-            let so_far = drawn.candidates.len();
+            // What did not come was tried often enough.
+            let so_far = drawn.candidates.len() + drawn.lost;
             if so_far >= samples {
                 break;
             }

@@ -1,10 +1,10 @@
 //! Critique, refine, and keep what is not worse.
 
 use crate::attempts::{Account, attempt, budget_over};
-use crate::draw::{ask, first};
+use crate::draw::{ask, ask_last, first};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
-    Minimum, Strategy, Trail, Triple,
+    Keeps, Minimum, Strategy, Trail, Triple,
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{
@@ -209,6 +209,7 @@ impl CritiqueAndRefine {
         Ok(GenerateRequest {
             sampling: self.settings.draw.sampling(again, place.context.seed_for(&label, round as u64)),
             logprobs: detail,
+            extra: place.problem.wants.clone(),
             ..GenerateRequest::new(place.context.prompt(role, "refine", &slots)?)
         })
     }
@@ -273,7 +274,12 @@ impl CritiqueAndRefine {
             let request = self.refinement(place, incumbent, &text, round, detail)?;
             let role = self.settings.refiner.as_str();
             let Place { context, task, problem } = place;
-            let drawn = ask(trail, context, task, problem, role, Some(stage), &request).await?;
+            // Nothing is asked behind it that could change the answer.
+            let is_last = round == self.settings.rounds && self.settings.acceptance == Acceptance::Always;
+            let drawn = match is_last {
+                true => ask_last(trail, context, task, problem, role, Some(stage), &request).await?,
+                false => ask(trail, context, task, problem, role, Some(stage), &request).await?,
+            };
             incumbent.attempts += 1;
             let (Some(candidate), Some(&node)) = (drawn.candidates.into_iter().next(), drawn.nodes.first())
             else {
@@ -363,6 +369,10 @@ impl Strategy for CritiqueAndRefine {
                 2 * rounds + 2
             ),
         }
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::FORM
     }
 
     fn takes_draft(&self) -> bool {

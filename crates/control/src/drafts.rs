@@ -5,7 +5,7 @@
 //! the vote of the drafts where there is no usable reply. What is asked and how the reply is read belongs to the
 //! strategy.
 
-use crate::draw::ask;
+use crate::draw::{ask, ask_last};
 use crate::vote::{VoteResult, majority};
 use crate::{ControlError, Draw, Sampled, Trail};
 use elenchus_evaluate::Candidate;
@@ -165,13 +165,35 @@ impl DraftReply {
 }
 
 impl DraftCall<'_> {
-    /// Asks. Errors that a smaller request would meet too (a refused request, a broken template) stay errors.
+    /// Asks for what is not the answer itself. Errors that a smaller request would meet too (a refused request, a broken template) stay errors.
     pub(crate) async fn ask(
         &self,
         trail: &mut Trail,
         place: Place<'_>,
         parent: Option<NodeId>,
         slots: &PromptSlots<'_>,
+    ) -> Result<DraftReply, ControlError> {
+        self.send(trail, place, parent, slots, false).await
+    }
+
+    /// The same for the one reply that is the answer, which is told while it is written.
+    pub(crate) async fn ask_last(
+        &self,
+        trail: &mut Trail,
+        place: Place<'_>,
+        parent: Option<NodeId>,
+        slots: &PromptSlots<'_>,
+    ) -> Result<DraftReply, ControlError> {
+        self.send(trail, place, parent, slots, true).await
+    }
+
+    async fn send(
+        &self,
+        trail: &mut Trail,
+        place: Place<'_>,
+        parent: Option<NodeId>,
+        slots: &PromptSlots<'_>,
+        last: bool,
     ) -> Result<DraftReply, ControlError> {
         let Place { context, task, problem } = place;
         let label = format!("{}\0{}\0{}", self.skill, problem.task, problem.id);
@@ -184,9 +206,15 @@ impl DraftCall<'_> {
                 ..Sampling::default()
             },
             logprobs: LogprobDetail::Offered,
+            // What the asker wants of the answer holds for the reply that is the answer.
+            extra: if last { problem.wants.clone() } else { Default::default() },
             ..GenerateRequest::new(context.prompt(self.role, self.skill, slots)?)
         };
-        match ask(trail, context, task, problem, self.role, parent, &request).await {
+        let replies = match last {
+            true => ask_last(trail, context, task, problem, self.role, parent, &request).await,
+            false => ask(trail, context, task, problem, self.role, parent, &request).await,
+        };
+        match replies {
             Ok(replies) => Ok(DraftReply::Given(replies)),
             Err(ControlError::Generate(
                 error @ (GenerateError::Unavailable { .. } | GenerateError::Budget { .. }),

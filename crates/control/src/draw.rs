@@ -2,9 +2,13 @@
 
 use crate::{ControlError, Trail};
 use elenchus_evaluate::Candidate;
-use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Sampling};
+use elenchus_generate::{
+    ACTOR, Context, GenerateError, GenerateRequest, LiveAnswer, LogprobDetail, Lost, PromptSlots, Sampling,
+    StreamEvent,
+};
 use elenchus_task::Task;
-use elenchus_trace::{Completion, Message, NodeId, Problem, nearest};
+use elenchus_trace::{Completion, FinishReason, Message, NodeId, Problem, nearest};
+use futures::StreamExt;
 use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,6 +64,8 @@ pub struct Sampled {
     pub candidates: Vec<Candidate>,
     /// Their nodes.
     pub nodes: Vec<NodeId>,
+    /// Responses that were asked for and did not come; the trace says why.
+    pub lost: usize,
 }
 
 impl Sampled {
@@ -77,6 +83,7 @@ impl Sampled {
     pub fn extend(&mut self, more: Sampled) {
         self.candidates.extend(more.candidates);
         self.nodes.extend(more.nodes);
+        self.lost += more.lost;
     }
 }
 
@@ -177,7 +184,8 @@ pub(crate) async fn ask(
     let started = trail.now();
     let completions = context.generate(role, request).await?;
     let model = context.model(role).name().to_string();
-    let mut sampled = Sampled::default();
+    let lost = note_lost(trail, parent, &completions);
+    let mut sampled = Sampled { lost, ..Sampled::default() };
     for (index, completion) in completions.into_iter().enumerate() {
         // Further samples of one request share its prompt.
         let prompt: Vec<Message> = if index == 0 { request.messages.clone() } else { Vec::new() };
@@ -185,6 +193,101 @@ pub(crate) async fn ask(
         sampled.candidates.push(Candidate::extract(task, problem, completion));
     }
     Ok(sampled)
+}
+
+/// Says in the trace what is missing of the samples of a call; gives their number.
+fn note_lost(trail: &mut Trail, parent: Option<NodeId>, completions: &[Completion]) -> usize {
+    let Some(Lost { samples, why }) = Lost::of(completions) else { return 0 };
+    let all = completions.len() + samples;
+    trail.failed(parent, format!("{samples} of {all} responses did not come: {why}"));
+    samples
+}
+
+/// [`ask`] for the one call whose text is the answer, or as much of it as is known before the call: where somebody listens
+/// to the answer, they hear it while it is written.
+pub(crate) async fn ask_last(
+    trail: &mut Trail,
+    context: &Context,
+    task: &dyn Task,
+    problem: &Problem,
+    role: &str,
+    parent: Option<NodeId>,
+    request: &GenerateRequest,
+) -> Result<Sampled, ControlError> {
+    let Some(live) = context.live() else {
+        return ask(trail, context, task, problem, role, parent, request).await;
+    };
+    let started = trail.now();
+    let (completion, broken) = match hear(context, live, role, request).await? {
+        Heard::Whole(completion) => (completion, None),
+        Heard::Broken(completion, error) => (completion, Some(error)),
+        Heard::Nothing => return ask(trail, context, task, problem, role, parent, request).await,
+    };
+    let model = context.model(role).name().to_string();
+    let node = trail.generated(parent, role, &model, request.messages.clone(), &completion, started);
+    match broken {
+        Some(error) => Err(error.into()),
+        None => {
+            let candidates = vec![Candidate::extract(task, problem, *completion)];
+            Ok(Sampled { candidates, nodes: vec![node], lost: 0 })
+        }
+    }
+}
+
+/// What came of a call that was told while it was written.
+enum Heard {
+    Whole(Box<Completion>),
+    /// It broke off in the middle, and some of it was told.
+    Broken(Box<Completion>, GenerateError),
+    /// The model cannot stream, or broke off before anything was told: it can be asked for the whole.
+    Nothing,
+}
+
+async fn hear(
+    context: &Context,
+    live: &LiveAnswer,
+    role: &str,
+    request: &GenerateRequest,
+) -> Result<Heard, GenerateError> {
+    // What was tried again without success, was refused for its cost or is not wanted any more is not asked for again.
+    let or_whole = |error: GenerateError| match error {
+        GenerateError::Cancelled
+        | GenerateError::Budget { .. }
+        | GenerateError::Unavailable { retryable: true, .. } => Err(error),
+        _ => Ok(Heard::Nothing),
+    };
+    let mut stream = match context.stream(role, request).await {
+        Ok(stream) => stream,
+        Err(error) => return or_whole(error),
+    };
+    let (mut told, mut written) = (false, None);
+    // To its end, behind which the layers of the model count it as done.
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(StreamEvent::Text { text, .. }) => {
+                told |= !text.is_empty();
+                live.add(&text);
+            }
+            Ok(StreamEvent::Done { completion, .. }) => written = Some(completion),
+            Err(error) if told => return Err(error),
+            Err(error) => return or_whole(error),
+        }
+    }
+    Ok(match written {
+        Some(completion) if completion.finish != FinishReason::Interrupted => Heard::Whole(completion),
+        Some(completion) if told => {
+            let note = completion.extra.get("note").and_then(|note| note.as_str());
+            let error = GenerateError::Unavailable {
+                model: context.model(role).name().into(),
+                what: note.unwrap_or("the answer ended in its middle").into(),
+                hint: "ask again; the beginning of the answer is in the trace".into(),
+                retry_after_seconds: None,
+                retryable: false,
+            };
+            Heard::Broken(completion, error)
+        }
+        _ => Heard::Nothing,
+    })
 }
 
 /// The first response: the draft where one is given, which costs nothing, else what the actor writes.
@@ -200,7 +303,7 @@ pub(crate) async fn first(
     let draft = Completion { usage: Default::default(), ..draft.clone() };
     let (model, started) = (context.model(ACTOR).name().to_string(), trail.now());
     let node = trail.generated(None, ACTOR, &model, request.messages.clone(), &draft, started);
-    Ok(Sampled { candidates: vec![Candidate::extract(task, problem, draft)], nodes: vec![node] })
+    Ok(Sampled { candidates: vec![Candidate::extract(task, problem, draft)], nodes: vec![node], lost: 0 })
 }
 
 /// Asks a role several things at the same time and writes the replies into the trace, in the order of the requests.
@@ -220,6 +323,7 @@ pub(crate) async fn ask_all(
         match reply {
             // What was paid for is in the trace, also when another request failed.
             Ok(completions) => {
+                note_lost(trail, parent, &completions);
                 for (index, completion) in completions.iter().enumerate() {
                     let prompt = if index == 0 { request.messages.clone() } else { Vec::new() };
                     trail.generated(parent, role, &model, prompt, completion, started);

@@ -4,7 +4,7 @@ use crate::drafts::{DraftCall, Drafts, Place};
 use crate::draw::check_samples;
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
-    Minimum, Strategy, Trail, Triple,
+    Keeps, Minimum, Strategy, Trail, Triple,
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
@@ -57,7 +57,8 @@ impl Default for GsaSettings {
 /// Helps where answers cannot be voted on (programs, free text), and where drafts disagree. When r* has no answer that the
 /// task can extract, when the second call fails, or when the budget ends before it, the vote of the drafts decides and
 /// the trace says so (`fallback`). The trace also says whether r* repeats the drafts' majority and whether its answer is
-/// in no draft (`novel`). No confidence is claimed for r*.
+/// in no draft (`novel`). No confidence is claimed for r*. Where somebody listens while r* is written, what they heard
+/// stands, and the draft that the vote chose follows behind it.
 ///
 /// Costs 2 calls, N + 1 responses; the second prompt holds all drafts, so the context must hold N responses. Needs
 /// samples only. The embedded model knows the skill for the problems of `arithmetic`.
@@ -108,6 +109,10 @@ impl Strategy for Gsa {
         Needs::role(RoleNeeds::new(ACTOR)).and(Needs::role(RoleNeeds::new(&self.settings.aggregator)))
     }
 
+    fn keeps(&self) -> Keeps {
+        Keeps::FORM
+    }
+
     fn minimum(&self) -> Minimum {
         Minimum { calls: 2, tokens: 3 + self.settings.samples as u64 }
     }
@@ -149,7 +154,7 @@ impl Strategy for Gsa {
             seed: settings.draw.seed,
         };
         let slots = PromptSlots::new(problem).drafts(drafts.shown());
-        let reply = call.ask(&mut trail, place, Some(stage), &slots).await?;
+        let reply = call.ask_last(&mut trail, place, Some(stage), &slots).await?;
         let answers = drafts.drawn.answers();
         let vote = drafts.vote(place);
         let majority = vote.sample().and_then(|draft| answers[draft]);
@@ -289,6 +294,22 @@ mod tests {
             decision.contains("all drafts are identical") && data["identical"] == json!(true),
             "{decision}"
         );
+    }
+
+    #[test]
+    fn wanted_json_is_wanted_of_drafts_and_reply_and_asked_for_in_no_other_form() {
+        let model = Scripted::always(["{\"a\": 1}", "{\"a\": 2}", "{\"a\": 2}", "{ \"a\": 3 }"]).shared();
+        let mut problem = crate::testing::problem();
+        let format = json!({"type": "json_object"});
+        problem.wants.insert("response_format".into(), format.clone());
+        let task = elenchus_task::Structured::new(std::sync::Arc::new(crate::testing::Toy));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(gsa(json!({})).run(&context(model.clone()), &task, &problem)).unwrap();
+        assert_eq!((answer.answer.as_deref(), answer.text.as_str()), (Some("{\"a\":3}"), "{ \"a\": 3 }"));
+        for request in model.requests() {
+            assert_eq!(request.extra["response_format"], format);
+            assert!(!request.messages.last().unwrap().text().contains("Answer:"), "{request:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! an evaluator.
 
 use crate::drafts::Place;
-use crate::draw::{ask, check_samples};
+use crate::draw::{ask, ask_last, check_samples};
 use crate::vote::is_settled;
 use crate::{
     Ballot, ControlError, Draw, Estimate, EstimateInput, EvaluateKind, Keeps, Minimum, Rule, Sampled, Trail,
@@ -154,7 +154,7 @@ impl Selection {
 
     /// Whether no further sample can change the winner.
     fn is_over(&self, drawn: &Sampled, scores: &[Option<f64>], task: &dyn Task, problem: &Problem) -> bool {
-        let remaining = self.samples - drawn.nodes.len().min(self.samples);
+        let remaining = self.samples.saturating_sub(drawn.nodes.len() + drawn.lost);
         if remaining == 0 {
             return true;
         }
@@ -180,16 +180,27 @@ impl Selection {
         let (mut waves, mut cut) = (0, false);
         while !self.is_over(&drawn, &scores, task, problem) {
             let so_far = drawn.nodes.len();
-            let remaining = self.samples - so_far;
+            // What was lost was tried often enough.
+            let remaining = self.samples.saturating_sub(so_far + drawn.lost);
             let wave = if self.early_stop { remaining.div_ceil(2) } else { remaining };
             let several = self.samples > 1;
-            let request = self.draw.request(context, problem, wave, several, detail, so_far)?;
-            match ask(&mut trail, context, task, problem, ACTOR, None, &request).await {
+            let request = self.draw.request(context, problem, wave, several, detail, so_far + drawn.lost)?;
+            // An only sample is the answer, whatever is thought of it.
+            let drawing = match self.samples {
+                1 => ask_last(&mut trail, context, task, problem, ACTOR, None, &request).await,
+                _ => ask(&mut trail, context, task, problem, ACTOR, None, &request).await,
+            };
+            match drawing {
                 Ok(more) => drawn.extend(more),
                 // What was drawn can still be voted on.
                 Err(ControlError::Generate(error @ GenerateError::Budget { .. })) if so_far > 0 => {
                     trail.failed(None, error.to_string());
                     cut = true;
+                    break;
+                }
+                Err(ControlError::Generate(error @ GenerateError::Unavailable { .. })) if so_far > 0 => {
+                    trail.failed(None, format!("{wave} responses did not come: {error}"));
+                    drawn.lost += wave;
                     break;
                 }
                 Err(error) => return Err(error),
@@ -207,9 +218,12 @@ impl Selection {
                 feedback.extend(judged);
             }
         }
-        let data = json!({
+        let mut data = json!({
             "drawn": drawn.nodes.len(), "of": self.samples, "waves": waves, "budget_cut": cut,
         });
+        if drawn.lost > 0 {
+            data["lost"] = json!(drawn.lost);
+        }
         Ok(self.conclude(trail, place, &drawn, &feedback, data))
     }
 
@@ -267,7 +281,7 @@ impl Selection {
         let (evaluator, needs_answers) = (self.usable(context), self.needs_answers());
         let mut scores: Vec<Option<f64>> = feedback.iter().map(|feedback| feedback.score).collect();
         scores.resize(drawn.nodes.len(), None);
-        let (answers, texts) = (drawn.answers(), drawn.texts());
+        let (mut answers, texts) = (drawn.answers(), drawn.texts());
         let distinct = texts.iter().collect::<HashSet<_>>().len();
         let abstentions = feedback.iter().filter(|f| f.score.is_none()).count();
         data["distinct"] = json!(distinct);
@@ -281,6 +295,10 @@ impl Selection {
         if self.fallback && answers.iter().any(Option::is_some) && scores.iter().all(Option::is_none) {
             rule = Rule::Majority;
             put("fallback", json!("answers were counted: no response carries what the method weighs"));
+        }
+        if matches!(rule, Rule::Majority) {
+            // In a count of votes, a response that did not come abstains.
+            answers.resize(answers.len() + drawn.lost, None);
         }
         let equivalent = |left: &str, right: &str| task.equivalent(problem, left, right);
         let chosen = if needs_answers && answers.iter().all(Option::is_none) {

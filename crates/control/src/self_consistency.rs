@@ -53,9 +53,9 @@ selection_strategy!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{context, context_with, run};
+    use crate::testing::{away, context, context_with, run};
     use elenchus_generate::Scripted;
-    use elenchus_trace::{Budget, NodeKind};
+    use elenchus_trace::{Budget, Completion, NodeKind};
     use proptest::prelude::{ProptestConfig, prop, prop_assert_eq, proptest};
     use std::time::{Duration, Instant};
 
@@ -129,6 +129,37 @@ mod tests {
             answer.trace.nodes.iter().any(|n| matches!(n.kind, NodeKind::Failed { .. })),
             "the trace says so"
         );
+    }
+
+    #[test]
+    fn responses_that_do_not_come_abstain() {
+        let said = |text: &str| Ok(Completion::text(text));
+        let drawn = [said("x#1"), said("x#2"), said("x#1"), said("x#2"), Err(away())];
+        let model = Scripted::new("m").on_completions("", drawn).shared();
+        let answer = run(&strategy(8, true), &context(model.clone())).unwrap();
+        assert_eq!((answer.answer.as_deref(), model.calls()), (Some("1"), 2), "the second wave of two fails");
+        assert_eq!(answer.confidence, Some(2.0 / 6.0));
+        let decided = answer.trace.nodes.last().unwrap();
+        assert!(matches!(&decided.kind, NodeKind::Decided { data, .. } if data["lost"] == 2), "{decided:?}");
+        assert!(answer.trace.nodes.iter().any(|node| matches!(node.kind, NodeKind::Failed { .. })));
+
+        let mut first = Completion::text("x#7");
+        first.extra.insert("lost".into(), serde_json::json!({"samples": 3, "why": "out of memory"}));
+        let model = Scripted::new("m").on_completions("", [Ok(first)]).shared();
+        let answer = run(&strategy(1, false), &context(model.clone())).unwrap();
+        assert_eq!(
+            (answer.confidence, model.calls()),
+            (Some(0.25), 1),
+            "what was lost is not asked for again"
+        );
+        let failed = answer.trace.nodes.iter().find_map(|node| match &node.kind {
+            NodeKind::Failed { error } => Some(error.as_str()),
+            _ => None,
+        });
+        assert_eq!(failed, Some("3 of 4 responses did not come: out of memory"));
+
+        let model = Scripted::new("m").on_completions("", [Err(away())]).shared();
+        assert!(run(&strategy(8, true), &context(model)).is_err(), "none at all is an error");
     }
 
     #[test]

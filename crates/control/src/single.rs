@@ -1,6 +1,6 @@
 //! One response.
 
-use crate::draw::ask;
+use crate::draw::ask_last;
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, GenerateKind, Keeps, Minimum,
     Strategy, Trail, Triple,
@@ -89,7 +89,7 @@ impl Strategy for Single {
     ) -> Result<Answer, ControlError> {
         let mut trail = Trail::new(context, self.name(), problem);
         let request = self.settings.draw.request(context, problem, 1, false, LogprobDetail::Offered, 0)?;
-        let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
+        let drawn = ask_last(&mut trail, context, task, problem, ACTOR, None, &request).await?;
         let (Some(candidate), Some(&node)) = (drawn.candidates.into_iter().next(), drawn.nodes.first())
         else {
             return Ok(trail.answer("", None, None, Vec::new(), Some("the model gave no response".into())));

@@ -50,6 +50,8 @@ pub struct Keeps {
 impl Keeps {
     /// Nothing: the answer is written in view of other texts, or put together.
     pub const NOTHING: Keeps = Keeps { response_format: false, tools: false, logprobs: false };
+    /// JSON: the answer is written in view of other texts, and the call that writes it can be held to a form.
+    pub const FORM: Keeps = Keeps { response_format: true, ..Keeps::NOTHING };
     /// Everything: the answer is one of the actor's responses to the problem, whole and as it was sampled.
     pub const SAMPLE: Keeps = Keeps { response_format: true, tools: true, logprobs: true };
     /// The same where the choice among the responses reads their text, and calls of tools have none.

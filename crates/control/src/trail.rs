@@ -1,6 +1,6 @@
 //! Writing a trace while a strategy runs.
 
-use elenchus_generate::{Context, TraceObserver};
+use elenchus_generate::{Context, LiveAnswer, TraceObserver};
 use elenchus_trace::{
     Answer, Completion, Feedback, Message, Node, NodeId, NodeKind, Problem, Trace, Usage, Votes,
 };
@@ -14,6 +14,7 @@ pub struct Trail {
     trace: Trace,
     start: Instant,
     observer: Option<Arc<dyn TraceObserver>>,
+    live: Option<Arc<LiveAnswer>>,
 }
 
 impl Trail {
@@ -23,6 +24,7 @@ impl Trail {
             trace: context.new_trace(strategy, problem),
             start: Instant::now(),
             observer: context.observer().cloned(),
+            live: context.live().cloned(),
         }
     }
 
@@ -117,7 +119,8 @@ impl Trail {
         self.push(parent, NodeKind::Stage { name: name.into() }, started, Usage::default())
     }
 
-    /// The answer with this trace; its usage is that of the trace until the strategy's scope is known.
+    /// The answer with this trace; its usage is that of the trace until the strategy's scope is known. Its text begins
+    /// with what was told of it already.
     pub fn answer(
         self,
         text: impl Into<String>,
@@ -127,6 +130,10 @@ impl Trail {
         abstained: Option<String>,
     ) -> Answer {
         let usage = self.trace.usage();
-        Answer { text: text.into(), answer, confidence, votes, abstained, usage, trace: self.trace }
+        let mut text = text.into();
+        if let Some(live) = self.live {
+            text = live.settled(text);
+        }
+        Answer { text, answer, confidence, votes, abstained, usage, trace: self.trace }
     }
 }

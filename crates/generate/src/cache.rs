@@ -285,7 +285,8 @@ impl LanguageModel for CacheLayer {
             return Ok(completions);
         }
         let completions = self.inner.generate(request).await?;
-        if completions.iter().all(whole) {
+        // Another time all samples may come.
+        if completions.len() == request.samples && completions.iter().all(whole) {
             self.keep(&key, &completions)?;
         }
         Ok(completions)
@@ -380,9 +381,7 @@ impl LanguageModel for CacheLayer {
 }
 
 /// Complete answers as a stream: the text of each sample in one piece, then its end.
-pub(crate) fn replay_stream(
-    completions: Vec<Completion>,
-) -> BoxStream<'static, Result<StreamEvent, GenerateError>> {
+pub fn replay_stream(completions: Vec<Completion>) -> BoxStream<'static, Result<StreamEvent, GenerateError>> {
     let events = completions.into_iter().enumerate().flat_map(|(index, completion)| {
         let text = StreamEvent::Text { index, text: completion.text.clone() };
         [Ok(text), Ok(StreamEvent::Done { index, completion: Box::new(completion) })]

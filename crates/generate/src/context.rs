@@ -3,6 +3,7 @@
 use crate::budget::{BudgetLayer, Ledger};
 use crate::cache::{CacheLayer, CacheStore};
 use crate::journal::{JournalLayer, JournalSink, Running};
+use crate::live::LiveAnswer;
 use crate::price::PriceLayer;
 use crate::prompt::{PromptSlots, Prompts, SkillName, Voice};
 use crate::{
@@ -61,6 +62,7 @@ struct Settings {
     voices: Arc<BTreeMap<String, Voice>>,
     seed: u64,
     observer: Option<Arc<dyn TraceObserver>>,
+    live: Option<Arc<LiveAnswer>>,
     /// How often a trace of the same strategy and problem was begun; keeps trace ids unique and repeatable.
     traces: Arc<Mutex<HashMap<u64, u32>>>,
 }
@@ -97,12 +99,18 @@ impl Context {
         Self::assemble(self.inner.models.clone(), ledgers, own, cancel, self.inner.settings.clone())
     }
 
-    /// A child whose traces `observer` sees instead, drawn with another seed: a part of what this context is for.
-    pub fn branch(&self, seed: u64, observer: Option<Arc<dyn TraceObserver>>) -> Context {
+    /// A child whose traces `observer` sees instead, drawn with another seed: a part of what this context is for. Its
+    /// answer is told to `live` alone.
+    pub fn branch(
+        &self,
+        seed: u64,
+        observer: Option<Arc<dyn TraceObserver>>,
+        live: Option<Arc<LiveAnswer>>,
+    ) -> Context {
         let own = Arc::new(Ledger::new(Budget::default()));
         let mut ledgers = vec![Arc::clone(&own)];
         ledgers.extend(self.inner.ledgers.iter().cloned());
-        let settings = Settings { seed, observer, ..self.inner.settings.clone() };
+        let settings = Settings { seed, observer, live, ..self.inner.settings.clone() };
         Self::assemble(self.inner.models.clone(), ledgers, own, self.inner.cancel.child(), settings)
     }
 
@@ -226,6 +234,11 @@ impl Context {
         self.inner.settings.observer.as_ref()
     }
 
+    /// Where the text of the answer goes while it is written, if anybody listens.
+    pub fn live(&self) -> Option<&Arc<LiveAnswer>> {
+        self.inner.settings.live.as_ref()
+    }
+
     /// An empty trace. Its id is made of strategy, problem, seed and how often this pair was begun.
     pub fn new_trace(&self, strategy: &str, problem: &Problem) -> Trace {
         let label = format!("{strategy}\0{}\0{}\0{}", problem.task, problem.id, problem.question);
@@ -277,6 +290,7 @@ pub struct ContextBuilder {
     seed: u64,
     cancel: CancelToken,
     observer: Option<Arc<dyn TraceObserver>>,
+    live: Option<Arc<LiveAnswer>>,
 }
 
 impl ContextBuilder {
@@ -346,6 +360,12 @@ impl ContextBuilder {
         self
     }
 
+    /// Tells the text of the answer while it is written, where that can be.
+    pub fn live(mut self, live: Arc<LiveAnswer>) -> Self {
+        self.live = Some(live);
+        self
+    }
+
     /// The context. Errors when `actor` is not bound, a price is negative or a template is broken.
     pub fn build(self) -> Result<Context, GenerateError> {
         let prompts = match self.prompts {
@@ -398,6 +418,7 @@ impl ContextBuilder {
             voices: Arc::new(self.voices),
             seed: self.seed,
             observer: self.observer,
+            live: self.live,
             traces: Arc::default(),
         };
         let models = Models { roles: Arc::new(roles), actor };

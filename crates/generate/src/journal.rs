@@ -1,7 +1,7 @@
 //! A record of every call, and answers from it instead of a second call.
 
 use crate::{
-    GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest, Scored,
+    GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, Lost, ScoreRequest, Scored,
     StreamEvent,
     cache::{CacheKey, replay_stream, whole},
 };
@@ -235,7 +235,11 @@ impl JournalLayer {
         samples: usize,
     ) -> Result<Option<Vec<Completion>>, GenerateError> {
         Ok(match self.sink.answer(key)? {
-            Some(CallAnswer::Samples(completions)) if completions.len() == samples => Some(completions),
+            Some(CallAnswer::Samples(completions))
+                if completions.len() + Lost::of(&completions).map_or(0, |lost| lost.samples) == samples =>
+            {
+                Some(completions)
+            }
             _ => None,
         })
     }

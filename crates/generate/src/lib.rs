@@ -11,6 +11,8 @@ mod context;
 mod journal;
 mod latent;
 mod limit;
+mod live;
+mod lost;
 mod model;
 mod native;
 mod openai;
@@ -25,13 +27,15 @@ mod stack;
 mod timeout;
 
 pub use budget::{BudgetLayer, Ledger, Permit};
-pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache};
+pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache, replay_stream};
 pub use cancel::CancelToken;
 pub use chat_template::ChatTemplate;
 pub use context::{ACTOR, Context, ContextBuilder, TraceObserver};
 pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
 pub use latent::{InnerToken, LatentRead, LatentReading, LatentRequest, LatentValues, Segment, Stretch};
 pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};
+pub use live::LiveAnswer;
+pub use lost::Lost;
 pub use model::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Sampling, ScoreRequest,
     Scored, StreamEvent,

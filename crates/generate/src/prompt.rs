@@ -79,7 +79,8 @@ impl SkillName for elenchus_task::Skill {
 /// What a template may use. A template that needs a slot which is not filled is an error, never an empty place.
 #[derive(Debug, Clone)]
 pub struct PromptSlots<'a> {
-    /// The problem: `{{ problem }}`, `{{ options }}`, `{{ in_history }}`; its history stands in front.
+    /// The problem: `{{ problem }}`, `{{ options }}`, `{{ in_history }}`, and `{{ json }}` where the answer shall be JSON;
+    /// its history stands in front.
     pub problem: &'a Problem,
     /// `{{ solution }}`: the solution to judge, criticise, refine, or the earlier one.
     pub solution: Option<&'a str>,
@@ -163,6 +164,7 @@ impl<'a> PromptSlots<'a> {
         values.insert("problem".into(), json!(problem_text(voice, self.problem)));
         values.insert("options".into(), json!(options));
         values.insert("in_history".into(), json!(in_history));
+        values.insert("json".into(), json!(self.problem.wants_json()));
         values.insert("mask".into(), json!(self.mask));
         values.insert("swapped".into(), json!(self.swapped));
         values.insert("steps".into(), json!(self.steps));

@@ -3,7 +3,7 @@
 mod support;
 
 use elenchus_generate::{
-    GenerateError, GenerateRequest, LanguageModel, LayerSettings, LogprobDetail, OpenAi, OpenAiConfig,
+    GenerateError, GenerateRequest, LanguageModel, LayerSettings, LogprobDetail, Lost, OpenAi, OpenAiConfig,
     SampleStyle, StreamEvent, Timeouts, stack,
 };
 use elenchus_trace::{Completion, FinishReason};
@@ -384,6 +384,29 @@ async fn one_failed_sample_among_several_is_tried_again_alone() {
     let model = stack(Arc::new(model), &settings).unwrap();
     assert_eq!(model.generate(&request(4)).await.unwrap().len(), 4);
     assert_eq!(server.count(), 5, "four samples and one second attempt");
+}
+
+#[tokio::test]
+async fn samples_that_never_come_cost_no_other_and_are_noted() {
+    let server = Server::start(|request, number| match request.body["seed"].as_u64().unwrap_or(0) % 2 {
+        0 => reply("500 Internal Server Error", &json!({"error": {"message": "out of memory"}})),
+        _ => ok(&chat(&[&format!("answer {number}")])),
+    })
+    .await;
+    let model = OpenAi::new(OpenAiConfig { samples: SampleStyle::Concurrent, ..server.config() }).unwrap();
+    let completions = model.generate(&request(8)).await.unwrap();
+    let lost = Lost::of(&completions).expect("some are missing");
+    assert_eq!(completions.len() + lost.samples, 8);
+    assert!(!completions.is_empty() && lost.why.contains("out of memory"), "{lost:?}");
+    let usage: elenchus_trace::Usage = completions.iter().map(|completion| completion.usage).sum();
+    assert_eq!(usage.calls as usize, completions.len(), "what came is paid for");
+
+    let server = Server::always(reply("500 Internal Server Error", &json!({}))).await;
+    let model = OpenAi::new(OpenAiConfig { samples: SampleStyle::Concurrent, ..server.config() }).unwrap();
+    assert!(
+        unavailable(&model.generate(&request(3)).await.unwrap_err()).is_some(),
+        "none at all is an error"
+    );
 }
 
 #[tokio::test]

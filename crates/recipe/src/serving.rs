@@ -8,7 +8,7 @@ use elenchus_control::{
 use elenchus_evaluate::EvaluateError;
 use elenchus_generate::{Context, GenerateError};
 use elenchus_task::{Split, Structured, Task};
-use elenchus_trace::{Problem, Usage, nearest};
+use elenchus_trace::{Problem, Step, Usage, nearest};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -256,6 +256,12 @@ impl RecipeError {
             _ => Cause::Ours,
         }
     }
+}
+
+/// The steps of a response by the rules of the problem's task; none where there is no such task.
+pub fn steps_of(problem: &Problem, response: &str) -> Vec<Step> {
+    let task = elenchus_task::task(&problem.task, &Value::Null);
+    task.map(|task| task.steps(problem, response)).unwrap_or_default()
 }
 
 /// Questions that the embedded model can read.

@@ -30,7 +30,12 @@ function headers(extra = {}) {
   return key ? { ...extra, authorization: `Bearer ${key}` } : extra;
 }
 
-class ApiError extends Error {}
+class ApiError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
 
 async function checked(response) {
   if (response.ok) return response;
@@ -41,7 +46,7 @@ async function checked(response) {
   } catch {
     // The status alone has to do.
   }
-  throw new ApiError(message);
+  throw new ApiError(message, response.status);
 }
 
 async function get(path) {
@@ -133,6 +138,8 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 
 const KINDS = { generated: "wrote", evaluated: "judged", decided: "decided", failed: "failed", stage: "stage" };
 
+const shownCalls = (stage) => (stage.tool_calls ?? []).map((call) => `${call.function.name}(${call.function.arguments})`).join("\n");
+
 class Stages {
   constructor() {
     this.list = make("ol", { class: "stages" });
@@ -140,6 +147,26 @@ class Stages {
     this.bars = [];
     this.end = 1;
     this.traceId = null;
+    this.fixed = new Map();
+    this.calls = new Map();
+    this.chosen = null;
+  }
+
+  // Whether the recipe can be run again from each stage is known once all of them are.
+  know(stages) {
+    for (const stage of stages) {
+      this.fixed.set(stage.id, stage.fixed ?? null);
+      this.showAgain(stage.id);
+    }
+  }
+
+  showAgain(id) {
+    const inside = this.items.get(id)?.querySelector(":scope > details > .inside");
+    if (!inside?.hasChildNodes()) return;
+    const reason = this.fixed.get(id);
+    for (const button of inside.querySelectorAll("[data-rerun]")) button.hidden = reason !== null;
+    inside.querySelector("[data-fixed]")?.remove();
+    if (reason) inside.append(make("p", { class: "hint", "data-fixed": "" }, `Cannot be run again from here: ${reason}.`));
   }
 
   add(stage, fresh) {
@@ -151,12 +178,12 @@ class Stages {
     const bar = make("i");
     const summary = make("summary", { class: `kind-${kind}` },
       make("span", { class: "kind" }, `#${stage.id} ${title}`),
-      make("span", { class: "glance" }, [score, stage.text].filter(Boolean).join(" — ")),
+      make("span", { class: "glance" }, [score, stage.text || shownCalls(stage)].filter(Boolean).join(" — ")),
       make("span", { class: "cost" }, [tokens ? `${tokens} tokens` : "", time(stage.elapsed_ms)].filter(Boolean).join(" · ")),
       make("span", { class: "time", "aria-hidden": "true" }, bar));
     const inside = make("div", { class: "inside" });
     const details = make("details", { "data-stage": stage.id }, summary, inside);
-    details.addEventListener("toggle", () => { if (details.open && !inside.hasChildNodes()) this.fill(inside, stage); });
+    details.addEventListener("toggle", () => { if (details.open && !inside.hasChildNodes()) { this.fill(inside, stage); this.showAgain(stage.id); } });
     const item = make("li", fresh ? { class: "new" } : {}, details);
     const parent = this.items.get(stage.parent);
     let list = this.list;
@@ -171,17 +198,23 @@ class Stages {
       element.style.marginLeft = `${(100 * from) / this.end}%`;
       element.style.width = `${Math.min((100 * took) / this.end, 100 - (100 * from) / this.end)}%`;
     }
-    if (kind === "decided" && about) this.items.get(stage.of)?.firstElementChild.classList.add("chosen");
+    if (shownCalls(stage)) this.calls.set(stage.id, shownCalls(stage));
+    if (kind === "decided" && about) {
+      this.chosen = stage.of;
+      this.items.get(stage.of)?.firstElementChild.classList.add("chosen");
+    }
   }
 
   fill(inside, stage) {
     if (stage.model) inside.append(make("p", { class: "hint" }, `by ${stage.model}`));
-    inside.append(make("pre", { tabindex: "0" }, stage.text || "(no text)"));
+    const calls = shownCalls(stage);
+    if (stage.text || !calls) inside.append(make("pre", { tabindex: "0" }, stage.text || "(no text)"));
+    if (calls) inside.append(make("p", { class: "hint" }, "calls"), make("pre", { tabindex: "0", "data-calls": "" }, calls));
     // What a critic said can be edited like a text; a bare score has no words.
     if (stage.kind !== "generated" && !(stage.kind === "evaluated" && stage.text)) return;
     const field = newId("edit");
     const text = make("textarea", { id: field, rows: "3" });
-    text.value = stage.text;
+    text.value = stage.text ?? "";
     const part = stage.kind === "generated" ? "answer" : "critique";
     const send = (what, said) => async () => {
       if (!this.traceId) { say("Wait until the answer is stored."); return; }
@@ -249,10 +282,22 @@ class Panel {
     this.facts.append(make("li", {}, "again from ", make("a", { href: `#trace=${parent.trace_id}` }, `stage #${parent.stage}`)));
   }
 
+  // What came of an answer stays above the reason why no more came.
   fail(message) {
     this.answer.classList.remove("waiting");
+    if (this.answer.textContent) {
+      this.answer.after(make("p", { class: "answer bad" }, message));
+      return;
+    }
     this.answer.classList.add("bad");
     this.answer.textContent = message;
+  }
+
+  // An answer that is only calls of tools has no text of its own.
+  showCalls() {
+    const { calls, chosen } = this.stages;
+    const shown = calls.get(chosen) ?? [...calls.values()].pop();
+    if (!this.answer.textContent && shown) this.answer.append(make("pre", { "data-calls": "" }, shown));
   }
 
   report(report) {
@@ -269,7 +314,7 @@ class Panel {
   }
 
   // Once the trace is stored, it can be talked about.
-  ready(traceId) {
+  ready(traceId, readable = true) {
     this.stages.traceId = traceId;
     this.element.dataset.trace = traceId;
     const buttons = [["love", "♥ Love"], ["up", "▲ Up"], ["down", "▼ Down"]].map(([reaction, text]) => {
@@ -293,7 +338,7 @@ class Panel {
     };
     this.react.replaceChildren(
       make("div", { class: "reactions", role: "group", "aria-label": "Your reaction" }, ...buttons,
-        make("a", { href: `#trace=${traceId}` }, "Trace")),
+        readable ? make("a", { href: `#trace=${traceId}` }, "Trace") : null),
       box("comment", "Comment", "comment", "Comment stored"),
       box("correction", "A better answer", "correction", "Better answer stored"));
     this.react.hidden = false;
@@ -340,17 +385,35 @@ async function ask(panel, body, signal, path = CHAT) {
     if (piece.elenchus) {
       panel.report(piece.elenchus);
       if (panel.stages.items.size === 0) piece.elenchus.stages.forEach((stage) => panel.stages.add(stage, true));
+      panel.stages.know(piece.elenchus.stages);
       traceId = null;
     }
   }
   panel.answer.classList.remove("waiting");
-  if (traceId && finished) {
-    // Passed on as it is: the server's own words, with a trace of one stage.
-    const trace = await get(`/v1/traces/${traceId}`);
-    panel.fact("cost", `${trace.usage.prompt_tokens + trace.usage.completion_tokens} tokens`);
-    trace.stages.forEach((stage) => panel.stages.add(stage, true));
-    panel.ready(traceId);
+  if (traceId && finished) await passedOn(panel, traceId);
+  panel.showCalls();
+}
+
+// An answer that was passed on as it is: the server's own words, with a trace of one stage. The answer stands whether or
+// not the trace can be seen.
+async function passedOn(panel, traceId) {
+  let trace;
+  try {
+    trace = await get(`/v1/traces/${encodeURIComponent(traceId)}`);
+  } catch (error) {
+    // The head of a stream names its trace before that is stored.
+    if (error.status === 404) {
+      panel.fact("not stored:", "nothing can be said of this answer");
+      return;
+    }
+    // A key may ask and say what it thinks without the right to read.
+    panel.ready(traceId, error.status !== 403);
+    return;
   }
+  panel.fact("cost", `${trace.usage.prompt_tokens + trace.usage.completion_tokens} tokens`);
+  trace.stages.forEach((stage) => panel.stages.add(stage, true));
+  panel.stages.know(trace.stages);
+  panel.ready(traceId);
 }
 
 async function submit(event) {
@@ -375,7 +438,8 @@ async function submit(event) {
   if (running === stop) {
     running = null;
     $("stop").hidden = true;
-    say(problem ? "There is no answer." : "Answered and stored.", Boolean(problem));
+    const stored = panels.every((panel) => panel.stages.traceId);
+    say(problem ? "There is no answer." : stored ? "Answered and stored." : "Answered; not stored.", Boolean(problem));
   }
 }
 
@@ -429,13 +493,16 @@ async function openTrace(id) {
     panel.answerSide.prepend(make("p", { class: "asked" }, trace.question || "(no question)"));
     panel.answer.classList.remove("waiting");
     panel.answer.classList.toggle("bad", trace.status === "failed");
-    panel.answer.textContent = trace.answer || `(${trace.status})`;
+    panel.answer.textContent = trace.answer;
     if (trace.parent) panel.from(trace.parent);
     panel.fact("ended", trace.status);
     panel.fact("took", time(trace.elapsed_ms));
     panel.fact("cost", `${trace.usage.prompt_tokens + trace.usage.completion_tokens} tokens`);
     if (typeof trace.confidence === "number") panel.fact("confidence (raw)", percent(trace.confidence));
     trace.stages.forEach((stage) => panel.stages.add(stage, false));
+    panel.stages.know(trace.stages);
+    panel.showCalls();
+    if (!panel.answer.textContent) panel.answer.textContent = `(${trace.status})`;
     panel.ready(trace.id);
     if (trace.feedback.length) {
       panel.said.append(make("h3", {}, "What was said"), make("ul", {}, ...trace.feedback.map((entry) => make("li", {}, shownFeedback(entry)))));

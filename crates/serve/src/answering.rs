@@ -12,7 +12,7 @@ use crate::stage::{StageView, slim, views};
 use crate::state::{Live, State, Target};
 use crate::tape::{Kept, Replay, Tape, Taped};
 use bytes::Bytes;
-use elenchus_generate::{ACTOR, Context, LanguageModel, TraceObserver, Voice};
+use elenchus_generate::{ACTOR, Context, LanguageModel, LiveAnswer, TraceObserver, Voice};
 use elenchus_recipe::{LogLevel, Repeated, Serving};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
 use elenchus_trace::{Answer, Budget, Completion, Node, NodeId, Problem, Trace, Usage};
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 /// Characters of a stage's text in the answer itself.
 const STAGE_CHARACTERS: usize = 240;
@@ -51,16 +52,36 @@ pub(crate) fn seed_of(trace_id: &str) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// What is told while a recipe runs.
+pub(crate) enum Told {
+    Stage(Box<StageView>),
+    /// The next piece of an answer.
+    Text {
+        choice: usize,
+        text: String,
+    },
+}
+
 /// Keeps what a strategy does while it does it, so that nothing is lost when it is cut off, and tells who listens.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     nodes: Mutex<Vec<Node>>,
-    listener: Option<UnboundedSender<StageView>>,
+    listener: Option<UnboundedSender<Told>>,
 }
 
 impl Watch {
-    pub fn telling(listener: UnboundedSender<StageView>) -> Self {
+    pub fn telling(listener: UnboundedSender<Told>) -> Self {
         Watch { nodes: Mutex::default(), listener: Some(listener) }
+    }
+
+    /// Tells the answer while it is written. One that has to come with the probabilities of its tokens comes at once: a
+    /// piece has none.
+    fn live(&self, request: &ChatRequest) -> Option<Arc<LiveAnswer>> {
+        let listener = self.listener.clone().filter(|_| !request.logprobs)?;
+        Some(LiveAnswer::new(move |choice, text| {
+            // The client may be gone; the request is then being dropped.
+            let _ = listener.send(Told::Text { choice, text: text.into() });
+        }))
     }
 
     fn nodes(&self) -> Vec<Node> {
@@ -72,7 +93,7 @@ impl TraceObserver for Watch {
     fn node(&self, id: NodeId, node: &Node) {
         if let Some(listener) = &self.listener {
             // The client may be gone; the request is then being dropped.
-            let _ = listener.send(StageView::new(id, node));
+            let _ = listener.send(Told::Stage(Box::new(StageView::new(id, node))));
         }
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(slim(node.clone()));
     }
@@ -98,6 +119,7 @@ pub(crate) struct Record {
     started: Instant,
     span: Option<crate::telemetry::Link>,
     finished: bool,
+    _unwritten: watch::Receiver<()>,
 }
 
 impl Record {
@@ -133,6 +155,7 @@ impl Record {
             started: job.started,
             span: job.caller.span.clone(),
             finished: false,
+            _unwritten: state.unwritten(),
         }
     }
 
@@ -154,7 +177,7 @@ impl Record {
             request: self.request.to_vec(),
             response: None,
             // A trace is text and numbers and always serializes.
-            trace: serde_json::to_string(&Kept { trace: &trace, calls: self.tape.calls() }).ok(),
+            trace: serde_json::to_string(&Kept { trace: &trace, calls: self.tape.kept(&trace) }).ok(),
         }
     }
 
@@ -174,7 +197,12 @@ impl Record {
     /// Stores a failure.
     async fn failed(&mut self, error: &ApiError) {
         let nodes = self.watch.nodes();
-        let entry = self.entry(TraceStatus::Failed, &error.message, nodes);
+        let status = match error.is_cancelled() {
+            true => TraceStatus::Cancelled,
+            false => TraceStatus::Failed,
+        };
+        let said = if status == TraceStatus::Failed { error.message.as_str() } else { "" };
+        let entry = self.entry(status, said, nodes);
         self.keep(entry).await;
     }
 
@@ -274,6 +302,9 @@ pub(crate) async fn context(
         .seed(seed)
         .cancel(state.cancel.child());
     if let Some(watch) = watch {
+        if let Some(live) = watch.live(request) {
+            builder = builder.live(live);
+        }
         builder = builder.observer(watch);
     }
     Ok(builder.build()?)
@@ -318,7 +349,7 @@ pub(crate) async fn run(state: &Arc<State>, mut job: Job, watch: Arc<Watch>) -> 
         }
     };
     let stored = record.answered(&found).await;
-    finished(&job, found, &context, stored, parent)
+    finished(&job, found, &context, &tape, stored, parent)
 }
 
 /// The response that became the answer: what the last decision chose; without one, what was written last.
@@ -364,6 +395,7 @@ fn finished(
     job: &Job,
     found: Repeated,
     context: &Context,
+    tape: &Tape,
     stored: bool,
     parent: Option<Parent>,
 ) -> Result<Finished, ApiError> {
@@ -410,7 +442,10 @@ fn finished(
                 money: (spent.money - own.money).max(0.0),
             },
         },
-        stages: views(&found.trace).into_iter().map(|view| view.cut(STAGE_CHARACTERS)).collect(),
+        stages: views(&found.trace, &tape.calls())
+            .into_iter()
+            .map(|view| view.cut(STAGE_CHARACTERS))
+            .collect(),
     };
     Ok(Finished { choices, usage: spent, report })
 }

@@ -1,7 +1,7 @@
 //! `/v1/chat/completions`: which way a request takes, and the answer of a recipe, whole or streamed.
 
 use crate::ApiError;
-use crate::answering::{Finished, Job, Watch, run, seed_of};
+use crate::answering::{Finished, Job, Told, Watch, run, seed_of};
 use crate::body::{BoxError, Reply, json as reply_json};
 use crate::catalogue::Cost;
 use crate::chat::{ChatRequest, Peek, chunk_body, completion_body, usage_chunk};
@@ -10,7 +10,6 @@ use crate::forward::Forward;
 use crate::keys::Caller;
 use crate::plain::Plain;
 use crate::sse;
-use crate::stage::StageView;
 use crate::state::{State, Target, new_id, now_ms};
 use bytes::Bytes;
 use elenchus_generate::TraceContext;
@@ -18,7 +17,7 @@ use elenchus_recipe::{Composition, RecipeError, Serving, offer_of};
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -194,7 +193,7 @@ impl Drop for AbortOnDrop {
 }
 
 enum Event {
-    Stage(Box<StageView>),
+    Told(Told),
     End(Box<Result<Finished, ApiError>>),
 }
 
@@ -202,23 +201,23 @@ async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, 
     let (id, created, trace_id) = (format!("chatcmpl-{}", job.id), job.created_ms / 1000, job.id.clone());
     let (include_usage, note) = (job.request.include_usage, job.caller.trace.clone());
     let recipe = job.serving.name().to_string();
-    let (stages, mut listening) = unbounded_channel::<StageView>();
+    let (tell, mut listening) = unbounded_channel::<Told>();
     let (sender, mut events) = unbounded_channel::<Event>();
     let shared = Arc::clone(state);
     let task = AbortOnDrop(tokio::spawn(TraceContext::kept(async move {
-        let running = run(&shared, job, Arc::new(Watch::telling(stages)));
+        let running = run(&shared, job, Arc::new(Watch::telling(tell)));
         tokio::pin!(running);
         // Who listens may be gone; then this task is being aborted.
         loop {
             tokio::select! {
                 biased;
-                stage = listening.recv() => match stage {
-                    Some(stage) => { let _ = sender.send(Event::Stage(Box::new(stage))); }
+                told = listening.recv() => match told {
+                    Some(told) => { let _ = sender.send(Event::Told(told)); }
                     None => break,
                 },
                 result = &mut running => {
-                    while let Ok(stage) = listening.try_recv() {
-                        let _ = sender.send(Event::Stage(Box::new(stage)));
+                    while let Ok(told) = listening.try_recv() {
+                        let _ = sender.send(Event::Told(told));
                     }
                     let _ = sender.send(Event::End(Box::new(result)));
                     return;
@@ -230,7 +229,8 @@ async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, 
     })));
     let mut queue = VecDeque::new();
     queue.push_back(sse::comment(&json!({"type": "begin", "trace_id": trace_id, "recipe": recipe})));
-    let mut pieces = Pieces { events: None, _task: task, queue, id, created, label, include_usage };
+    let sent = HashMap::new();
+    let mut pieces = Pieces { events: None, _task: task, queue, id, created, label, include_usage, sent };
     match tokio::time::timeout(HEAD_WAITS, events.recv()).await {
         Ok(Some(Event::End(result))) if result.is_err() => return Err(result.err().unwrap_or_else(lost)),
         Ok(Some(event)) => pieces.take(event),
@@ -258,6 +258,8 @@ struct Pieces {
     created: u64,
     label: String,
     include_usage: bool,
+    /// What went out of each choice.
+    sent: HashMap<usize, String>,
 }
 
 impl Pieces {
@@ -274,12 +276,24 @@ impl Pieces {
         self.queue.pop_front()
     }
 
+    /// Sends a piece of an answer that is being written.
+    fn say(&mut self, choice: usize, text: &str) {
+        let delta = match self.sent.get(&choice) {
+            None => json!({"role": "assistant", "content": text}),
+            Some(_) => json!({"content": text}),
+        };
+        self.sent.entry(choice).or_default().push_str(text);
+        let chunk = chunk_body(&self.id, self.created, &self.label, choice, delta, None);
+        self.queue.push_back(sse::data(&chunk));
+    }
+
     fn take(&mut self, event: Event) {
         let result = match event {
-            Event::Stage(stage) => {
+            Event::Told(Told::Stage(stage)) => {
                 self.queue.push_back(sse::comment(&json!({"type": "stage", "stage": stage})));
                 return;
             }
+            Event::Told(Told::Text { choice, text }) => return self.say(choice, &text),
             Event::End(result) => *result,
         };
         self.events = None;
@@ -294,7 +308,13 @@ impl Pieces {
             |index, delta, finish| chunk_body(&self.id, self.created, &self.label, index, delta, finish);
         let count = finished.choices.len();
         for (index, choice) in finished.choices.into_iter().enumerate() {
-            let mut delta = json!({"role": "assistant", "content": choice.text});
+            let sent = self.sent.remove(&index);
+            // What went out is the beginning of the whole (see `LiveAnswer`).
+            let rest = choice.text.strip_prefix(sent.as_deref().unwrap_or_default());
+            let mut delta = json!({"role": "assistant", "content": rest.unwrap_or_default()});
+            if let (Some(_), Some(fields)) = (&sent, delta.as_object_mut()) {
+                fields.remove("role");
+            }
             if !choice.tool_calls.is_empty() {
                 let calls = choice.tool_calls.iter().enumerate().map(|(index, call)| {
                     let mut call = json!(call);
@@ -312,7 +332,10 @@ impl Pieces {
             if index + 1 == count {
                 last["elenchus"] = json!(finished.report);
             }
-            self.queue.push_back(sse::data(&first));
+            let says_more = sent.is_none() || rest != Some("") || !choice.tool_calls.is_empty();
+            if says_more {
+                self.queue.push_back(sse::data(&first));
+            }
             self.queue.push_back(sse::data(&last));
         }
         if self.include_usage {

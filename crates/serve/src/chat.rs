@@ -515,9 +515,9 @@ mod tests {
             ("gsa", json!({"tools": tools}), "tools"),
             ("universal-self-consistency", json!({"tools": tools}), "tools"),
             ("gsa", json!({"logprobs": true}), "logprobs"),
-            ("gsa", json!({"response_format": {"type": "json_object"}}), "response_format"),
+            ("iad", json!({"response_format": {"type": "json_object"}}), "response_format"),
             (
-                "self-consistency then critique-and-refine",
+                "self-consistency then closed-loop-critique",
                 json!({"response_format": {"type": "json_object"}}),
                 "response_format",
             ),

@@ -93,9 +93,20 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
+    /// The gateway ends, and takes the request no further.
+    pub(crate) fn stopping() -> Self {
+        let message = "the gateway is being stopped";
+        ApiError { retry_after_seconds: Some(2), ..Self::unavailable("stopping", message) }
+    }
+
     pub(crate) fn param(mut self, param: &str) -> Self {
         self.param = Some(param.into());
         self
+    }
+
+    /// Whether nothing went wrong but that nobody wants the answer any more, or the gateway ends.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self.code, "cancelled" | "stopping")
     }
 
     /// The body of the response.

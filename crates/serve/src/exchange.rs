@@ -1,6 +1,7 @@
 //! What was said in a request that was passed on, read from the bytes that went through.
 
-use elenchus_remember::service::{Labelled, TraceEntry};
+use crate::answering::final_completion;
+use elenchus_remember::service::TraceEntry;
 use elenchus_trace::{
     Completion, Content, FinishReason, Message, Node, NodeKind, Problem, ToolCall, Trace, Usage,
 };
@@ -222,7 +223,7 @@ pub(crate) fn prompt_guess(request: &[u8]) -> u64 {
 }
 
 /// The messages of a stored request.
-fn messages(request: &[u8]) -> Vec<Message> {
+pub(crate) fn messages(request: &[u8]) -> Vec<Message> {
     #[derive(Deserialize)]
     struct Asked {
         #[serde(default)]
@@ -291,11 +292,17 @@ pub(crate) fn trace_of(entry: &TraceEntry) -> Result<Trace, elenchus_trace::Trac
     Ok(trace)
 }
 
-/// Prompt and answer of a stored request, for training rows.
-pub(crate) fn exchange_of(item: &Labelled) -> Option<(Vec<Message>, String)> {
-    let prompt = messages(&item.trace.request);
-    let answer = item.trace.summary.answer.clone();
-    (!prompt.is_empty()).then_some((prompt, answer))
+/// The answer of a stored request as a message, with its calls of tools.
+pub(crate) fn answer_of(entry: &TraceEntry, trace: &Trace) -> Message {
+    let mut answer = Message::assistant(entry.summary.answer.clone());
+    let written = final_completion(trace).and_then(|completion| completion.message.as_ref());
+    if let Some(written) = written.filter(|message| !message.tool_calls.is_empty()) {
+        answer.tool_calls.clone_from(&written.tool_calls);
+        if entry.summary.answer.is_empty() {
+            answer.content = None;
+        }
+    }
+    answer
 }
 
 #[cfg(test)]

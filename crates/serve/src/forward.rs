@@ -93,19 +93,8 @@ pub(crate) async fn forward(state: &Arc<State>, forward: Forward<'_>) -> Result<
     };
     let limit = Limit::new(started, grant.budget.seconds);
     let record = PassRecord::new(state, &live, &caller, summary, kept, started, grant.hold);
-    pass(Passed {
-        method: Method::POST,
-        path,
-        headers,
-        body,
-        asking,
-        limit,
-        model,
-        caller,
-        live,
-        record: Some(record),
-    })
-    .await
+    pass(Passed { method: Method::POST, path, headers, body, asking, limit, model, caller, live, record })
+        .await
 }
 
 /// The request as the upstream shall see it: with its own name of the model, without what only we understand, and with

@@ -16,6 +16,7 @@ mod counted;
 mod error;
 mod exchange;
 mod forward;
+mod judged;
 mod keys;
 mod metrics;
 pub mod openapi;

@@ -11,6 +11,7 @@ use crate::state::{Live, State};
 use crate::telemetry::Link;
 use crate::upstream::Upstream;
 use bytes::Bytes;
+use elenchus_generate::CancelToken;
 use elenchus_recipe::LogLevel;
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
 use elenchus_trace::Usage;
@@ -24,6 +25,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Longest response that is kept with its trace; what goes through is not cut.
 const MOST_KEPT_BYTES: usize = 8 << 20;
@@ -74,8 +76,8 @@ pub(crate) struct Passed {
     pub model: String,
     pub caller: Caller,
     pub live: Arc<Live>,
-    /// Trace, where one is kept.
-    pub record: Option<PassRecord>,
+    /// What becomes the trace.
+    pub record: PassRecord,
 }
 
 /// When a request has to be over, however its answer comes.
@@ -118,6 +120,7 @@ pub(crate) struct PassRecord {
     span: Option<Link>,
     started: Instant,
     finished: bool,
+    _unwritten: watch::Receiver<()>,
 }
 
 impl PassRecord {
@@ -142,6 +145,7 @@ impl PassRecord {
             hold,
             started,
             finished: false,
+            _unwritten: state.unwritten(),
         }
     }
 
@@ -221,50 +225,114 @@ impl Drop for PassRecord {
     }
 }
 
+/// What an upstream answers.
+enum Got {
+    /// Events, which are passed on as they come; whether it was asked for a count that the client did not ask for.
+    Events { response: reqwest::Response, counted: bool },
+    /// Everything else, read to its end.
+    Whole { status: StatusCode, headers: HeaderMap, bytes: Bytes },
+}
+
+impl Got {
+    fn status(&self) -> StatusCode {
+        match self {
+            Got::Events { response, .. } => response.status(),
+            Got::Whole { status, .. } => *status,
+        }
+    }
+
+    /// Whether another upstream may do better.
+    fn is_passed_over(&self) -> bool {
+        self.status().is_server_error() || self.status() == StatusCode::TOO_MANY_REQUESTS
+    }
+}
+
 /// Sends a request to the upstreams of its model, in their order, until one answers; retries only before anything of
-/// the answer was passed on.
+/// the answer was passed on. Where none answers, what the last one refused with is passed on.
 pub(crate) async fn pass(mut passed: Passed) -> Result<Reply, ApiError> {
     let order = match passed.live.pool.order(&passed.model) {
         Ok(order) => order,
         Err(error) => return Err(give_up(&mut passed, error).await),
     };
-    let mut last = None;
-    for (index, upstream) in order.iter().enumerate() {
-        let is_last = index + 1 == order.len();
-        match send(&passed, upstream).await {
-            Ok((response, counted)) => {
-                let status = response.status();
-                let theirs = status.is_server_error();
-                if theirs {
-                    upstream.failed();
-                } else {
-                    upstream.succeeded();
-                }
-                if (theirs || status == StatusCode::TOO_MANY_REQUESTS) && !is_last {
-                    continue;
-                }
-                return Ok(answer(passed, upstream, response, counted).await);
-            }
-            Err(error) if passed.limit.is_over() => {
-                // What the client allows says nothing about the upstream.
-                last = Some(error);
-                break;
-            }
+    let cancel = passed.record.state.cancel.clone();
+    let (mut refused, mut failed) = (None, None);
+    for upstream in order {
+        if !upstream.admit() {
+            continue;
+        }
+        let got = tokio::select! {
+            biased;
+            got = exchange(&passed, &upstream) => got,
+            () = cancel.cancelled() => return Err(give_up(&mut passed, ApiError::stopping()).await),
+        };
+        match got {
+            Ok(got) if got.is_passed_over() => refused = Some((upstream, got)),
+            Ok(got) => return Ok(answer(passed, upstream, got, cancel).await),
+            // What the client allows says nothing about the upstream.
+            Err(error) if passed.limit.is_over() => return Err(give_up(&mut passed, error).await),
             Err(error) => {
-                upstream.failed();
-                last = Some(error);
+                upstream.failed(&error.message);
+                failed = Some(error);
             }
         }
     }
-    let error = last.unwrap_or_else(|| ApiError::unavailable("upstream_failed", "no upstream answers"));
+    if let Some((upstream, got)) = refused {
+        return Ok(answer(passed, upstream, got, cancel).await);
+    }
+    let error = failed.unwrap_or_else(|| passed.live.pool.resting(&passed.model));
     Err(give_up(&mut passed, error).await)
 }
 
 async fn give_up(passed: &mut Passed, error: ApiError) -> ApiError {
-    if let Some(mut record) = passed.record.take() {
-        record.keep(TraceStatus::Failed, Some(&error.message)).await;
-    }
+    match error.is_cancelled() {
+        true => passed.record.keep(TraceStatus::Cancelled, None).await,
+        false => passed.record.keep(TraceStatus::Failed, Some(&error.message)).await,
+    };
     error
+}
+
+/// Asks one upstream, and reads its answer unless that is a stream.
+async fn exchange(passed: &Passed, upstream: &Upstream) -> Result<Got, ApiError> {
+    let (response, counted) = send(passed, upstream).await?;
+    let status = response.status();
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let got = if is_stream {
+        Got::Events { response, counted }
+    } else {
+        let headers = theirs(response.headers());
+        let idle = seconds_of(upstream.settings.idle_seconds);
+        // The time of the request ends it however its pieces come.
+        let bytes = match tokio::time::timeout(passed.limit.within(Duration::MAX), whole(response, idle))
+            .await
+        {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(problem)) => {
+                let message = format!("the answer of the upstream {} broke off: {problem}", upstream.name);
+                return Err(ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", message));
+            }
+            Err(_) => return Err(passed.limit.error()),
+        };
+        Got::Whole { status, headers, bytes }
+    };
+    match (status.is_server_error(), is_stream) {
+        (true, _) => upstream.failed(&format!("it answers with status {status}")),
+        (false, false) => upstream.succeeded(),
+        // How a stream ends is known at its end.
+        (false, true) => {}
+    }
+    Ok(got)
+}
+
+/// The headers of an answer that belong to it.
+fn theirs(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len() + 1);
+    for (name, value) in headers {
+        if !is_ours(name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 /// What a refusal of the wish for a count names.
@@ -347,73 +415,35 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Passes the answer of an upstream on: events as they come, everything else as a whole.
-async fn answer(
-    mut passed: Passed,
-    upstream: &Upstream,
-    response: reqwest::Response,
-    counted: bool,
-) -> Reply {
-    let status = response.status();
-    let mut headers = HeaderMap::with_capacity(response.headers().len() + 1);
-    for (name, value) in response.headers() {
-        if !is_ours(name) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    let record = passed.record.take();
-    let id = record.as_ref().and_then(|record| HeaderValue::try_from(record.id()).ok());
-    let is_stream = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kind| kind.starts_with("text/event-stream"));
-    let idle = seconds_of(upstream.settings.idle_seconds);
-    if is_stream {
-        if let Some(id) = id {
-            headers.insert(TRACE_HEADER, id);
-        }
-        let stream = response.bytes_stream().map(|chunk| chunk.map_err(|error| chain(&error))).boxed();
-        let events = Events {
-            stream: Some(stream),
-            record,
-            name: upstream.name.clone(),
-            idle,
-            limit: passed.limit,
-            status,
-            count: counted.then(WithoutCount::default),
-        };
-        let body = futures::stream::unfold(events, |mut events| async move {
-            let chunk = events.next().await?;
-            Some((Ok::<Bytes, BoxError>(chunk), events))
-        });
-        return with_head(status, headers, Body::Stream(Box::pin(body)));
-    }
-    // The time of the whole ends it however its pieces come.
-    let left = passed.limit.within(Duration::MAX);
-    let outcome = tokio::time::timeout(left, whole(response, idle)).await;
-    let problem = match outcome {
-        Ok(Ok(bytes)) => {
-            if let Some(mut record) = record {
-                record.saw(&bytes);
-                let status = if status.is_success() { TraceStatus::Answered } else { TraceStatus::Failed };
-                if record.keep(status, None).await
-                    && let Some(id) = id
-                {
-                    headers.insert(TRACE_HEADER, id);
-                }
+async fn answer(passed: Passed, upstream: Arc<Upstream>, got: Got, cancel: CancelToken) -> Reply {
+    let (mut record, limit) = (passed.record, passed.limit);
+    let id = HeaderValue::try_from(record.id()).ok();
+    match got {
+        Got::Events { response, counted } => {
+            let (status, mut headers) = (response.status(), theirs(response.headers()));
+            if let Some(id) = id {
+                headers.insert(TRACE_HEADER, id);
             }
-            return with_head(status, headers, Body::Full(Some(bytes).filter(|bytes| !bytes.is_empty())));
+            let stream = response.bytes_stream().map(|chunk| chunk.map_err(|error| chain(&error))).boxed();
+            let count = counted.then(WithoutCount::default);
+            let events = Events { stream: Some(stream), record, upstream, limit, status, count, cancel };
+            let body = futures::stream::unfold(events, |mut events| async move {
+                let chunk = events.next().await?;
+                Some((Ok::<Bytes, BoxError>(chunk), events))
+            });
+            with_head(status, headers, Body::Stream(Box::pin(body)))
         }
-        Ok(Err(problem)) => {
-            upstream.failed();
-            let message = format!("the answer of the upstream {} broke off: {problem}", upstream.name);
-            ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", message)
+        Got::Whole { status, mut headers, bytes } => {
+            record.saw(&bytes);
+            let kept = if status.is_success() { TraceStatus::Answered } else { TraceStatus::Failed };
+            if record.keep(kept, None).await
+                && let Some(id) = id
+            {
+                headers.insert(TRACE_HEADER, id);
+            }
+            with_head(status, headers, Body::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
         }
-        Err(_) => passed.limit.error(),
-    };
-    if let Some(mut record) = record {
-        record.keep(TraceStatus::Failed, Some(&problem.message)).await;
     }
-    crate::body::refuse(&problem)
 }
 
 /// The body as a whole; `idle` bounds the wait for each piece of it.
@@ -455,24 +485,28 @@ fn with_head(status: StatusCode, mut headers: HeaderMap, body: Body) -> Reply {
 /// Events on their way through.
 struct Events {
     stream: Option<BoxStream<'static, Result<Bytes, String>>>,
-    record: Option<PassRecord>,
-    name: String,
-    idle: Duration,
+    record: PassRecord,
+    upstream: Arc<Upstream>,
     limit: Limit,
     status: StatusCode,
     /// Takes out what only we asked for.
     count: Option<WithoutCount>,
+    cancel: CancelToken,
 }
 
 impl Events {
     async fn next(&mut self) -> Option<Bytes> {
         let problem = loop {
             let stream = self.stream.as_mut()?;
-            match tokio::time::timeout(self.limit.within(self.idle), stream.next()).await {
+            let (name, idle) = (&self.upstream.name, seconds_of(self.upstream.settings.idle_seconds));
+            let next = tokio::select! {
+                biased;
+                next = tokio::time::timeout(self.limit.within(idle), stream.next()) => next,
+                () = self.cancel.cancelled() => return self.end(Err(ApiError::stopping())).await,
+            };
+            match next {
                 Ok(Some(Ok(chunk))) => {
-                    if let Some(record) = &mut self.record {
-                        record.saw(&chunk);
-                    }
+                    self.record.saw(&chunk);
                     let chunk = match &mut self.count {
                         Some(count) => count.pass(&chunk),
                         None => chunk,
@@ -481,38 +515,39 @@ impl Events {
                         return Some(chunk);
                     }
                 }
-                Ok(None) => break None,
+                Ok(None) => return self.end(Ok(())).await,
                 Ok(Some(Err(problem))) => {
-                    let name = &self.name;
-                    break Some(
-                        self.broken(format!("{name} broke off in the middle of its answer: {problem}")),
-                    );
+                    break format!("the upstream {name} broke off in the middle of its answer: {problem}");
                 }
-                Err(_) if self.limit.is_over() => break Some(self.limit.error()),
-                Err(_) => {
-                    break Some(self.broken(format!("{} sent nothing for {:?}", self.name, self.idle)));
-                }
+                // What the client allows says nothing about the upstream.
+                Err(_) if self.limit.is_over() => return self.end(Err(self.limit.error())).await,
+                Err(_) => break format!("the upstream {name} sent nothing for {idle:?}"),
             }
         };
-        self.stream = None;
-        if let Some(mut record) = self.record.take() {
-            // The stream ends for the client when its trace is kept.
-            let status = match (&problem, self.status.is_success()) {
-                (None, true) => TraceStatus::Answered,
-                _ => TraceStatus::Failed,
-            };
-            record.keep(status, problem.as_ref().map(|problem| problem.message.as_str())).await;
-        }
-        let mut end = self.count.as_mut().map(|count| count.rest().to_vec()).unwrap_or_default();
-        if let Some(problem) = problem {
-            // What came before may have ended in the middle of a line.
-            end.extend_from_slice(b"\n\n");
-            end.extend_from_slice(&sse::data(&problem.body()));
-        }
-        (!end.is_empty()).then(|| end.into())
+        self.upstream.failed(&problem);
+        self.end(Err(ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", problem))).await
     }
 
-    fn broken(&self, what: String) -> ApiError {
-        ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", format!("the upstream {what}"))
+    /// Keeps the trace, and gives what is left to say: the end of what came, and an error. The stream ends for the client
+    /// when its trace is kept.
+    async fn end(&mut self, ended: Result<(), ApiError>) -> Option<Bytes> {
+        self.stream = None;
+        let status = match &ended {
+            Ok(()) if self.status.is_success() => TraceStatus::Answered,
+            Err(error) if error.is_cancelled() => TraceStatus::Cancelled,
+            _ => TraceStatus::Failed,
+        };
+        if ended.is_ok() && !self.status.is_server_error() {
+            self.upstream.succeeded();
+        }
+        let problem = ended.as_ref().err().filter(|error| !error.is_cancelled());
+        self.record.keep(status, problem.map(|error| error.message.as_str())).await;
+        let mut end = self.count.as_mut().map(|count| count.rest().to_vec()).unwrap_or_default();
+        if let Err(error) = ended {
+            // What came before may have ended in the middle of a line.
+            end.extend_from_slice(b"\n\n");
+            end.extend_from_slice(&sse::data(&error.body()));
+        }
+        (!end.is_empty()).then(|| end.into())
     }
 }

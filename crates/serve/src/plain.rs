@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// A request to the embedded model.
 pub(crate) struct Plain {
@@ -48,6 +49,7 @@ struct Kept {
     request: GenerateRequest,
     context: Context,
     finished: bool,
+    _unwritten: watch::Receiver<()>,
 }
 
 impl Kept {
@@ -112,7 +114,7 @@ impl Kept {
                 answer: spent,
                 recipe: Usage::default(),
             },
-            stages: views(&trace(self, completions, elapsed_ms)),
+            stages: views(&trace(self, completions, elapsed_ms), &[]),
         }
     }
 }
@@ -195,6 +197,7 @@ pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, Ap
         request: request.clone(),
         context: context.clone(),
         finished: false,
+        _unwritten: state.unwritten(),
     };
     let (id, created) = (format!("chatcmpl-{}", kept.plain.id), kept.plain.created_ms / 1000);
     if streaming {
@@ -240,7 +243,10 @@ pub(crate) async fn answer(state: &Arc<State>, plain: Plain) -> Result<Reply, Ap
 
 async fn fail(kept: &mut Kept, error: GenerateError) -> ApiError {
     let error = ApiError::from(error);
-    kept.keep(TraceStatus::Failed, &[], &error.message).await;
+    match error.is_cancelled() {
+        true => kept.keep(TraceStatus::Cancelled, &[], "").await,
+        false => kept.keep(TraceStatus::Failed, &[], &error.message).await,
+    };
     error
 }
 

@@ -3,15 +3,17 @@
 use crate::ApiError;
 use crate::body::{Reply, full, json as reply_json};
 use crate::chat::Parent;
-use crate::exchange::{exchange_of, trace_of};
+use crate::exchange::trace_of;
+use crate::judged::judged;
 use crate::keys::Caller;
 use crate::rerun::parent_of;
 use crate::stage::{StageView, views};
 use crate::state::{State, new_id, now_ms};
+use crate::tape::calls_of;
 use elenchus_measure::{LEVEL, wilson as wilson_interval};
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{
-    ExportFormat, FeedbackEntry, Labelled, Reaction, RecipeTotals, ServiceStore, StageEdit, StagePart,
+    ExportFormat, FeedbackEntry, Judged, Reaction, RecipeTotals, ServiceStore, StageEdit, StagePart,
     TraceFilter, TraceStatus, TraceSummary, Write, Written, export_rows,
 };
 use elenchus_trace::Trace;
@@ -271,8 +273,9 @@ pub(crate) async fn trace(state: &Arc<State>, id: &str) -> Result<Reply, ApiErro
     })?;
     // What was no JSON was refused before it was stored.
     let request = serde_json::from_slice(&entry.request).unwrap_or(Value::Null);
+    let calls = entry.trace.as_deref().map(calls_of).unwrap_or_default();
     let reply = TraceReply {
-        stages: views(&trace),
+        stages: views(&trace, &calls),
         parent: parent_of(&request),
         request,
         trace,
@@ -345,19 +348,20 @@ pub(crate) async fn export(state: &Arc<State>, query: &HashMap<String, String>) 
 }
 
 fn rows(store: &dyn ServiceStore, format: ExportFormat) -> Result<Vec<Map<String, Value>>, RememberError> {
-    let mut all: Vec<Labelled> = Vec::new();
+    let mut all: Vec<Judged> = Vec::new();
     let mut after = String::new();
     loop {
-        let mut page = store.labelled(&after, PAGE)?;
+        let page = store.labelled(&after, PAGE)?;
         match page.last() {
             None => break,
             Some(last) => after.clone_from(&last.trace.summary.id),
         }
-        // The answer is in the summary; the bytes that went through are not needed for rows.
-        page.iter_mut().for_each(|item| item.trace.response = None);
-        all.append(&mut page);
+        // Only what was spoken of is kept in memory.
+        for item in page {
+            all.push(judged(item)?);
+        }
     }
-    export_rows(format, &all, exchange_of)
+    export_rows(format, &all)
 }
 
 fn file(rows: &[Map<String, Value>], parquet: bool) -> Result<Vec<u8>, RememberError> {

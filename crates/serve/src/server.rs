@@ -38,6 +38,18 @@ const TELEMETRY_ENDS: Duration = Duration::from_secs(3);
 
 /// How long an answer of `/readyz` about the store holds.
 const READY_HOLDS: Duration = Duration::from_secs(1);
+/// How long what was cancelled may take to end.
+const CANCELLED_ENDS: Duration = Duration::from_secs(2);
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stop {
+    Running,
+    /// Requests in flight may end.
+    Finishing,
+    /// Nothing may.
+    Cut,
+}
 
 /// What a reload gives: settings and prices.
 pub type Reloaded = (ServiceSettings, HashMap<String, Price>);
@@ -74,6 +86,11 @@ impl Handle {
         self.state.replace(Live::new(settings, prices)?);
         self.state.log(LogLevel::Off, "reloaded", json!({}));
         Ok(())
+    }
+
+    /// Traces and feedback that the store did not take, since the start.
+    pub fn unstored(&self) -> u64 {
+        self.state.archive.failures()
     }
 }
 
@@ -144,7 +161,7 @@ impl Gateway {
             });
         }
         let places = Arc::new(Semaphore::new(settings.most_connections));
-        let (stopping, stopped) = watch::channel(false);
+        let (stopping, stopped) = watch::channel(Stop::Running);
         // Every connection holds a sender; when the last is dropped, all have ended.
         let (alive, mut ended) = mpsc::channel::<Infallible>(1);
         tokio::pin!(stop);
@@ -176,18 +193,22 @@ impl Gateway {
         drop(alive);
         state.stop();
         // Without connections nobody listens.
-        let _ = stopping.send(true);
+        let _ = stopping.send(Stop::Finishing);
         let grace = Duration::from_secs_f64(settings.grace_seconds.clamp(0.0, 1e6));
         if tokio::time::timeout(grace, ended.recv()).await.is_err() {
             state.cancel.cancel();
-            let _ = tokio::time::timeout(Duration::from_secs(2), ended.recv()).await;
+            if tokio::time::timeout(CANCELLED_ENDS, ended.recv()).await.is_err() {
+                let _ = stopping.send(Stop::Cut);
+            }
         }
+        // What was cut off is written down when it is dropped, which takes a moment.
+        let _ = tokio::time::timeout(CANCELLED_ENDS, state.all_written()).await;
         state.archive.flush().await;
         state.telemetry.flush(TELEMETRY_ENDS).await;
     }
 }
 
-async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::Receiver<Stop>) {
     // Small pieces of a stream go out at once; where this cannot be set, they only come later.
     let _ = stream.set_nodelay(true);
     let settings = state.live();
@@ -208,7 +229,7 @@ async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::R
     // How a connection breaks concerns nobody but its client.
     let is_stopped = async {
         // The sender lives as long as the listener; that it is gone means the same.
-        let _ = stopped.wait_for(|stopped| *stopped).await.map(|_| ());
+        let _ = stopped.wait_for(|stop| *stop != Stop::Running).await.map(|_| ());
     };
     let ended = tokio::select! {
         _ = connection.as_mut() => true,
@@ -216,7 +237,13 @@ async fn connection(stream: TcpStream, state: &Arc<State>, mut stopped: watch::R
     };
     if !ended {
         connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+        let is_cut = async {
+            let _ = stopped.wait_for(|stop| *stop == Stop::Cut).await.map(|_| ());
+        };
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = is_cut => {}
+        }
     }
 }
 
@@ -343,8 +370,7 @@ async fn answer(
         None => caller,
     };
     if state.is_stopping() && route.is_work() {
-        let message = "the gateway is being stopped";
-        return Err(ApiError { retry_after_seconds: Some(2), ..ApiError::unavailable("stopping", message) });
+        return Err(ApiError::stopping());
     }
     let query: HashMap<String, String> = match request.uri().query() {
         None => HashMap::new(),

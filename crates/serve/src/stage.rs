@@ -1,6 +1,7 @@
 //! What people and programs see of a trace's nodes.
 
-use elenchus_trace::{Node, NodeId, NodeKind, Trace};
+use crate::tape::{Call, fixed};
+use elenchus_trace::{Node, NodeId, NodeKind, ToolCall, Trace};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +22,9 @@ pub struct StageView {
     /// What was written, said or decided.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub text: String,
+    /// Tools that the model called.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tool_calls: Vec<ToolCall>,
     /// The model that wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -38,6 +42,9 @@ pub struct StageView {
     pub started_ms: f64,
     /// Duration in milliseconds.
     pub elapsed_ms: f64,
+    /// Why the recipe cannot be run again from here; absent where it can, and while it still runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fixed: Option<String>,
 }
 
 impl StageView {
@@ -49,6 +56,7 @@ impl StageView {
             kind: String::new(),
             title: String::new(),
             text: String::new(),
+            tool_calls: Vec::new(),
             model: None,
             of: None,
             score: None,
@@ -56,12 +64,15 @@ impl StageView {
             completion_tokens: node.usage.completion_tokens,
             started_ms: node.started_ms,
             elapsed_ms: node.elapsed_ms,
+            fixed: None,
         };
         let kind = match &node.kind {
             NodeKind::Generated { role, model, completion, .. } => {
                 view.title = role.clone();
                 view.model = Some(model.clone());
                 view.text = completion.text.clone();
+                let calls = completion.message.as_ref().map(|message| message.tool_calls.clone());
+                view.tool_calls = calls.unwrap_or_default();
                 "generated"
             }
             NodeKind::Evaluated { of, feedback } => {
@@ -103,9 +114,11 @@ impl StageView {
     }
 }
 
-/// All nodes of a trace, shown.
-pub(crate) fn views(trace: &Trace) -> Vec<StageView> {
-    trace.nodes.iter().enumerate().map(|(index, node)| StageView::new(NodeId(index as u32), node)).collect()
+/// All nodes of a trace, shown; `calls` are those that were kept of its run.
+pub(crate) fn views(trace: &Trace, calls: &[Call]) -> Vec<StageView> {
+    let nodes = trace.nodes.iter().enumerate();
+    let views = nodes.map(|(index, node)| StageView::new(NodeId(index as u32), node));
+    views.zip(fixed(trace, calls)).map(|(view, fixed)| StageView { fixed, ..view }).collect()
 }
 
 /// What is kept of a node: everything but the statistics of single tokens, which nobody reads back and which are many

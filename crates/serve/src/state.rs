@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, watch};
 
 /// What a reload replaces.
 pub(crate) struct Live {
@@ -74,6 +74,8 @@ pub(crate) struct State {
     pub recipes: Arc<Semaphore>,
     /// Cancels everything when the time to finish is over.
     pub cancel: CancelToken,
+    /// Everything that is still to be written down listens to it, and so can be waited for.
+    unwritten: watch::Sender<()>,
     stopping: AtomicBool,
     embedded: OnceCell<Arc<dyn LanguageModel>>,
 }
@@ -92,6 +94,7 @@ impl State {
             tickets: Tickets::default(),
             recipes,
             cancel: CancelToken::new(),
+            unwritten: watch::Sender::new(()),
             stopping: AtomicBool::new(false),
             embedded: OnceCell::new(),
         }
@@ -104,6 +107,16 @@ impl State {
     /// Takes new settings; requests in flight keep the old ones.
     pub fn replace(&self, live: Live) {
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
+
+    /// Held by a record until it is handed to the archive, also when it is dropped.
+    pub fn unwritten(&self) -> watch::Receiver<()> {
+        self.unwritten.subscribe()
+    }
+
+    /// Returns when every record was handed to the archive.
+    pub async fn all_written(&self) {
+        self.unwritten.closed().await;
     }
 
     pub fn stop(&self) {

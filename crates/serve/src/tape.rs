@@ -4,12 +4,13 @@
 use async_trait::async_trait;
 use elenchus_generate::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, LogprobDetail,
-    ScoreRequest, Scored, StreamEvent,
+    ScoreRequest, Scored, StreamEvent, replay_stream,
 };
-use elenchus_trace::{Completion, Message, NodeId, NodeKind, Trace, Usage};
+use elenchus_trace::{Completion, FinishReason, Message, NodeId, NodeKind, Trace, Usage};
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest reply whose statistics of tokens are kept: judges are read by them. Those of long texts are many times the text.
@@ -31,12 +32,25 @@ pub(crate) struct Call {
     /// Whether statistics of tokens that the recipe asked for are left out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     cut: bool,
+    /// The messages, in the store only where no node of the trace holds them: those that an evaluator sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    messages: Vec<Message>,
 }
 
 fn hash<T: Serialize>(parts: &T) -> String {
     // Requests are texts and numbers and always serialize.
     let bytes = serde_json::to_vec(parts).unwrap_or_default();
     blake3::hash(&bytes).to_hex()[..32].to_string()
+}
+
+impl Call {
+    /// A request with what came of it.
+    fn of(key: String, request: &GenerateRequest, completions: &[Completion]) -> Self {
+        let slimmed = completions.iter().map(|completion| slim(completion.clone(), request.logprobs));
+        let (completions, cut): (Vec<Completion>, Vec<bool>) = slimmed.unzip();
+        let (prompt, messages) = (prompt_hash(&request.messages), request.messages.clone());
+        Call { key, prompt, completions, scored: Vec::new(), cut: cut.contains(&true), messages }
+    }
 }
 
 fn prompt_hash(messages: &[Message]) -> String {
@@ -75,13 +89,12 @@ pub(crate) struct Replay {
 impl Replay {
     /// Errors with why the stage cannot be the beginning.
     pub fn new(trace: &Trace, calls: Vec<Call>, stage: u32, text: Option<String>) -> Result<Self, String> {
-        let edited = place_of(trace, &calls, stage)
-            .ok_or_else(|| format!("stage {stage} is no text that a model wrote for this trace"))?;
-        if calls[..=edited.0].iter().any(|call| call.cut) {
-            return Err(
-                "the recipe decides by statistics of tokens, and those of long texts are not kept".into()
-            );
-        }
+        let edited = *places(trace, &calls)
+            .get(stage as usize)
+            .ok_or_else(|| format!("the trace has no stage {stage}"))?
+            .as_ref()
+            .map_err(ToString::to_string)?;
+        check_kept(&calls, edited)?;
         let mut waiting: HashMap<String, VecDeque<usize>> = HashMap::new();
         for (index, call) in calls.iter().enumerate().take(edited.0 + 1) {
             waiting.entry(call.key.clone()).or_default().push_back(index);
@@ -124,9 +137,45 @@ impl Replay {
     }
 }
 
-/// Call and sample of a stage: of a response by prompt and text, of a critique by its text.
-fn place_of(trace: &Trace, calls: &[Call], stage: u32) -> Option<(usize, usize)> {
-    let mut free: HashSet<(usize, usize)> = HashSet::new();
+/// Call and sample.
+type Place = (usize, usize);
+
+/// Whether all that was decided before a call can be decided again.
+fn check_kept(calls: &[Call], (call, _): Place) -> Result<(), String> {
+    match calls[..=call].iter().any(|call| call.cut) {
+        true => {
+            Err("the recipe decides by statistics of tokens, and those of long texts are not kept".into())
+        }
+        false => Ok(()),
+    }
+}
+
+/// For each stage, why the recipe cannot be run again from there; `None` where it can.
+pub(crate) fn fixed(trace: &Trace, calls: &[Call]) -> Vec<Option<String>> {
+    let why = |place: Result<Place, &'static str>| match (calls.is_empty(), place) {
+        (true, _) => Some("no recipe ran here whose calls are kept, so nothing follows from it".to_string()),
+        (false, Ok(place)) => check_kept(calls, place).err(),
+        (false, Err(why)) => Some(why.to_string()),
+    };
+    places(trace, calls).into_iter().map(why).collect()
+}
+
+/// What a critic was told that said what stands at a stage.
+pub(crate) fn critics_prompt(trace: &Trace, calls: &[Call], stage: u32) -> Option<Vec<Message>> {
+    let (call, _) = places(trace, calls).into_iter().nth(stage as usize)?.ok()?;
+    let call = &calls[call];
+    if !call.messages.is_empty() {
+        return Some(call.messages.clone());
+    }
+    trace.nodes.iter().find_map(|node| match &node.kind {
+        NodeKind::Generated { prompt, .. } if prompt_hash(prompt) == call.prompt => Some(prompt.clone()),
+        _ => None,
+    })
+}
+
+/// Call and sample of each stage: of a response by prompt and text, of a critique by its text; or why it has none.
+fn places(trace: &Trace, calls: &[Call]) -> Vec<Result<Place, &'static str>> {
+    let mut free: HashSet<Place> = HashSet::new();
     for (index, call) in calls.iter().enumerate() {
         free.extend((0..call.completions.len()).map(|sample| (index, sample)));
     }
@@ -143,30 +192,27 @@ fn place_of(trace: &Trace, calls: &[Call], stage: u32) -> Option<(usize, usize)>
     };
     // Further samples of one request share its prompt.
     let mut prompts: HashMap<(Option<NodeId>, &str), String> = HashMap::new();
-    let mut wanted = None;
-    for (number, node) in trace.nodes.iter().enumerate() {
+    let nobody = "it is no text that a model wrote for this trace";
+    let mut places: Vec<Result<Place, &'static str>> = vec![Err(nobody); trace.nodes.len()];
+    for (node, found) in trace.nodes.iter().zip(&mut places) {
         let NodeKind::Generated { role, prompt, completion, .. } = &node.kind else { continue };
         if !prompt.is_empty() {
             prompts.insert((node.parent, role), prompt_hash(prompt));
         }
         let Some(asked) = prompts.get(&(node.parent, role.as_str())) else { continue };
         let place = take(&|call, said| call.prompt == *asked && said.text == completion.text);
-        if number == stage as usize {
-            wanted = place;
-        }
+        *found = place.ok_or(nobody);
     }
     // What evaluators were told has no node of its own.
-    for (number, node) in trace.nodes.iter().enumerate() {
+    for (node, found) in trace.nodes.iter().zip(&mut places) {
         let NodeKind::Evaluated { feedback, .. } = &node.kind else { continue };
         let Some(text) = feedback.text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
+            *found = Err("it is no text that could be edited, only a score");
             continue;
         };
-        let place = take(&|_, said| said.text.trim() == text);
-        if number == stage as usize {
-            wanted = place;
-        }
+        *found = take(&|_, said| said.text.trim() == text).ok_or(nobody);
     }
-    wanted
+    places
 }
 
 /// The calls of one run, as they are made.
@@ -181,9 +227,27 @@ impl Tape {
         Tape { calls: Mutex::default(), replay }
     }
 
+    /// The calls for the store, beside the trace that they belong to.
+    pub fn kept(&self, trace: &Trace) -> Vec<Call> {
+        let prompts = trace.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Generated { prompt, .. } if !prompt.is_empty() => Some(prompt_hash(prompt)),
+            _ => None,
+        });
+        let held: HashSet<String> = prompts.collect();
+        let mut calls = self.calls();
+        calls.iter_mut().filter(|call| held.contains(&call.prompt)).for_each(|call| call.messages.clear());
+        calls
+    }
+
     /// The calls that were answered, in the order in which they were begun.
     pub fn calls(&self) -> Vec<Call> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+    }
+
+    /// The call of the trace that is run again, where this is one of its calls.
+    fn known(&self, key: &str) -> Option<(&Replay, usize)> {
+        let replay = self.replay.as_ref()?;
+        Some((replay, replay.take(key)?))
     }
 
     fn begin(&self) -> usize {
@@ -229,6 +293,10 @@ impl Taped {
     pub fn around(inner: Arc<dyn LanguageModel>, role: &str, tape: &Arc<Tape>) -> Arc<dyn LanguageModel> {
         Arc::new(Taped { inner, role: role.into(), tape: Arc::clone(tape) })
     }
+
+    fn key(&self, request: &GenerateRequest) -> String {
+        hash(&("generate", &self.role, request))
+    }
 }
 
 #[async_trait]
@@ -254,18 +322,13 @@ impl LanguageModel for Taped {
     }
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
-        let key = hash(&("generate", &self.role, request));
+        let key = self.key(request);
         let place = self.tape.begin();
-        let known = self.tape.replay.as_ref().and_then(|replay| Some((replay, replay.take(&key)?)));
-        let completions = match known {
+        let completions = match self.tape.known(&key) {
             Some((replay, index)) => replay.completions(index, self.inner.as_ref(), request).await?,
             None => self.inner.generate(request).await?,
         };
-        let slimmed = completions.iter().map(|completion| slim(completion.clone(), request.logprobs));
-        let (kept, cut): (Vec<Completion>, Vec<bool>) = slimmed.unzip();
-        let prompt = prompt_hash(&request.messages);
-        let cut = cut.contains(&true);
-        self.tape.end(place, Call { key, prompt, completions: kept, scored: Vec::new(), cut });
+        self.tape.end(place, Call::of(key, request, &completions));
         Ok(completions)
     }
 
@@ -273,14 +336,35 @@ impl LanguageModel for Taped {
         &self,
         request: &GenerateRequest,
     ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
-        self.inner.stream(request).await
+        // The same call, however its answer comes.
+        let key = self.key(request);
+        let place = self.tape.begin();
+        if let Some((replay, index)) = self.tape.known(&key) {
+            let completions = replay.completions(index, self.inner.as_ref(), request).await?;
+            self.tape.end(place, Call::of(key, request, &completions));
+            return Ok(replay_stream(completions));
+        }
+        let inner = self.inner.stream(request).await?;
+        let (tape, request) = (Arc::clone(&self.tape), request.clone());
+        let mut seen: BTreeMap<usize, Completion> = BTreeMap::new();
+        let taped = inner.inspect(move |event| {
+            let Ok(StreamEvent::Done { index, completion }) = event else { return };
+            // One that broke off is no answer that could be given again.
+            if completion.finish != FinishReason::Interrupted {
+                seen.insert(*index, completion.as_ref().clone());
+            }
+            if seen.len() == request.samples {
+                let completions: Vec<Completion> = seen.values().cloned().collect();
+                tape.end(place, Call::of(key.clone(), &request, &completions));
+            }
+        });
+        Ok(taped.boxed())
     }
 
     async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
         let key = hash(&("score", &self.role, request));
         let place = self.tape.begin();
-        let known = self.tape.replay.as_ref().and_then(|replay| Some((replay, replay.take(&key)?)));
-        let scored = match known {
+        let scored = match self.tape.known(&key) {
             Some((replay, index)) => {
                 let free = |scored: &Scored| Scored { usage: Usage::default(), ..scored.clone() };
                 replay.calls[index].scored.iter().map(free).collect()
@@ -291,7 +375,8 @@ impl LanguageModel for Taped {
         let cut = scored.iter().any(long);
         let prompt = prompt_hash(&request.messages);
         let kept = if cut { Vec::new() } else { scored.clone() };
-        self.tape.end(place, Call { key, prompt, completions: Vec::new(), scored: kept, cut });
+        let (completions, messages) = (Vec::new(), Vec::new());
+        self.tape.end(place, Call { key, prompt, completions, scored: kept, cut, messages });
         Ok(scored)
     }
 
@@ -386,8 +471,8 @@ mod tests {
     #[tokio::test]
     async fn what_no_model_wrote_or_tokens_decided_is_refused() {
         let (trace, mut calls) = recorded().await;
-        for stage in [3, 99] {
-            assert!(Replay::new(&trace, calls.clone(), stage, None).unwrap_err().contains("no text"));
+        for (stage, why) in [(3, "no text"), (99, "no stage")] {
+            assert!(Replay::new(&trace, calls.clone(), stage, None).unwrap_err().contains(why));
         }
         calls[0].cut = true;
         assert!(Replay::new(&trace, calls, 1, None).unwrap_err().contains("statistics"));

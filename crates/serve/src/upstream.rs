@@ -4,10 +4,11 @@ use crate::{ApiError, ServeError};
 use async_trait::async_trait;
 use elenchus_generate::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LayerSettings, OpenAi, OpenAiConfig,
-    StreamEvent, Timeouts, stack,
+    RetryLayer, RetrySettings, StreamEvent, Timeouts, stack,
 };
 use elenchus_recipe::UpstreamSettings;
-use elenchus_trace::Completion;
+use elenchus_trace::{Completion, FinishReason};
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use hyper::header::HeaderValue;
 use rand::RngExt;
@@ -28,6 +29,14 @@ struct Breaker {
     failures: u32,
     /// Until when nothing is sent; then one request at a time may try.
     resting: Option<Instant>,
+    /// The last failure, in words.
+    why: String,
+}
+
+impl Breaker {
+    fn is_resting(&self) -> bool {
+        self.resting.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 /// One server.
@@ -106,36 +115,36 @@ impl Upstream {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it may be asked now. After a rest the first who asks tries, and the others wait for how that ends.
-    fn admits(&self) -> bool {
+    /// Whether it may be asked, said directly before it is. After a rest the first who asks tries, and the others wait
+    /// for how that ends.
+    pub fn admit(&self) -> bool {
         let mut breaker = self.breaker();
-        match breaker.resting {
-            None => true,
-            Some(until) if Instant::now() >= until => {
-                breaker.resting = Some(Instant::now() + REST);
-                true
-            }
-            Some(_) => false,
+        if breaker.is_resting() {
+            return false;
         }
-    }
-
-    /// Whether it works, as far as is known.
-    pub fn is_healthy(&self) -> bool {
-        self.breaker().resting.is_none()
-    }
-
-    /// A request was answered, if only with a refusal.
-    pub fn succeeded(&self) {
+        if breaker.resting.is_some() {
+            breaker.resting = Some(Instant::now() + REST);
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Whether it would be asked.
+    pub fn is_healthy(&self) -> bool {
+        !self.breaker().is_resting()
+    }
+
+    /// A request was answered to its end, if only with a refusal.
+    pub fn succeeded(&self) {
         *self.breaker() = Breaker::default();
     }
 
     /// A request failed on its side.
-    pub fn failed(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    pub fn failed(&self, why: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let mut breaker = self.breaker();
         breaker.failures += 1;
+        breaker.why = why.into();
         if breaker.failures >= FAILURES_TO_OPEN {
             breaker.resting = Some(Instant::now() + REST);
         }
@@ -161,7 +170,8 @@ impl Pool {
         Ok(Pool { upstreams, layers: LayerSettings::default(), models: Mutex::default() })
     }
 
-    /// Those that serve a model and are not resting, in the order in which they are to be tried: drawn by weight.
+    /// Those that serve a model and are not resting, in the order in which they are to be tried: drawn by weight. Each has
+    /// to be admitted before it is asked.
     ///
     /// # Errors
     /// None serves it; all that do are resting.
@@ -173,16 +183,11 @@ impl Pool {
         }
         let mut left: Vec<Arc<Upstream>> = serving
             .iter()
-            .filter(|upstream| upstream.admits())
+            .filter(|upstream| upstream.is_healthy())
             .map(|upstream| Arc::clone(upstream))
             .collect();
         if left.is_empty() {
-            let names: Vec<&str> = serving.iter().map(|upstream| upstream.name.as_str()).collect();
-            let message = format!("upstream {} does not work at present", names.join(", "));
-            return Err(ApiError {
-                retry_after_seconds: Some(REST.as_secs()),
-                ..ApiError::unavailable("upstream_resting", message)
-            });
+            return Err(self.resting(model));
         }
         let mut order = Vec::with_capacity(left.len());
         while left.len() > 1 {
@@ -200,14 +205,35 @@ impl Pool {
         Ok(order)
     }
 
-    /// A model of the upstreams for recipes. `caller_key` is sent to upstreams without a key of their own.
+    /// None of those that serve a model may be asked now.
+    pub fn resting(&self, model: &str) -> ApiError {
+        let serving = self.upstreams.iter().filter(|upstream| upstream.serves(model));
+        let said: Vec<String> = serving
+            .map(|upstream| match upstream.breaker().why.as_str() {
+                "" => upstream.name.clone(),
+                why => format!("{} ({why})", upstream.name),
+            })
+            .collect();
+        let message = format!("the upstream {} does not work at present", said.join(", "));
+        ApiError {
+            retry_after_seconds: Some(REST.as_secs()),
+            ..ApiError::unavailable("upstream_resting", message)
+        }
+    }
+
+    /// A model of the upstreams for recipes. Each HTTP request goes to one upstream after the other until one answers; only
+    /// when none does it waits and is tried again. `caller_key` is sent to upstreams without a key of their own.
     pub fn model(&self, name: &str, caller_key: Option<&str>) -> Result<Arc<dyn LanguageModel>, ApiError> {
         let entry = (name.to_string(), caller_key.map(str::to_string));
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(model) = models.get(&entry) {
             return Ok(Arc::clone(model));
         }
+        let retry = RetrySettings { attempts: 1, ..self.layers.retry };
+        let once = LayerSettings { retry, ..self.layers.clone() };
         let mut members: Vec<(Arc<Upstream>, Arc<dyn LanguageModel>)> = Vec::new();
+        // It divides calls for several samples, whoever answers the requests.
+        let mut dividing = None;
         for upstream in self.upstreams.iter().filter(|upstream| upstream.serves(name)) {
             let config = OpenAiConfig {
                 base_url: upstream.base_url.clone(),
@@ -221,18 +247,18 @@ impl Pool {
                 },
                 ..OpenAiConfig::default()
             };
-            members.push((Arc::clone(upstream), stack(Arc::new(OpenAi::new(config)?), &self.layers)?));
+            let endpoint = OpenAi::new(config)?;
+            members.push((Arc::clone(upstream), stack(endpoint.requests(), &once)?));
+            dividing.get_or_insert(endpoint);
         }
-        if members.is_empty() {
-            return Err(unknown_model(name));
-        }
+        let Some(dividing) = dividing else { return Err(unknown_model(name)) };
         if models.len() >= MOST_MODELS {
             models.clear();
         }
-        let names: Vec<&str> = members.iter().map(|(upstream, _)| upstream.name.as_str()).collect();
-        let fingerprint = format!("gateway {} {name}", names.join(" "));
+        let pooled: Arc<dyn LanguageModel> =
+            Arc::new(Pooled { name: name.into(), members, models: self.serving(name) });
         let model: Arc<dyn LanguageModel> =
-            Arc::new(Pooled { name: name.into(), fingerprint, members, models: self.serving(name) });
+            Arc::new(dividing.over(Arc::new(RetryLayer::new(pooled, self.layers.retry))));
         models.insert(entry, Arc::clone(&model));
         Ok(model)
     }
@@ -250,10 +276,9 @@ pub(crate) fn unknown_model(model: &str) -> ApiError {
     ApiError::new(hyper::StatusCode::NOT_FOUND, "model_not_found", message).param("model")
 }
 
-/// One model at several upstreams: when one fails, the next is asked.
+/// One HTTP request at several upstreams: when one fails, the next is asked.
 struct Pooled {
     name: String,
-    fingerprint: String,
     members: Vec<(Arc<Upstream>, Arc<dyn LanguageModel>)>,
     models: Pool,
 }
@@ -261,41 +286,117 @@ struct Pooled {
 impl Pooled {
     /// The members in the order in which they are to be tried.
     fn order(&self) -> Result<Vec<&(Arc<Upstream>, Arc<dyn LanguageModel>)>, GenerateError> {
-        let order = self.models.order(&self.name).map_err(|error| GenerateError::Unavailable {
-            model: self.name.clone(),
-            what: error.message,
-            hint: "try again later".into(),
-            retry_after_seconds: error.retry_after_seconds.map(|seconds| seconds as f64),
-            retryable: true,
-        })?;
+        let order = self.models.order(&self.name).map_err(|error| self.resting(error))?;
         Ok(order
             .iter()
             .filter_map(|upstream| self.members.iter().find(|(member, _)| Arc::ptr_eq(member, upstream)))
             .collect())
     }
+
+    /// Who rests is not asked again and again meanwhile.
+    fn resting(&self, error: ApiError) -> GenerateError {
+        GenerateError::Unavailable {
+            model: self.name.clone(),
+            what: error.message,
+            hint: "try again later; `/readyz` says which upstreams work".into(),
+            retry_after_seconds: error.retry_after_seconds.map(|seconds| seconds as f64),
+            retryable: false,
+        }
+    }
+}
+
+/// What failed on the side of the upstream; that it has too much to do is no fault of its.
+fn fault(error: &GenerateError) -> Option<&str> {
+    match error {
+        GenerateError::Unavailable { what, .. } if !what.contains(" 429 ") => Some(what),
+        _ => None,
+    }
 }
 
 fn note<T>(upstream: &Upstream, result: &Result<T, GenerateError>) {
     match result {
-        Err(GenerateError::Unavailable { .. }) => upstream.failed(),
         Err(GenerateError::Cancelled | GenerateError::Budget { .. }) => {}
+        Err(error) if fault(error).is_some() => upstream.failed(fault(error).unwrap_or_default()),
         _ => upstream.succeeded(),
     }
 }
 
 macro_rules! first_that_works {
-    ($self:ident, $model:ident => $call:expr) => {{
+    ($self:ident, $upstream:ident, $model:ident => $call:expr) => {{
         let mut last = None;
-        for (upstream, $model) in $self.order()? {
-            let result = $call;
-            note(upstream, &result);
-            match result {
+        for ($upstream, $model) in $self.order()? {
+            if !$upstream.admit() {
+                continue;
+            }
+            match $call {
                 Err(error @ GenerateError::Unavailable { .. }) => last = Some(error),
                 result => return result,
             }
         }
-        Err(last.unwrap_or(GenerateError::Cancelled))
+        Err(last.unwrap_or_else(|| $self.resting($self.models.resting(&$self.name))))
     }};
+}
+
+type Events = BoxStream<'static, Result<StreamEvent, GenerateError>>;
+
+/// A stream whose first event is there, and which tells the upstream how it ended.
+async fn begun(
+    upstream: &Arc<Upstream>,
+    model: &dyn LanguageModel,
+    request: &GenerateRequest,
+) -> Result<Events, GenerateError> {
+    let mut events = match model.stream(request).await {
+        Ok(events) => events,
+        Err(error) => {
+            note::<()>(upstream, &Err(error.clone()));
+            return Err(error);
+        }
+    };
+    let broken = |completion: &Completion| completion.finish == FinishReason::Interrupted;
+    let first = match events.next().await {
+        // It broke off before it said anything: another one may be asked.
+        Some(Ok(StreamEvent::Done { completion, .. })) if request.samples == 1 && broken(&completion) => {
+            let note = completion.extra.get("note").and_then(|note| note.as_str());
+            Err(GenerateError::Unavailable {
+                model: model.name().into(),
+                what: note.unwrap_or("the answer ended before it began").into(),
+                hint: "the server or a proxy before it is broken".into(),
+                retry_after_seconds: None,
+                retryable: true,
+            })
+        }
+        first => first.transpose(),
+    };
+    let first = match first {
+        Ok(first) => first,
+        Err(error) => {
+            note::<()>(upstream, &Err(error.clone()));
+            return Err(error);
+        }
+    };
+    let begin = futures::stream::iter(first.map(Ok));
+    let state = (begin.chain(events).boxed(), Arc::clone(upstream), false);
+    let stream = futures::stream::unfold(state, |(mut events, upstream, mut failed)| async move {
+        let Some(event) = events.next().await else {
+            if !failed {
+                upstream.succeeded();
+            }
+            return None;
+        };
+        let why = match &event {
+            Err(error) => fault(error).map(str::to_string),
+            Ok(StreamEvent::Done { completion, .. }) if completion.finish == FinishReason::Interrupted => {
+                Some("its answer broke off".into())
+            }
+            Ok(_) => None,
+        };
+        if let Some(why) = why.filter(|_| !failed) {
+            upstream.failed(&why);
+            failed = true;
+        }
+        Some((event, (events, upstream, failed)))
+    });
+    Ok(stream.boxed())
 }
 
 #[async_trait]
@@ -310,22 +411,27 @@ impl LanguageModel for Pooled {
     }
 
     fn fingerprint(&self) -> String {
-        self.fingerprint.clone()
+        self.members[0].1.fingerprint()
     }
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
-        first_that_works!(self, model => model.generate(request).await)
+        first_that_works!(self, upstream, model => {
+            let result = model.generate(request).await;
+            note(upstream, &result);
+            result
+        })
     }
 
-    async fn stream(
-        &self,
-        request: &GenerateRequest,
-    ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
-        first_that_works!(self, model => model.stream(request).await)
+    async fn stream(&self, request: &GenerateRequest) -> Result<Events, GenerateError> {
+        first_that_works!(self, upstream, model => begun(upstream, model.as_ref(), request).await)
     }
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
-        first_that_works!(self, model => model.embed(texts).await)
+        first_that_works!(self, upstream, model => {
+            let result = model.embed(texts).await;
+            note(upstream, &result);
+            result
+        })
     }
 }
 
@@ -364,17 +470,35 @@ mod tests {
         let pool = pool(&[1]);
         let upstream = Arc::clone(&pool.upstreams[0]);
         for _ in 0..FAILURES_TO_OPEN - 1 {
-            upstream.failed();
+            upstream.failed("out of memory");
         }
         assert!(upstream.is_healthy() && pool.order("m").is_ok());
-        upstream.failed();
+        upstream.failed("out of memory");
         let error = pool.order("m").err().unwrap();
         assert_eq!((error.status.as_u16(), error.retry_after_seconds), (503, Some(REST.as_secs())));
+        assert!(error.message.contains("out of memory"), "{}", error.message);
         upstream.breaker().resting = Some(Instant::now());
-        assert!(pool.order("m").is_ok(), "one may try after the rest");
-        assert!(pool.order("m").is_err(), "and only one");
+        assert!(pool.order("m").is_ok() && upstream.admit(), "one may try after the rest");
+        assert!(pool.order("m").is_err() && !upstream.admit(), "and only one");
         upstream.succeeded();
         assert!(pool.order("m").is_ok() && upstream.is_healthy());
+    }
+
+    #[test]
+    fn a_spare_that_nobody_needed_keeps_its_right_to_be_tried() {
+        let pool = pool(&[1, 0]);
+        let spare = Arc::clone(&pool.upstreams[1]);
+        (0..FAILURES_TO_OPEN).for_each(|_| spare.failed("away"));
+        assert_eq!(pool.order("m").unwrap().len(), 1);
+        spare.breaker().resting = Some(Instant::now());
+        for _ in 0..3 {
+            let order = pool.order("m").unwrap();
+            assert!(order[0].admit(), "the first of them answers, and the spare is not asked");
+            assert!(spare.is_healthy(), "after its rest it stands ready");
+        }
+        assert!(spare.admit() && !spare.is_healthy(), "until somebody tries it");
+        spare.succeeded();
+        assert!(spare.is_healthy());
     }
 
     #[test]

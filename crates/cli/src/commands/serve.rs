@@ -127,10 +127,13 @@ pub fn run(command: &Serve, global: &Global) -> Result<(), Failure> {
             anstream::eprintln!("page http://{address}/  API http://{address}/v1  {models}");
             anstream::eprintln!("traces and feedback in {place}; Ctrl-C stops");
         }
-        reload_on_hangup(command.clone(), gateway.handle());
+        let handle = gateway.handle();
+        reload_on_hangup(command.clone(), handle.clone());
         gateway.run(stop()).await;
-        if !global.quiet {
-            anstream::eprintln!("stopped; everything is stored");
+        match handle.unstored() {
+            0 if global.quiet => {}
+            0 => anstream::eprintln!("stopped; everything is stored"),
+            changes => anstream::eprintln!("stopped; {changes} changes could not be stored"),
         }
         Ok(())
     })

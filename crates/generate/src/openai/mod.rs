@@ -11,7 +11,7 @@ pub use sse::{SseError, SseEvent, SseParser};
 use crate::context::derive_seed;
 use crate::model::SharedModel;
 use crate::timeout::Timeouts;
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, StreamEvent};
+use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Lost, StreamEvent};
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Role};
 use futures::stream::BoxStream;
@@ -232,6 +232,16 @@ impl OpenAi {
         Ok(OpenAi { requests: Arc::clone(&inner) as Arc<dyn LanguageModel>, inner })
     }
 
+    /// One HTTP request per call, which may give fewer samples than asked for.
+    pub fn requests(&self) -> Arc<dyn LanguageModel> {
+        Arc::clone(&self.requests)
+    }
+
+    /// The same with its HTTP requests made by another model, [`OpenAi::requests`] in layers for example.
+    pub fn over(&self, requests: Arc<dyn LanguageModel>) -> OpenAi {
+        OpenAi { inner: Arc::clone(&self.inner), requests }
+    }
+
     /// Names of the models that the server offers.
     pub async fn models(&self) -> Result<Vec<String>, GenerateError> {
         let body = self.inner.server.exchange("models", None).await.map_err(|refusal| refusal.error)?;
@@ -436,29 +446,58 @@ impl LanguageModel for Endpoint {
     }
 }
 
+/// Samples of one call, and the failures of those that did not come.
+#[derive(Default)]
+struct Drawn {
+    completions: Vec<Completion>,
+    failures: Vec<GenerateError>,
+}
+
+impl Drawn {
+    /// The samples, with what is missing noted. None at all is an error, and so is a failure that is none of the server's.
+    fn samples(mut self) -> Result<Vec<Completion>, GenerateError> {
+        let is_lost = |error: &GenerateError| matches!(error, GenerateError::Unavailable { .. });
+        if self.completions.is_empty() || !self.failures.iter().all(is_lost) {
+            let first = self.failures.iter().position(|error| !is_lost(error)).unwrap_or(0);
+            return match self.failures.is_empty() {
+                true => Ok(self.completions),
+                false => Err(self.failures.swap_remove(first)),
+            };
+        }
+        if let Some(GenerateError::Unavailable { what, .. }) = self.failures.first() {
+            let lost = Lost { samples: self.failures.len(), why: what.clone() };
+            lost.note(&mut self.completions);
+        }
+        Ok(self.completions)
+    }
+}
+
 impl OpenAi {
-    /// Samples `range` of the request, each in a request of its own, all at once.
-    async fn each(
-        &self,
-        request: &GenerateRequest,
-        range: std::ops::Range<usize>,
-    ) -> Result<Vec<Completion>, GenerateError> {
+    /// Samples `range` of the request, each in a request of its own, all at once. One that fails costs no other: those
+    /// that came are paid for.
+    async fn each(&self, request: &GenerateRequest, range: std::ops::Range<usize>) -> Drawn {
         let singles: Vec<GenerateRequest> = range.map(|index| single(request, index)).collect();
         let calls = singles.iter().map(|single| self.requests.generate(single));
-        let lists = futures::future::try_join_all(calls).await?;
-        Ok(lists.into_iter().flatten().collect())
+        let mut drawn = Drawn::default();
+        for answer in futures::future::join_all(calls).await {
+            match answer {
+                Ok(completions) => drawn.completions.extend(completions),
+                Err(error) => drawn.failures.push(error),
+            }
+        }
+        drawn
     }
 
     async fn samples(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let (wanted, endpoint) = (request.samples, &self.inner);
         if !endpoint.together(wanted) {
-            return self.each(request, 0..wanted).await;
+            return self.each(request, 0..wanted).await.samples();
         }
         let mut completions = match self.requests.generate(request).await {
             Ok(completions) => completions,
             // If single samples work, the refusal was about `n`.
             Err(error) if refused(&error) && endpoint.may_divide() => {
-                let completions = self.each(request, 0..wanted).await?;
+                let completions = self.each(request, 0..wanted).await.samples()?;
                 endpoint.learn_concurrent();
                 return Ok(completions);
             }
@@ -470,10 +509,11 @@ impl OpenAi {
                 return Err(endpoint.too_few(given, wanted));
             }
             endpoint.learn_concurrent();
-            completions.extend(self.each(request, given..wanted).await?);
-        } else {
-            endpoint.learned.samples.store(TOGETHER, Ordering::Relaxed);
+            let rest = self.each(request, given..wanted).await;
+            completions.extend(rest.completions);
+            return Drawn { completions, failures: rest.failures }.samples();
         }
+        endpoint.learned.samples.store(TOGETHER, Ordering::Relaxed);
         Ok(completions)
     }
 }
@@ -497,10 +537,8 @@ impl LanguageModel for OpenAi {
     }
 
     fn with_layers(&self, wrap: &dyn Fn(Arc<dyn LanguageModel>) -> SharedModel) -> Option<SharedModel> {
-        let wrapped = wrap(Arc::clone(&self.requests)).map(|requests| {
-            Arc::new(OpenAi { inner: Arc::clone(&self.inner), requests }) as Arc<dyn LanguageModel>
-        });
-        Some(wrapped)
+        let wrapped = wrap(self.requests());
+        Some(wrapped.map(|requests| Arc::new(self.over(requests)) as Arc<dyn LanguageModel>))
     }
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {

@@ -1,126 +1,152 @@
 //! Training rows from what people said of answers, with where each row comes from.
 
-use super::{FeedbackEntry, Labelled, Reaction, StagePart};
+use super::{FeedbackEntry, Reaction, TraceSummary};
 use crate::data::{PreferenceRow, PromptCompletionRow, UnpairedPreferenceRow};
 use crate::error::{RememberError, Result};
-use elenchus_trace::{Message, NodeKind, Trace};
+use elenchus_trace::{Message, Step};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// A form of training rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportFormat {
-    /// Prompt and completion to imitate: corrected answers, and answers that were liked.
+    /// Prompt and completion to imitate: corrected answers and stages, and those that were liked.
     Sft,
     /// Chosen and rejected answer of one prompt: a correction beside what it corrects, an edited stage beside what the
-    /// model wrote, liked beside disliked answers to the same prompt.
+    /// model wrote, liked beside disliked answers to the same prompt. Of an edited step, both
+    /// answers end with it.
     Preference,
-    /// Prompt and completion, marked good or bad by the last reaction.
+    /// Prompt and completion, marked good or bad by the last reaction; a rejected stage is bad.
     UnpairedPreference,
     /// Prompt, completion and a number: scores, and reactions as the metric `reaction` (down 0, up and love 1).
     Reward,
 }
 
 /// What was asked and answered, in a trace or in one of its stages.
-struct Exchange {
-    prompt: Vec<Message>,
-    completion: String,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exchange {
+    /// What was asked.
+    pub prompt: Vec<Message>,
+    /// What was answered; absent where nothing was: an error is no answer, and what broke off is none that anybody meant.
+    pub completion: Option<Message>,
+    /// Steps of the completion, where one was edited.
+    pub steps: Vec<Step>,
 }
 
-/// The rows of one format. `exchange` reads prompt and answer of a trace that was passed on, whose form only the
-/// gateway knows; traces whose exchange it cannot read give no rows.
+/// What people said of a trace, and what they said it of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// The trace.
+    pub summary: TraceSummary,
+    /// What was said, oldest first.
+    pub feedback: Vec<FeedbackEntry>,
+    /// The request and its answer.
+    pub whole: Option<Exchange>,
+    /// Stages that something was said of, by their numbers: what a model was told and wrote there.
+    pub stages: BTreeMap<u32, Exchange>,
+}
+
+impl Exchange {
+    /// The answer up to a step, and the part of it that stands before the step.
+    fn up_to(&self, step: u32) -> Option<(Exchange, String)> {
+        let text = self.completion.as_ref()?.text();
+        let step = self.steps.get(step as usize)?;
+        let completion = Some(Message::assistant(text.get(..step.end)?));
+        let exchange = Exchange { prompt: self.prompt.clone(), completion, steps: Vec::new() };
+        Some((exchange, text.get(..step.start)?.to_string()))
+    }
+
+    /// What was answered, where it says anything.
+    fn said(&self) -> Option<&Message> {
+        self.completion.as_ref().filter(|said| !said.text().trim().is_empty() || !said.tool_calls.is_empty())
+    }
+}
+
+/// An opinion on a whole answer, for pairs between traces.
+struct Opinion<'a> {
+    prompt: String,
+    exchange: &'a Exchange,
+    said: Message,
+    is_good: bool,
+    origin: Map<String, Value>,
+}
+
+/// The rows of one format. Of what has no prompt, or neither an answer nor a better one, there are none.
 ///
 /// # Errors
-/// A stored trace of a recipe cannot be read.
-pub fn export_rows(
-    format: ExportFormat,
-    labelled: &[Labelled],
-    exchange: impl Fn(&Labelled) -> Option<(Vec<Message>, String)>,
-) -> Result<Vec<Map<String, Value>>> {
+/// A row cannot be written.
+pub fn export_rows(format: ExportFormat, judged: &[Judged]) -> Result<Vec<Map<String, Value>>> {
     let mut rows = Vec::new();
-    // For pairs between traces: prompt, answer, whether it is liked, and the row's origin.
-    let mut opinions: Vec<(String, Vec<Message>, String, bool, Value)> = Vec::new();
-    for item in labelled {
-        let Some((prompt, completion)) = exchange(item) else { continue };
-        let whole = Exchange { prompt, completion };
-        let trace = item.trace.trace.as_deref().map(Trace::from_json).transpose().map_err(|error| {
-            RememberError::Damaged {
-                what: format!("trace `{}`", item.trace.summary.id),
-                path: "traces".into(),
-                reason: error.to_string(),
-                hint: "remove it from the store, or restore a backup",
-            }
-        })?;
+    let mut opinions: Vec<Opinion<'_>> = Vec::new();
+    for item in judged {
         let last = last_reactions(&item.feedback);
         for (index, said) in item.feedback.iter().enumerate() {
             let addressed = match said.stage {
+                None => item.whole.as_ref(),
+                // A stage where no model wrote anything has nothing to learn from.
+                Some(stage) => item.stages.get(&stage),
+            };
+            let Some(addressed) = addressed else { continue };
+            let of_step = match said.edit.as_ref().and_then(|edit| edit.step) {
                 None => None,
-                Some(stage) => match trace.as_ref().and_then(|trace| stage_exchange(trace, stage)) {
-                    Some(exchange) => Some(exchange),
-                    // A stage that generated nothing has nothing to learn from.
+                Some(step) => match addressed.up_to(step) {
+                    Some(found) => Some(found),
                     None => continue,
                 },
             };
-            let Exchange { prompt, completion } = addressed.as_ref().unwrap_or(&whole);
+            let (exchange, before) = match &of_step {
+                Some((exchange, before)) => (exchange, before.as_str()),
+                None => (addressed, ""),
+            };
+            let (prompt, written) = (&exchange.prompt, exchange.said());
             let origin = origin(item, said);
             let reaction = said.reaction.filter(|_| last.contains(&index));
-            let correction = said.correction.as_ref().or_else(|| {
-                let edit = said.edit.as_ref()?;
-                matches!(edit.part, StagePart::Answer | StagePart::Critique | StagePart::SubQuestion)
-                    .then_some(edit.text.as_ref())?
-            });
-            let assistant = |text: &str| vec![Message::assistant(text)];
+            // What is rejected by an edit alone is as bad as what got a bad reaction.
+            let is_rejected =
+                said.edit.as_ref().is_some_and(|edit| edit.text.is_none() && edit.step.is_none());
+            let is_good = reaction.map(Reaction::is_good).or(is_rejected.then_some(false));
+            let edited = said.edit.as_ref().and_then(|edit| edit.text.as_ref());
+            let correction = said.correction.as_ref().or(edited).filter(|text| !text.is_empty());
+            let correction = correction.map(|text| Message::assistant(format!("{before}{text}")));
             match format {
                 ExportFormat::Sft => {
-                    let imitated = match (correction, reaction) {
-                        (Some(correction), _) => Some(correction.as_str()),
-                        (None, Some(reaction)) if reaction.is_good() => Some(completion.as_str()),
-                        _ => None,
-                    };
-                    if let Some(text) = imitated.filter(|text| !text.is_empty()) {
-                        let row = PromptCompletionRow::new(prompt.clone(), assistant(text));
+                    let liked = written.filter(|_| reaction.is_some_and(Reaction::is_good));
+                    if let Some(imitated) = correction.as_ref().or(liked) {
+                        let row = PromptCompletionRow::new(prompt.clone(), vec![imitated.clone()]);
                         push(&mut rows, PromptCompletionRow { extra: origin, ..row })?;
                     }
                 }
                 ExportFormat::Preference => {
-                    if let Some(correction) = correction.filter(|correction| *correction != completion) {
+                    if let (Some(chosen), Some(rejected)) = (&correction, written)
+                        && chosen.text() != rejected.text()
+                    {
                         let row =
-                            PreferenceRow::new(prompt.clone(), assistant(correction), assistant(completion));
+                            PreferenceRow::new(prompt.clone(), vec![chosen.clone()], vec![rejected.clone()]);
                         push(&mut rows, PreferenceRow { extra: origin.clone(), ..row })?;
                     }
-                    if let (Some(reaction), None) = (reaction, said.stage) {
-                        let key = serde_json::to_string(prompt).unwrap_or_default();
-                        let good = reaction.is_good();
-                        opinions.push((
-                            key,
-                            prompt.clone(),
-                            completion.clone(),
-                            good,
-                            Value::Object(origin.clone()),
-                        ));
+                    if let (Some(reaction), None, Some(said)) = (reaction, said.stage, written) {
+                        let prompt = serde_json::to_string(prompt).unwrap_or_default();
+                        let (exchange, said, is_good) = (addressed, said.clone(), reaction.is_good());
+                        opinions.push(Opinion { prompt, exchange, said, is_good, origin });
                     }
                 }
                 ExportFormat::UnpairedPreference => {
-                    if let Some(reaction) = reaction {
-                        let row = UnpairedPreferenceRow::new(
-                            prompt.clone(),
-                            assistant(completion),
-                            reaction.is_good(),
-                        );
+                    if let (Some(is_good), Some(written)) = (is_good, written) {
+                        let row = UnpairedPreferenceRow::new(prompt.clone(), vec![written.clone()], is_good);
                         push(&mut rows, UnpairedPreferenceRow { extra: origin, ..row })?;
                     }
                 }
                 ExportFormat::Reward => {
+                    let Some(written) = written else { continue };
                     let score = said.score.map(|score| (said.metric.as_deref().unwrap_or("score"), score));
-                    let liked =
-                        reaction.map(|reaction| ("reaction", f64::from(u8::from(reaction.is_good()))));
+                    let liked = is_good.map(|is_good| ("reaction", f64::from(u8::from(is_good))));
                     for (metric, reward) in score.into_iter().chain(liked) {
                         let mut row = Map::new();
                         row.insert("prompt".into(), json!(prompt));
-                        row.insert("completion".into(), json!(assistant(completion)));
+                        row.insert("completion".into(), json!([written]));
                         row.insert("reward".into(), json!(reward));
                         row.insert("metric".into(), json!(metric));
                         row.extend(origin.clone());
@@ -130,23 +156,18 @@ pub fn export_rows(
             }
         }
     }
-    for (index, (key, prompt, chosen, good, origin)) in opinions.iter().enumerate() {
-        if !good {
-            continue;
-        }
-        for (other, (rejected_key, _, rejected, rejected_good, rejected_origin)) in
-            opinions.iter().enumerate()
-        {
-            if index == other || *rejected_good || rejected_key != key || rejected == chosen {
+    for liked in opinions.iter().filter(|opinion| opinion.is_good) {
+        for disliked in opinions.iter().filter(|opinion| !opinion.is_good) {
+            if disliked.prompt != liked.prompt || disliked.said == liked.said {
                 continue;
             }
             let row = PreferenceRow::new(
-                prompt.clone(),
-                vec![Message::assistant(chosen)],
-                vec![Message::assistant(rejected)],
+                liked.exchange.prompt.clone(),
+                vec![liked.said.clone()],
+                vec![disliked.said.clone()],
             );
-            let mut extra = origin.as_object().cloned().unwrap_or_default();
-            extra.insert("rejected_trace_id".into(), rejected_origin["trace_id"].clone());
+            let mut extra = liked.origin.clone();
+            extra.insert("rejected_trace_id".into(), disliked.origin["trace_id"].clone());
             push(&mut rows, PreferenceRow { extra, ..row })?;
         }
     }
@@ -168,8 +189,8 @@ fn push<T: Serialize>(rows: &mut Vec<Map<String, Value>>, row: T) -> Result<()> 
 }
 
 /// Where a row comes from.
-fn origin(item: &Labelled, said: &FeedbackEntry) -> Map<String, Value> {
-    let summary = &item.trace.summary;
+fn origin(item: &Judged, said: &FeedbackEntry) -> Map<String, Value> {
+    let summary = &item.summary;
     let mut origin = Map::new();
     origin.insert("trace_id".into(), json!(summary.id));
     origin.insert("feedback_id".into(), json!(said.id));
@@ -190,18 +211,4 @@ fn last_reactions(feedback: &[FeedbackEntry]) -> HashSet<usize> {
         }
     }
     last
-}
-
-/// Prompt and completion of a generated node; further samples of one request share the prompt of the first.
-fn stage_exchange(trace: &Trace, stage: u32) -> Option<Exchange> {
-    let mut index = stage as usize;
-    let NodeKind::Generated { completion, .. } = &trace.nodes.get(index)?.kind else { return None };
-    loop {
-        match &trace.nodes.get(index)?.kind {
-            NodeKind::Generated { prompt, .. } if !prompt.is_empty() => {
-                return Some(Exchange { prompt: prompt.clone(), completion: completion.text.clone() });
-            }
-            _ => index = index.checked_sub(1)?,
-        }
-    }
 }

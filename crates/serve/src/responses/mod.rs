@@ -12,7 +12,7 @@ use crate::answering::final_completion;
 use crate::ask::{self, Inbound};
 use crate::body::{Body, Reply, json as reply_json};
 use crate::chat::{finish_word, usage_body};
-use crate::exchange::trace_of;
+use crate::exchange::{answer_of, trace_of};
 use crate::keys::Caller;
 use crate::state::{State, new_id, now_ms};
 use bytes::Bytes;
@@ -192,15 +192,6 @@ fn earlier(entry: &TraceEntry) -> Option<Vec<Message>> {
         messages.remove(0);
     }
     let trace = trace_of(entry).ok()?;
-    let written = final_completion(&trace);
-    let calls = written.and_then(|completion| completion.message.as_ref());
-    let mut answer = Message::assistant(entry.summary.answer.clone());
-    if let Some(calls) = calls.filter(|message| !message.tool_calls.is_empty()) {
-        answer.tool_calls.clone_from(&calls.tool_calls);
-        if entry.summary.answer.is_empty() {
-            answer.content = None;
-        }
-    }
-    messages.push(answer);
+    messages.push(answer_of(entry, &trace));
     Some(messages)
 }

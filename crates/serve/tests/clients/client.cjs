@@ -5,7 +5,7 @@ const assert = require("node:assert");
 async function main() {
   const client = new OpenAI({ baseURL: `${process.argv[2]}/v1`, apiKey: "sk-none" });
   const messages = [{ role: "user", content: "What is 2+2?" }];
-  for (const model of ["little", "elenchus/self-consistency@3/little"]) {
+  for (const model of ["little", "elenchus/single/little", "elenchus/self-consistency@3/little"]) {
     const whole = await client.chat.completions.create({ model, messages });
     assert.equal(whole.choices[0].message.content, "Answer: 4");
     let text = "";

@@ -6,7 +6,7 @@ import openai
 
 client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="sk-none")
 messages = [{"role": "user", "content": "What is 2+2?"}]
-for model in ["little", "elenchus/self-consistency@3/little"]:
+for model in ["little", "elenchus/single/little", "elenchus/self-consistency@3/little"]:
     whole = client.chat.completions.create(model=model, messages=messages)
     assert whole.choices[0].message.content == "Answer: 4", whole
     text, finish, usage = "", None, None
@@ -20,9 +20,9 @@ for model in ["little", "elenchus/self-consistency@3/little"]:
         usage = chunk.usage or usage
     assert (text, finish) == ("Answer: 4", "stop"), (model, text, finish)
     if model != "little":
-        assert whole.model_extra["elenchus"]["recipe"] == "self-consistency", whole
+        assert "/" + whole.model_extra["elenchus"]["recipe"] in model, whole
         assert usage.total_tokens > 0
-for model in ["little", "elenchus/self-consistency@3/little"]:
+for model in ["little", "elenchus/single/little", "elenchus/self-consistency@3/little"]:
     whole = client.responses.create(model=model, input="What is 2+2?")
     assert (whole.output_text, whole.status) == ("Answer: 4", "completed"), whole
     text, last = "", None

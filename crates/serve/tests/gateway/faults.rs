@@ -1,12 +1,15 @@
 //! What goes wrong upstream, in requests, in the store.
 
-use crate::support::{Act, Running, Stub, completion, events, pieces, question, until};
+use crate::support::{Act, Asked, Running, Stub, completion, events, pieces, question, until};
+use elenchus_remember::service::{ServiceStore, SqliteStore, TraceFilter};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 fn streamed(model: &str) -> Value {
     let mut body = question(model, "2+2?");
@@ -126,6 +129,77 @@ async fn when_one_upstream_fails_another_answers_and_the_broken_one_rests() {
     .await;
     assert_eq!(nobody.ask(question("little", "x")).await.0, 502);
     assert_eq!(nobody.traces(1).await[0]["status"], "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_without_answers_open_the_breaker_and_whole_answers_are_asked_for_elsewhere() {
+    let broken = Stub::start(|asked| match asked.body["stream"] == true {
+        true => Act::Stream { events: events("one two")[..1].to_vec(), pause: Duration::ZERO, broken: true },
+        // Less than it says.
+        false => {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+            Act::Raw(head.as_bytes().to_vec())
+        }
+    })
+    .await;
+    let whole = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&broken, &whole]).await;
+    let healthy = async |gateway: &Running| gateway.get("/readyz").await.1["upstreams"][0]["healthy"].clone();
+    for _ in 0..40 {
+        assert_eq!(gateway.ask(question("little", "x")).await.0, 200);
+    }
+    assert_eq!((broken.asked().len(), healthy(&gateway).await), (5, json!(false)), "after five it rests");
+    // A stream is known to be broken only when the client has a part of it.
+    let gateway = Running::with(&[&broken, &whole], |settings| settings.upstreams[1].weight = 0).await;
+    for _ in 0..5 {
+        let response = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
+        assert!(response.text().await.unwrap().contains("upstream_failed"));
+    }
+    assert_eq!(healthy(&gateway).await, json!(false));
+    let response = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
+    assert!(response.text().await.unwrap().ends_with("data: [DONE]\n\n"), "the spare one answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipes_ask_the_next_upstream_at_once_and_open_the_breaker_too() {
+    for act in ["close", "error", "half a stream"] {
+        let broken = Stub::start(move |asked| match (act, asked.body["stream"] == true) {
+            ("close", _) => Act::Close,
+            ("error", _) | (_, false) => Act::Json(500, json!({"error": {"message": "out of memory"}})),
+            // A head and a role, and nothing that was said.
+            _ => {
+                let role = json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]});
+                let events = vec![format!("data: {role}\n\n")];
+                Act::Stream { events, pause: Duration::ZERO, broken: true }
+            }
+        })
+        .await;
+        let whole = Stub::answering(&["Answer: 4"]).await;
+        // All requests begin at the broken one.
+        let gateway = Running::with(&[&broken, &whole], |settings| settings.upstreams[1].weight = 0).await;
+        for asked in 1..=6 {
+            let mut body = question("elenchus/single/little", "x");
+            body["stream"] = (act == "half a stream").into();
+            let response = gateway.post("/v1/chat/completions").json(&body).send().await.unwrap();
+            assert_eq!(response.status(), 200, "{act}");
+            let text = response.text().await.unwrap();
+            assert!(text.contains("4") && !text.contains("\"error\""), "{act}: {text}");
+            // Not six times with pauses before the other one is asked.
+            assert_eq!((broken.asked().len(), whole.asked().len()), (asked.min(5), asked), "{act}");
+        }
+        let (_, metrics) = gateway.get("/metrics").await;
+        let line =
+            metrics.as_str().unwrap().lines().find(|line| line.starts_with("elenchus_upstream_healthy"));
+        assert!(line.unwrap().ends_with(" 0"), "{act}: {line:?}");
+    }
+    // Alone and resting, it is not waited for.
+    let broken = Stub::start(|_| Act::Close).await;
+    let gateway = Running::before(&[&broken]).await;
+    let (status, error) = gateway.ask(question("elenchus/single/little", "x")).await;
+    assert_eq!((status, broken.asked().len()), (502, 5), "{error}");
+    let (status, error) = gateway.ask(question("elenchus/single/little", "x")).await;
+    assert_eq!((status, broken.asked().len()), (502, 5), "{error}");
+    assert!(error["error"]["message"].as_str().unwrap().contains("does not work at present"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +342,73 @@ async fn stopping_lets_requests_in_flight_end_and_cuts_what_takes_too_long() {
     let begun = Instant::now();
     gateway.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    assert!(matches!(client.await.unwrap(), Ok(503) | Err(_)), "handed back");
+    assert_eq!(client.await.unwrap().unwrap(), 503, "handed back");
+    assert_eq!(statuses(&mut gateway).await, ["cancelled"], "and written down before the end");
+}
+
+/// The statuses of the traces in the store of a gateway that was stopped, oldest first.
+async fn statuses(gateway: &mut Running) -> Vec<String> {
+    let folder = std::mem::replace(&mut gateway.folder, tempfile::tempdir().unwrap());
+    let store = SqliteStore::open(folder.path().join("store.sqlite")).unwrap();
+    let mut traces = store.traces(&TraceFilter { limit: 100, ..TraceFilter::default() }).unwrap();
+    traces.reverse();
+    traces.iter().map(|trace| trace.status.name().to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_ends_what_was_passed_on_with_an_error_and_writes_it_down() {
+    let gate = Arc::new(Semaphore::new(0));
+    let stub = Arc::new(
+        Stub::start(move |asked| match asked.body["stream"] == true {
+            true => {
+                Act::Gated { first: events("one two")[..1].to_vec(), gate: Arc::clone(&gate), rest: vec![] }
+            }
+            false => Act::Hang,
+        })
+        .await,
+    );
+    let mut gateway = Running::with(&[&stub], |settings| settings.grace_seconds = 0.3).await;
+    // A stream in its middle, an answer that has not begun, and a client that reads nothing of what it gets.
+    let mut stream = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
+    assert!(String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()).contains("one"));
+    let request = gateway.post("/v1/chat/completions").json(&question("little", "x"));
+    let whole = tokio::spawn(async move {
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    });
+    let unread = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
+    until("all are under way", || stub.asked().len() == 3).await;
+    gateway.stop().await;
+    let (status, error) = whole.await.unwrap();
+    assert_eq!((status, &error["error"]["code"]), (503, &json!("stopping")), "{error}");
+    let mut rest = String::new();
+    while let Some(chunk) = stream.chunk().await.unwrap() {
+        rest.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    let (_, data) = pieces(&rest);
+    assert_eq!(data.last().unwrap()["error"]["code"], "stopping", "{rest}");
+    drop(unread);
+    assert_eq!(statuses(&mut gateway).await, ["cancelled", "cancelled", "cancelled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_cuts_connections_that_do_not_end_and_writes_them_down() {
+    // More than the buffers between here and there hold.
+    let stub = Stub::start(|_| Act::Stream {
+        events: vec![format!("data: {}\n\n", "x".repeat(60_000)); 400],
+        pause: Duration::ZERO,
+        broken: false,
+    })
+    .await;
+    let mut gateway = Running::with(&[&stub], |settings| settings.grace_seconds = 0.1).await;
+    let body = streamed("little").to_string();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length";
+    let mut stuck = TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
+    stuck.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
+    until("it is under way", || !stub.asked().is_empty()).await;
+    gateway.stop().await;
+    assert_eq!(statuses(&mut gateway).await, ["cancelled"]);
+    drop(stuck);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,30 +426,52 @@ async fn too_many_recipes_at_once_are_told_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upstream_that_never_gives_half_of_the_samples_is_told_and_not_voted_over() {
+async fn samples_that_never_come_abstain_and_the_vote_goes_on_without_them() {
     // The same samples fail however often they are asked for.
     let stub = Stub::start(|asked| {
         if asked.body["n"].as_u64().unwrap_or(1) > 1 {
             return Act::Json(400, json!({"error": {"message": "n must be 1"}}));
         }
-        match asked.body["seed"].as_u64().unwrap_or(0) % 2 {
-            0 => Act::Close,
-            _ => Act::Json(200, completion(&["Answer: 4".into()])),
+        match gives(asked) {
+            false => Act::Close,
+            true => Act::Json(200, completion(&["Answer: 4".into()])),
         }
     })
     .await;
     let gateway = Running::before(&[&stub]).await;
     let mut body = question("elenchus/self-consistency@8/little", "2+2?");
     body["elenchus"] = json!({"settings": {"early_stop": false}});
-    let begun = Instant::now();
-    let (status, answer) = gateway.ask(body).await;
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
-    match status {
-        200 => assert_eq!(answer["elenchus"]["answer"], "4", "{answer}"),
-        _ => assert_eq!((status, &answer["error"]["code"]), (502, &json!("upstream_failed")), "{answer}"),
-    }
-    let trace = &gateway.traces(1).await[0];
-    assert_eq!(trace["status"], if status == 200 { "answered" } else { "failed" });
+    body["seed"] = 1.into();
+    let (status, answer) = gateway.ask(body.clone()).await;
+    let asked = stub.asked();
+    let seeds: HashSet<u64> = asked.iter().filter(|asked| gives(asked)).map(seed).collect();
+    let came = seeds.len();
+    assert!((1..8).contains(&came), "some come and some do not: {came}");
+    assert_eq!((status, &answer["elenchus"]["answer"]), (200, &json!("4")), "{answer}");
+    let confidence = answer["elenchus"]["confidence"]["value"].as_f64().unwrap();
+    assert!((confidence - came as f64 / 8.0).abs() < 1e-9, "{confidence}: what did not come abstains");
+    let spent = &answer["elenchus"]["budget"]["spent"];
+    assert_eq!((&spent["calls"], &spent["completion_tokens"]), (&json!(came), &json!(5 * came)), "{spent}");
+    let stages = answer["elenchus"]["stages"].as_array().unwrap();
+    let said = stages.iter().find(|stage| stage["kind"] == "failed").unwrap()["text"].as_str().unwrap();
+    assert!(said.starts_with(&format!("{} of 8 responses did not come", 8 - came)), "{said}");
+    assert_eq!(gateway.traces(1).await[0]["status"], "answered");
+
+    // None at all is an error.
+    let nobody = Stub::start(|_| Act::Close).await;
+    let gateway = Running::before(&[&nobody]).await;
+    let (status, error) = gateway.ask(body).await;
+    assert_eq!((status, &error["error"]["code"]), (502, &json!("upstream_failed")), "{error}");
+    assert_eq!(gateway.traces(1).await[0]["status"], "failed");
+}
+
+fn seed(asked: &Asked) -> u64 {
+    asked.body["seed"].as_u64().unwrap_or(0)
+}
+
+/// Half of all samples are given, the same ones however often they are asked for.
+fn gives(asked: &Asked) -> bool {
+    asked.body["n"].is_null() && seed(asked) % 2 == 1
 }
 
 #[tokio::test(flavor = "multi_thread")]

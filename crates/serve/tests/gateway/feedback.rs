@@ -13,7 +13,11 @@ async fn asked(gateway: &Running, text: &str) -> String {
     answer["elenchus"]["trace_id"].as_str().unwrap().to_string()
 }
 
-async fn rows<T: DeserializeOwned + TrainingRow>(gateway: &Running, format: &str, file: &str) -> Vec<Value> {
+pub async fn rows<T: DeserializeOwned + TrainingRow>(
+    gateway: &Running,
+    format: &str,
+    file: &str,
+) -> Vec<Value> {
     let url = format!("{}/v1/export?format={format}&file={file}", gateway.url);
     let bytes = gateway.client.get(url).send().await.unwrap().bytes().await.unwrap();
     let path = gateway.folder.path().join(format!("rows.{file}"));

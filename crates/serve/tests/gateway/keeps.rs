@@ -142,7 +142,7 @@ async fn json_is_grouped_as_json_and_goes_with_the_answers_only() {
     assert_eq!(sent["response_format"], format);
     assert_eq!(sent["messages"][0]["content"], "Which city?", "no prompt of ours asks for another form");
     for (recipe, field, value) in [
-        ("gsa", "response_format", format.clone()),
+        ("iad", "response_format", format.clone()),
         ("critique-and-refine", "tools", tools()),
         ("iad", "logprobs", json!(true)),
     ] {
@@ -158,7 +158,49 @@ async fn json_is_grouped_as_json_and_goes_with_the_answers_only() {
             .clone()
     };
     assert_eq!(of("self-consistency"), json!({"response_format": true, "tools": true, "logprobs": true}));
-    assert_eq!(of("gsa"), json!({"response_format": false, "tools": false, "logprobs": false}));
+    assert_eq!(of("gsa"), json!({"response_format": true, "tools": false, "logprobs": false}));
+    assert_eq!(of("iad"), json!({"response_format": false, "tools": false, "logprobs": false}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_goes_with_every_text_that_may_become_the_answer_and_with_no_critique() {
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "object"}}});
+    let stub = Stub::start(|asked: &Asked| {
+        let shown = asked.body["messages"].to_string();
+        let text = if shown.contains("Check the proposed solution") {
+            "Step 1: wrong — it is Rome\nFirst wrong step: 1\nAdvice: say Rome"
+        } else if shown.contains("Improve the proposed") || shown.contains("Draft 1") {
+            "{\"city\": \"Rome\"}"
+        } else {
+            "{\"city\": \"Oslo\"}"
+        };
+        let count = asked.body["n"].as_u64().unwrap_or(1) as usize;
+        Act::Json(200, completion(&vec![text.to_string(); count]))
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let always = json!({"rounds": 1, "acceptance": "always"});
+    for (recipe, settings) in [
+        ("gsa", json!({})),
+        ("critique-and-refine", always.clone()),
+        ("self-consistency@2 then critique-and-refine", json!({"critique-and-refine": always})),
+    ] {
+        let before = stub.asked().len();
+        let body = with(
+            &format!("elenchus/{recipe}/little"),
+            json!({"response_format": format, "elenchus": {"settings": settings}}),
+        );
+        let (status, answer) = gateway.ask(body).await;
+        assert_eq!(status, 200, "{recipe}: {answer}");
+        assert_eq!(answer["choices"][0]["message"]["content"], "{\"city\": \"Rome\"}", "{recipe}");
+        assert_eq!(answer["elenchus"]["answer"], "{\"city\":\"Rome\"}", "{recipe}");
+        for asked in &stub.asked()[before..] {
+            let critic = asked.text.contains("Check the proposed solution");
+            assert_eq!(asked.body.get("response_format"), (!critic).then_some(&format), "{recipe}");
+            assert!(!asked.text.contains("Answer:"), "nothing asks for another form: {}", asked.text);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,9 +232,21 @@ async fn several_choices_are_independent_runs_under_one_budget() {
     let text =
         gateway.post("/v1/chat/completions").json(&streamed).send().await.unwrap().text().await.unwrap();
     let (comments, data) = pieces(&text);
-    let indices: Vec<u64> = data.iter().map(|piece| piece["choices"][0]["index"].as_u64().unwrap()).collect();
-    assert_eq!(indices, [0, 0, 1, 1]);
-    assert!(data[3]["elenchus"].is_object(), "the report comes last");
+    // Both are told at the same time; each ends with its own reason, in order.
+    let of = |piece: &Value, field: &str| piece["choices"][0][field].clone();
+    let mut texts: Vec<String> = Vec::new();
+    for index in 0..2 {
+        let own: Vec<&Value> = data.iter().filter(|piece| of(piece, "index") == index).collect();
+        let said = own.iter().filter_map(|piece| piece["choices"][0]["delta"]["content"].as_str());
+        texts.push(said.collect());
+        assert_eq!(of(own.last().unwrap(), "finish_reason"), "stop");
+        assert_eq!(of(own[0], "delta")["role"], "assistant");
+    }
+    texts.sort_unstable();
+    assert_eq!(texts, ["Answer: 4", "Answer: 5"]);
+    let [.., before, last] = data.as_slice() else { panic!("{data:?}") };
+    assert_eq!((of(before, "index"), of(last, "index")), (json!(0), json!(1)));
+    assert!(last["elenchus"].is_object(), "the report comes last");
     let ids: Vec<u64> = comments.iter().filter_map(|comment| comment["stage"]["id"].as_u64()).collect();
     assert_eq!(ids, (0..ids.len() as u64).collect::<Vec<_>>(), "as in the trace");
     let mut tight = body;

@@ -1,6 +1,9 @@
 //! The web page in headless Chromium, driven over WebDriver; skipped, with the reason, where ChromeDriver is missing.
 
-use crate::support::{Act, Running, Stub, completion};
+use crate::keys::key;
+use crate::support::{Act, Running, Stub, completion, question};
+use elenchus_remember::service::{ServiceStore, SqliteStore};
+use elenchus_serve::new_secret;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -239,7 +242,7 @@ async fn nothing_that_anybody_wrote_becomes_part_of_the_page() {
     .await;
     let gateway = Running::before(&[&stub]).await;
     let model = format!("elenchus/self-consistency@1/{evil_model}");
-    let (status, answer) = gateway.ask(crate::support::question(&model, &format!("{EVIL} 2+2?"))).await;
+    let (status, answer) = gateway.ask(question(&model, &format!("{EVIL} 2+2?"))).await;
     assert_eq!(status, 200, "{answer}");
     let id = answer["elenchus"]["trace_id"].as_str().unwrap().to_string();
     for body in [
@@ -249,7 +252,7 @@ async fn nothing_that_anybody_wrote_becomes_part_of_the_page() {
     ] {
         assert_eq!(gateway.send("/v1/feedback", body).await.0, 200);
     }
-    gateway.ask(crate::support::question(&evil_model, "break it")).await;
+    gateway.ask(question(&evil_model, "break it")).await;
     // A path that puts words into the page's address, and filters that are kept in fields.
     for place in [
         "/".to_string(),
@@ -420,4 +423,111 @@ async fn a_phone_has_no_sideways_scroll_and_every_control_has_a_name() {
     let paper = browser.value("getComputedStyle(document.body).backgroundColor").await;
     assert_eq!(paper, "rgb(21, 23, 27)");
     browser.picture("dark").await;
+}
+
+/// Asks on the page and waits for the end.
+async fn ask(browser: &Browser, recipe: &str) {
+    let choose = format!("document.getElementById('recipe').value = '{recipe}'");
+    browser.value(&choose).await;
+    browser.keys("#question", "What is 2+2?").await;
+    browser.keys("#question", "\u{e009}\u{e007}").await;
+    browser.wait("/^(Answered|There is no)/.test(document.getElementById('status').textContent)").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_stands_where_its_trace_cannot_be_seen() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let (folder, secret) = (tempfile::tempdir().unwrap(), new_secret());
+    let path = folder.path().join("store.sqlite");
+    let scopes = ["ask", "feedback"];
+    SqliteStore::open(&path).unwrap().write(&[key("app", &secret, &scopes, None)]).unwrap();
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::over(folder, &[&stub], Default::default(), |_| {}).await;
+    browser.go(&format!("{}/", gateway.url)).await;
+    browser.value(&format!("sessionStorage.setItem('key', '{secret}')")).await;
+    browser.command("refresh", json!({})).await;
+    browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    ask(&browser, "plain").await;
+    browser.picture("no-right-to-read").await;
+    assert_eq!(browser.value("document.querySelector('.answer').textContent").await, "Answer: 4");
+    assert_eq!(browser.value("document.querySelector('.answer.bad')").await, Value::Null);
+    browser.click("[data-reaction=love]").await;
+    browser
+        .wait("document.querySelector('[data-reaction=love]').getAttribute('aria-pressed') === 'true'")
+        .await;
+    let id = gateway.traces(1).await[0]["id"].as_str().unwrap().to_string();
+    assert_eq!(gateway.get(&format!("/v1/traces/{id}")).await.1["feedback"][0]["reaction"], "love");
+
+    // The head of a stream names its trace; then the store fails.
+    browser.value("sessionStorage.clear()").await;
+    browser.command("refresh", json!({})).await;
+    browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    let other = rusqlite::Connection::open(gateway.folder.path().join("store.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    ask(&browser, "plain").await;
+    browser.picture("not-stored").await;
+    assert_eq!(browser.value("document.querySelector('.answer').textContent").await, "Answer: 4");
+    assert_eq!(browser.value("document.querySelector('[data-reaction]')").await, Value::Null);
+    let facts = browser.value("document.querySelector('.facts').textContent").await;
+    assert!(facts.as_str().unwrap().contains("not stored"), "{facts}");
+    assert_eq!(browser.value("document.getElementById('status').textContent").await, "Answered; not stored.");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_shows_its_calls_of_tools_and_why_it_is_fixed() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let stub = Stub::start(|asked| {
+        if asked.path.ends_with("/models") {
+            return Act::Json(200, json!({"data": [{"id": "little", "created": 1, "owned_by": "stub"}]}));
+        }
+        let mut answer = completion(&["4".into()]);
+        if asked.body["tools"].is_array() {
+            let call = json!({"id": "call_1", "type": "function",
+                "function": {"name": "weather", "arguments": "{\"city\":\"Rome\"}"}});
+            answer["choices"][0]["message"] =
+                json!({"role": "assistant", "content": null, "tool_calls": [call]});
+            answer["choices"][0]["finish_reason"] = "tool_calls".into();
+        }
+        Act::Json(200, answer)
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let mut body = question("elenchus/single/little", "Which city?");
+    body["tools"] = json!([{"type": "function", "function": {"name": "weather"}}]);
+    let (status, answer) = gateway.ask(body).await;
+    assert_eq!(status, 200, "{answer}");
+    let stage = &answer["elenchus"]["stages"][0];
+    assert_eq!(stage["tool_calls"][0]["function"]["name"], "weather", "{stage}");
+    assert_eq!((&stage["text"], &stage["fixed"]), (&Value::Null, &Value::Null));
+    let decided = answer["elenchus"]["stages"].as_array().unwrap().last().unwrap();
+    assert!(decided["fixed"].as_str().unwrap().contains("no text"), "{decided}");
+    let called = answer["elenchus"]["trace_id"].as_str().unwrap().to_string();
+    assert_eq!(gateway.ask(question("little", "plain")).await.0, 200);
+    let plain =
+        gateway.traces(2).await.iter().find(|trace| trace["recipe"] == "plain").unwrap()["id"].clone();
+
+    let inside = "#trace [data-stage='0'] .inside";
+    let hidden = format!("[...document.querySelectorAll(\"{inside} [data-rerun]\")].map((b) => b.hidden)");
+    browser.go(&format!("{}/#trace={called}", gateway.url)).await;
+    browser.wait("document.querySelector('#trace [data-stage=\"0\"]') !== null").await;
+    browser.click("#trace [data-stage='0'] summary").await;
+    browser.wait("document.querySelector('#trace [data-calls]') !== null").await;
+    browser.picture("calls").await;
+    for place in [".answer", ".inside"] {
+        let shown = format!("document.querySelector('#trace {place} [data-calls]').textContent");
+        assert_eq!(browser.value(&shown).await, "weather({\"city\":\"Rome\"})", "{place}");
+    }
+    let edited = browser.value("document.querySelector('#trace textarea').value").await;
+    assert_eq!(edited, "", "no text is no text");
+    assert_eq!(browser.value(&hidden).await, json!([false, false]));
+
+    browser.go(&format!("{}/#trace={}", gateway.url, plain.as_str().unwrap())).await;
+    browser.wait("document.querySelector('#trace .panel')?.textContent.includes('plain')").await;
+    browser.click("#trace [data-stage='0'] summary").await;
+    browser.wait("document.querySelector('#trace [data-fixed]') !== null").await;
+    browser.picture("fixed").await;
+    assert_eq!(browser.value(&hidden).await, json!([true, true]), "what would be refused is not offered");
+    let why = browser.value("document.querySelector('#trace [data-fixed]').textContent").await;
+    assert!(why.as_str().unwrap().contains("no recipe"), "{why}");
+    assert_eq!(browser.errors().await, Vec::<String>::new());
 }

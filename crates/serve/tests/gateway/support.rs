@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 /// How the stub answers a request.
@@ -23,6 +23,8 @@ pub enum Act {
     Stream { events: Vec<String>, pause: Duration, broken: bool },
     /// A response of JSON in pieces, with a pause before each.
     Pieces { pieces: Vec<String>, pause: Duration },
+    /// The same, with the rest only when the gate is opened.
+    Gated { first: Vec<String>, gate: Arc<Semaphore>, rest: Vec<String> },
     /// Nothing, until the client goes away.
     Hang,
     /// The connection is closed.
@@ -127,6 +129,13 @@ pub fn events(text: &str) -> Vec<String> {
     events
 }
 
+const STREAM_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+fn chunk(event: &str) -> String {
+    format!("{:x}\r\n{event}\r\n", event.len())
+}
+
 async fn serve(
     stream: TcpStream,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -193,13 +202,25 @@ async fn serve(
                 }
                 return None;
             }
+            Act::Gated { first, gate, rest } => {
+                writer.write_all(STREAM_HEAD.as_bytes()).await.ok()?;
+                for event in first {
+                    writer.write_all(chunk(&event).as_bytes()).await.ok()?;
+                }
+                // It is never closed.
+                gate.acquire().await.ok()?.forget();
+                for event in rest {
+                    writer.write_all(chunk(&event).as_bytes()).await.ok()?;
+                }
+                writer.write_all(b"0\r\n\r\n").await.ok()?;
+            }
             Act::Stream { events, pause, .. } | Act::Pieces { pieces: events, pause } => {
                 let head =
                     format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n");
                 writer.write_all(head.as_bytes()).await.ok()?;
                 let mut byte = [0; 1];
                 for event in events {
-                    let piece = format!("{:x}\r\n{event}\r\n", event.len());
+                    let piece = chunk(&event);
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         _ = reader.read(&mut byte) => {
