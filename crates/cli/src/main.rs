@@ -9,6 +9,7 @@ mod files;
 mod kept;
 mod output;
 mod progress;
+mod roles;
 mod settings;
 
 use arguments::Arguments;

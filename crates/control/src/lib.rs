@@ -64,7 +64,7 @@ pub use closed_loop_critique::{
     ClosedLoopCritique, ClosedLoopCritiqueSettings, CritiqueOf, CritiqueTurn, Unreadable,
 };
 pub use compose::{BestOf, Member, Otherwise, Then};
-pub use composition::{Composition, Part};
+pub use composition::{BY, Composition, Part, RECIPE_FILE};
 pub use consistency_gate::{
     ConsistencyGate, ConsistencyGateSettings, ConsistencyMeasure, ConsistencyUpdate, consistency_labels,
     gated_count,

@@ -22,10 +22,11 @@ use serde::{Deserialize, Serialize};
 pub struct Ask {
     /// The question; the embedded model reads the compact notation of its own tasks
     question: String,
-    /// A strategy or a recipe (`elenchus recipes`), or several: `a then b`, `best of a, b by judge`, `a else b`
+    /// A strategy, a recipe (`elenchus recipes`) or a recipe file, or several: `a then b`, `best of a, b by judge`, `a else b`
     #[arg(long, visible_alias = "recipe", default_value = "self-consistency")]
     strategy: String,
-    /// Change a setting of the strategy
+    /// Change a setting of the strategy; of several with the part in front, `self-consistency.samples=3`, or `by.` for
+    /// those of the evaluator that chooses
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
     /// Task whose rules extract and compare answers
@@ -57,7 +58,12 @@ pub fn run(command: &Ask, global: &Global) -> Result<(), Failure> {
         strategy: command.strategy.clone(),
         settings: command.settings.clone(),
         task: command.task.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(
+            &command.model,
+            &command.budget,
+            &asking::needs_of([(command.strategy.as_str(), command.settings.clone())])?,
+            global,
+        )?,
     };
     kept::run(&command.keep, &KeptConfig::Ask(config), global)
 }

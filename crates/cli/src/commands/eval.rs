@@ -114,12 +114,15 @@ impl ProblemOptions {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   elenchus eval --strategy self-consistency --set samples=8 --problems 500
-  elenchus eval --file gsm8k.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 500000")]
+  elenchus eval --file gsm8k.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 500000
+  elenchus eval --strategy 'best of self-consistency, gsa by judge' --set by.reading=sample --file gsm8k.jsonl \\
+      --endpoint http://localhost:8000/v1 --model qwen2.5-7b --role judge=qwen2.5-32b@http://localhost:8001/v1")]
 pub struct Eval {
-    /// A strategy or a recipe
+    /// A strategy, a recipe or a recipe file, or several: `a then b`, `best of a, b by judge`, `a else b`
     #[arg(long, visible_alias = "recipe", default_value = "single")]
     strategy: String,
-    /// Change a setting of the strategy
+    /// Change a setting of the strategy; of several with the part in front, `self-consistency.samples=3`, or `by.` for
+    /// those of the evaluator that chooses
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
     /// Write every trace to this file (JSON Lines)
@@ -141,11 +144,14 @@ pub struct Eval {
     after_help = "Each strategy gets the same token budget when `--max-total-tokens` is given; else what each spent stands
 beside its result. The first strategy is the baseline.
 
-Example:
-  elenchus compare --strategy single --strategy self-consistency --strategy self-certainty --problems 300"
+Examples:
+  elenchus compare --strategy single --strategy self-consistency --strategy self-certainty --problems 300
+  elenchus compare --strategy self-consistency:samples=8 --problems 300 \\
+      --strategy 'self-consistency then critique-and-refine:critique-and-refine.rounds=1'"
 )]
 pub struct Compare {
-    /// A strategy or a recipe, with settings behind a colon: `self-consistency:samples=8,temperature=0.8`
+    /// A strategy, a recipe or a recipe file, with settings behind a colon: `self-consistency:samples=8,temperature=0.8`;
+    /// or several as one: `a then b`, `best of a, b by judge`, `a else b`, settings with the part in front
     #[arg(long, visible_alias = "recipe", required = true, num_args = 1)]
     strategy: Vec<String>,
     #[command(flatten)]
@@ -308,7 +314,12 @@ pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
         settings: command.settings.clone(),
         traces: command.traces.clone(),
         problems: command.problems.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(
+            &command.model,
+            &command.budget,
+            &asking::needs_of([(command.strategy.as_str(), command.settings.clone())])?,
+            global,
+        )?,
     };
     kept::run(&command.keep, &KeptConfig::Eval(config), global)
 }
@@ -334,6 +345,12 @@ impl EvalConfig {
     }
 }
 
+/// `NAME:SETTING=VALUE,…` in its parts.
+fn with_settings(spelled: &str) -> (&str, Vec<String>) {
+    let (name, settings) = spelled.split_once(':').unwrap_or((spelled, ""));
+    (name, settings.split(',').filter(|one| !one.is_empty()).map(String::from).collect())
+}
+
 /// Runs `compare`.
 pub fn run_compare(command: &Compare, global: &Global) -> Result<(), Failure> {
     if command.strategy.len() < 2 {
@@ -346,7 +363,12 @@ pub fn run_compare(command: &Compare, global: &Global) -> Result<(), Failure> {
     let config = CompareConfig {
         strategies: command.strategy.clone(),
         problems: command.problems.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(
+            &command.model,
+            &command.budget,
+            &asking::needs_of(command.strategy.iter().map(|spelled| with_settings(spelled)))?,
+            global,
+        )?,
     };
     kept::run(&command.keep, &KeptConfig::Compare(config), global)
 }
@@ -358,9 +380,7 @@ impl CompareConfig {
         let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
         let mut strategies = Vec::new();
         for spelled in &self.strategies {
-            let (name, settings) = spelled.split_once(':').unwrap_or((spelled, ""));
-            let settings: Vec<String> =
-                settings.split(',').filter(|s| !s.is_empty()).map(String::from).collect();
+            let (name, settings) = with_settings(spelled);
             let (mut measured, _) = measure(&asked, task.as_ref(), &problems, name, &settings, global)?;
             measured.strategy.clone_from(spelled);
             strategies.push(measured);

@@ -22,6 +22,7 @@ mod postgres;
 mod postgres_server;
 mod rerun;
 mod responses;
+mod roles;
 mod schema;
 mod support;
 mod telemetry;
