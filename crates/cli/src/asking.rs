@@ -300,7 +300,8 @@ impl Asking {
             true => price.is_some(),
             false => role_prices.contains_key(name),
         };
-        let free = [&model].into_iter().chain(roles.values()).map(|one| &one.model).find(|name| !has_price(name));
+        let free =
+            [&model].into_iter().chain(roles.values()).map(|one| &one.model).find(|name| !has_price(name));
         if let (true, Some(name)) = (budget.max_money.is_some(), free) {
             let known: Vec<&str> = configuration.prices.keys().map(String::as_str).collect();
             let near = match known.is_empty() {

@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod roles;
 mod settings;
+mod trace_view;
 
 use arguments::Arguments;
 use clap::Parser;

@@ -111,7 +111,9 @@ fn choice(
     Err(Failure::new(
         Code::Usage,
         format!("the model `{model}` of the role `{name}` is neither on this machine nor at a server"),
-        format!("write `--role {name}={model}@URL`, or `base_url` under `[roles.{name}]` in {CONFIGURATION_FILE}"),
+        format!(
+            "write `--role {name}={model}@URL`, or `base_url` under `[roles.{name}]` in {CONFIGURATION_FILE}"
+        ),
     ))
 }
 
@@ -125,8 +127,11 @@ fn unknown(name: &str, used: &[&str]) -> Failure {
     }
     let hint = match used {
         [] => {
-            let mut others: Vec<String> =
-                strategies().into_iter().flat_map(|entry| entry.needs.roles).map(|needs| needs.role).collect();
+            let mut others: Vec<String> = strategies()
+                .into_iter()
+                .flat_map(|entry| entry.needs.roles)
+                .map(|needs| needs.role)
+                .collect();
             others.retain(|role| role != ACTOR);
             others.sort_unstable();
             others.dedup();

@@ -27,11 +27,26 @@ fn a_role_on_the_command_line_is_asked_at_its_own_server_under_one_budget() {
     let (little, large) = (speaking("2 + 2 = 5\nAnswer: 5", FINDS), speaking("no", FINDS));
     let role = format!("critic=big@model@{}", large.url);
     let ask = [
-        "ask", "What is 2+2?", "--strategy", "critique-and-refine", "--set", "rounds=1", "--endpoint", &little.url,
-        "--model", "little", "--json", "-q", "--role", &role,
+        "ask",
+        "What is 2+2?",
+        "--strategy",
+        "critique-and-refine",
+        "--set",
+        "rounds=1",
+        "--endpoint",
+        &little.url,
+        "--model",
+        "little",
+        "--json",
+        "-q",
+        "--role",
+        &role,
     ];
     let answer = json_of(&run(folder.path(), &ask));
-    assert!(!models(&large).is_empty() && models(&large).iter().all(|model| model == "big@model"), "{answer}");
+    assert!(
+        !models(&large).is_empty() && models(&large).iter().all(|model| model == "big@model"),
+        "{answer}"
+    );
     assert!(models(&little).iter().all(|model| model == "little"), "{:?}", models(&little));
     assert_eq!(answer["usage"]["calls"].as_u64(), Some((little.count() + large.count()) as u64), "{answer}");
 
@@ -45,7 +60,8 @@ fn a_role_on_the_command_line_is_asked_at_its_own_server_under_one_budget() {
 fn eval_and_compare_take_roles_too_and_the_same_endpoint_serves_several_models() {
     let folder = scratch();
     let server = speaking("2 + 2 = 5\nAnswer: 5", FINDS);
-    let shared = ["--endpoint", &server.url, "--model", "little", "--problems", "1", "--json", "-q", "--role"];
+    let shared =
+        ["--endpoint", &server.url, "--model", "little", "--problems", "1", "--json", "-q", "--role"];
     let eval = ["eval", "--strategy", "critique-and-refine"];
     json_of(&run(folder.path(), &[&eval[..], &shared[..], &["critic=large"][..]].concat()));
     assert!(models(&server).contains(&"large".into()) && models(&server).contains(&"little".into()));
@@ -60,7 +76,16 @@ fn a_role_that_the_strategy_has_not_is_refused_with_those_it_has() {
     let server = Server::start();
     let ask = |strategy: &str, role: &str| {
         let arguments = [
-            "ask", "What is 2+2?", "--strategy", strategy, "--endpoint", &server.url, "--model", "m", "--role", role,
+            "ask",
+            "What is 2+2?",
+            "--strategy",
+            strategy,
+            "--endpoint",
+            &server.url,
+            "--model",
+            "m",
+            "--role",
+            role,
         ];
         run(folder.path(), &arguments)
     };
@@ -75,7 +100,8 @@ fn a_role_that_the_strategy_has_not_is_refused_with_those_it_has() {
         assert_eq!(code(&output), 2, "{text}");
         assert!(text.contains(said) && text.contains("hint:"), "{text}");
     }
-    let nowhere = ["ask", "1+1", "--model", "embedded", "--strategy", "critique-and-refine", "--role", "critic=large"];
+    let nowhere =
+        ["ask", "1+1", "--model", "embedded", "--strategy", "critique-and-refine", "--role", "critic=large"];
     let output = run(folder.path(), &nowhere);
     assert_eq!(code(&output), 2, "{}", stderr(&output));
     assert!(stderr(&output).contains("critic=large@URL"), "{}", stderr(&output));
@@ -100,7 +126,8 @@ fn the_configuration_binds_roles_and_only_those_that_are_used() {
     // 10 prompt tokens and 1 completion token a call.
     let money = answer["usage"]["money"].as_f64().unwrap_or(0.0);
     assert!((money - 11.0 * large.count() as f64).abs() < 0.01, "each model has its own price: {money}");
-    let judged = ["best-of-n", "--set", "evaluator=judge", "--set", "evaluator_settings={\"reading\": \"sample\"}"];
+    let judged =
+        ["best-of-n", "--set", "evaluator=judge", "--set", "evaluator_settings={\"reading\": \"sample\"}"];
     json_of(&run(folder.path(), &[&ask[..], &judged[..]].concat()));
     assert!(models(&little).contains(&"sharp".into()), "without an address it is at the endpoint");
     let unpriced = [&ask[..], &judged[..], &["--max-money", "1"][..]].concat();
@@ -116,12 +143,27 @@ fn a_server_that_continues_prefixes_is_used_as_such_when_it_is_said() {
         completion(body, &vec!["2 + 2 = 4\n\nAnswer: 4".to_string(); count], true)
     });
     let eval = [
-        "eval", "--problems", "1", "--strategy", "step-search", "--set", "searches=2", "--endpoint", &server.url,
-        "--model", "m", "--json", "-q",
+        "eval",
+        "--problems",
+        "1",
+        "--strategy",
+        "step-search",
+        "--set",
+        "searches=2",
+        "--endpoint",
+        &server.url,
+        "--model",
+        "m",
+        "--json",
+        "-q",
     ];
     let refused = run(folder.path(), &eval);
     assert_eq!(code(&refused), 2, "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("--prefix") && stderr(&refused).contains("[endpoint]"), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("--prefix") && stderr(&refused).contains("[endpoint]"),
+        "{}",
+        stderr(&refused)
+    );
     assert_eq!(server.count(), 0);
     json_of(&run(folder.path(), &[&eval[..], &["--prefix", "continue_final_message"][..]].concat()));
     let marked = |server: &Server| {
@@ -135,7 +177,8 @@ fn a_server_that_continues_prefixes_is_used_as_such_when_it_is_said() {
     );
     write(folder.path(), "elenchus.toml", &written);
     let before = server.count();
-    let eval = ["eval", "--problems", "1", "--strategy", "step-search", "--set", "searches=2", "--json", "-q"];
+    let eval =
+        ["eval", "--problems", "1", "--strategy", "step-search", "--set", "searches=2", "--json", "-q"];
     json_of(&run(folder.path(), &eval));
     let sent = &server.asked()[before..];
     let prefixed = sent.iter().filter(|asked| {

@@ -29,6 +29,7 @@ mod key_evidence;
 mod loose_answer;
 mod masks;
 mod path;
+mod place;
 mod rain;
 mod recorded;
 mod recorded_rows;
@@ -95,7 +96,8 @@ pub use recorded::{
 pub use recorded_rows::select_all;
 pub use registry::{StrategyEntry, strategies, strategies_that, strategy};
 pub use retry_with_feedback::{
-    RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,
+    RetryEnd, RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature,
+    why_unsolved,
 };
 pub use rpc::{Rpc, RpcSettings};
 pub use score_forest::{Forest, KeyLimits, Sensed, Signal, drift, key_segments, lost_attention, repeats};

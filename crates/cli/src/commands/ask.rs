@@ -5,10 +5,11 @@ use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::failure::Failure;
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
+use crate::trace_view;
 use clap::Args;
 use elenchus_generate::CancelToken;
 use elenchus_remember::Run;
-use elenchus_trace::{Answer, NodeKind, Problem};
+use elenchus_trace::{Answer, Problem};
 use serde::{Deserialize, Serialize};
 
 /// Ask one question
@@ -92,19 +93,11 @@ impl AskConfig {
 
 fn print(answer: &Answer, quiet: bool) -> Result<(), Failure> {
     if !quiet {
-        for node in &answer.trace.nodes {
-            let line = match &node.kind {
-                NodeKind::Generated { role, completion, .. } => format!("{role}: {}", completion.text.trim()),
-                NodeKind::Evaluated { feedback, .. } => match (feedback.score, &feedback.abstained) {
-                    (Some(score), _) => format!("{}: {score:.4}", feedback.evaluator),
-                    (None, Some(reason)) => format!("{} abstains: {reason}", feedback.evaluator),
-                    (None, None) => feedback.evaluator.clone(),
-                },
-                NodeKind::Decided { decision, .. } => format!("decided: {decision}"),
-                NodeKind::Stage { name } => format!("— {name}"),
-                NodeKind::Failed { error } => format!("failed: {error}"),
-            };
-            anstream::eprintln!("{:7.0} ms  {line}", node.started_ms);
+        for line in trace_view::lines(&answer.trace) {
+            anstream::eprintln!("{line}");
+        }
+        for note in trace_view::notes(&answer.trace) {
+            anstream::eprintln!("note: {note}");
         }
         anstream::eprintln!();
     }

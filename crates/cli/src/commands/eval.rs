@@ -6,6 +6,7 @@ use crate::correction::Correction;
 use crate::failure::{Code, Failure};
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
+use crate::trace_view;
 use clap::Args;
 use elenchus_control::AttemptLog;
 use elenchus_generate::CancelToken;
@@ -18,9 +19,10 @@ use elenchus_task::math::MathTask;
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::sql::{self, Sql, SqlSettings};
 use elenchus_task::{Split, Task};
-use elenchus_trace::{Answer, Completion, Problem, Usage};
+use elenchus_trace::{Answer, Problem, Usage};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Which problems.
@@ -183,14 +185,16 @@ pub(crate) struct Measured {
     pub(crate) correct: Vec<f64>,
 }
 
-/// What the endpoint's layer noted of samples that are one and the same text, with how many problems it befell.
-fn repeated(answers: &[Answer]) -> Option<String> {
-    let note = |answer: &Answer| {
-        let noted = |completion: &Completion| completion.extra.get("note")?.as_str().map(String::from);
-        answer.trace.completions().find_map(|(_, completion)| noted(completion))
-    };
-    let notes: Vec<String> = answers.iter().filter_map(note).collect();
-    notes.first().map(|first| format!("{first} (on {} of {} problems)", notes.len(), answers.len()))
+/// What the endpoint's layer noted of the replies, with how many problems it befell.
+fn remark(answers: &[Answer]) -> Option<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for note in answers.iter().flat_map(|answer| trace_view::notes(&answer.trace)) {
+        *counts.entry(note).or_default() += 1;
+    }
+    let told =
+        counts.iter().map(|(note, count)| format!("{note} (on {count} of {} problems)", answers.len()));
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// What the later attempts made of the first, from the account in each trace; `None` when a strategy writes none.
@@ -288,7 +292,7 @@ pub(crate) fn measure(
         abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
         usage: answers.iter().map(|a| a.usage).sum(),
         correction,
-        remark: repeated(&answers),
+        remark: remark(&answers),
         correct,
     };
     Ok((measured, answers))

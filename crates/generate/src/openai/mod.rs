@@ -3,6 +3,7 @@
 mod http;
 mod retry_after;
 mod sse;
+mod stop;
 mod stream;
 mod wire;
 
@@ -276,15 +277,18 @@ impl Endpoint {
             _ => {}
         }
         if !request.tools.is_empty() && !abilities.tools {
-            return cannot("tool calls", "set `abilities.tools = true` under `[endpoint]` if the server knows them");
+            return cannot(
+                "tool calls",
+                "set `abilities.tools = true` under `[endpoint]` if the server knows them",
+            );
         }
         if self.config.prefix == PrefixStyle::Refuse
             && request.messages.last().is_some_and(|message| message.role == Role::Assistant)
         {
             return cannot(
                 "a continuation of the assistant's own words",
-                "if the server continues them, say how: `--prefix`, or `prefix` under `[endpoint]` (`send` or \
-                 `continue_final_message`)",
+                "if the server continues them, set `prefix` under `[endpoint]`, or `--prefix`, to `send` or \
+                 `continue_final_message`",
             );
         }
         Ok(())

@@ -20,7 +20,8 @@ fn models(stub: &Stub) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_is_answered_by_the_model_of_its_table() {
-    let (stub, critic) = (Stub::answering(&["Answer: 4"]).await, Stub::answering(&["First wrong step: none"]).await);
+    let (stub, critic) =
+        (Stub::answering(&["Answer: 4"]).await, Stub::answering(&["First wrong step: none"]).await);
     let gateway = Running::with(&[&stub], |settings| {
         settings.roles.insert("critic".into(), table("large", Some(&critic.url)));
         settings.roles.insert("judge".into(), table("sharp", None));
@@ -35,7 +36,8 @@ async fn a_role_is_answered_by_the_model_of_its_table() {
 
     // Without an address the model is the upstreams'.
     let mut body = question("elenchus/best-of-n@2/little", "What is 2+2?");
-    body["elenchus"] = json!({"settings": {"evaluator": "judge", "evaluator_settings": {"reading": "sample"}}});
+    body["elenchus"] =
+        json!({"settings": {"evaluator": "judge", "evaluator_settings": {"reading": "sample"}}});
     let (status, answer) = gateway.ask(body).await;
     assert_eq!(status, 200, "{answer}");
     assert!(models(&stub).iter().any(|model| model == "sharp"), "{:?}", models(&stub));
