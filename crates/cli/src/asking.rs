@@ -5,7 +5,7 @@ use crate::failure::{Code, Failure};
 use crate::roles::{self, is_local};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use elenchus_control::{BY, Strategy, strategy};
+use elenchus_control::{BY, Part, Strategy, strategy};
 use elenchus_evaluate::Needs;
 use elenchus_generate::{
     CancelToken, Context, LanguageModel, LayerSettings, NativeModel, NativeOptions, OpenAi, OpenAiConfig,
@@ -367,7 +367,17 @@ pub fn named_strategy(name: &str, settings: &[String]) -> Result<Arc<dyn Strateg
             values[BY] = Value::Object(Default::default());
         }
         for setting in settings {
-            crate::settings::set(&mut values, setting)?;
+            // The name of a file holds a point that is no step of the path.
+            let inside = |part: &&&Part| {
+                setting.strip_prefix(part.name.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            };
+            match parts.iter().filter(|_| parts.len() > 1).find(inside) {
+                Some(part) => {
+                    let rest = &setting[part.name.len() + 1..];
+                    crate::settings::set(&mut values[part.name.as_str()], rest)?;
+                }
+                None => crate::settings::set(&mut values, setting)?,
+            }
         }
         return Ok(strategy_of(name, values.as_object().unwrap_or(&Default::default()))?);
     }

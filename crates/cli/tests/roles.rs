@@ -10,7 +10,7 @@ fn speaking(solution: &'static str, critique: &'static str) -> Server {
     Server::answering(move |body| {
         let count = body["n"].as_u64().unwrap_or(1) as usize;
         let said = last_message(body);
-        let text = if said.contains("First wrong step") { critique } else { solution };
+        let text = if said.contains("First wrong step: <") { critique } else { solution };
         completion(body, &vec![text.to_string(); count], false)
     })
 }
