@@ -1,6 +1,6 @@
 //! The task's own exact verifier.
 
-use crate::{EvaluateError, EvaluateInput, Evaluator, Needs};
+use crate::{EvaluateError, EvaluateInput, Evaluator, Needs, redact};
 use async_trait::async_trait;
 use elenchus_trace::{Feedback, Outcome};
 use schemars::JsonSchema;
@@ -16,7 +16,7 @@ pub struct VerifierSettings {
 
 /// Scores 1 a response that the task's exact verifier finds right; one that it finds wrong by how near it comes, where the
 /// task knows degrees (the share of tests passed, the distance to a target), else 0, as one without an answer. The verdict
-/// says which, and the text why, naming no hidden test. It knows the reference answer: use it as an oracle, for measuring and for training rows,
+/// says which, and the text why, with the right answer hidden and no hidden test named. It knows the reference answer: use it as an oracle, for measuring and for training rows,
 /// never to claim what a model can do by itself. A verifier that fails is an error. Costs no model call.
 #[derive(Debug, Clone, Copy)]
 pub struct Verifier {
@@ -62,7 +62,8 @@ impl Evaluator for Verifier {
                 };
                 let feedback = Feedback::score(self.name(), score);
                 let probability = Some(if right { 1.0 } else { 0.0 });
-                let text = verdict.reason.clone();
+                // Some tasks name the right answer in their reason, and who tries again reads this text.
+                let text = verdict.reason.as_deref().map(|why| redact(input.problem, why, "[masked]").text);
                 Ok(Feedback { probability, text, verdict: Some(verdict), step_scores, ..feedback })
             })
             .collect()
@@ -102,6 +103,23 @@ mod tests {
         assert_eq!(scores, [0.875, 0.0, 0.0, 0.0]);
         assert!(found[0].text.as_deref().unwrap().contains("has the value 28"), "{found:?}");
         assert!(found.iter().all(|feedback| feedback.probability == Some(0.0)));
+    }
+
+    #[test]
+    fn the_text_never_names_the_right_answer() {
+        let task = elenchus_task::task("facts", &serde_json::Value::Null).unwrap();
+        let problem = task.problems(elenchus_task::Split::Test, 1, 1).unwrap().remove(0);
+        let gold = problem.gold.clone().unwrap();
+        let samples = candidates(&[("#31415", None)]);
+        let why = task.verify(&problem, "#31415").unwrap().reason.unwrap();
+        assert!(why.ends_with(&format!("it is {gold}")), "this task says what is right: {why}");
+        let model = elenchus_generate::Scripted::always(["x"]).shared();
+        let context = elenchus_generate::Context::builder().role("actor", model).build().unwrap();
+        let input =
+            EvaluateInput { context: &context, task: task.as_ref(), problem: &problem, candidates: &samples };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = runtime.block_on(Verifier::new(VerifierSettings::default()).evaluate(input)).unwrap();
+        assert_eq!(found[0].text.as_deref(), Some("says 31415, it is [masked]"));
     }
 
     #[test]
