@@ -140,7 +140,8 @@ fn a_server_that_continues_prefixes_is_used_as_such_when_it_is_said() {
     let folder = scratch();
     let server = Server::answering(|body| {
         let count = body["n"].as_u64().unwrap_or(1) as usize;
-        completion(body, &vec!["2 + 2 = 4\n\nAnswer: 4".to_string(); count], true)
+        let text = if last_message(body).contains("single letter") { "A" } else { "2 + 2 = 4\n\nAnswer: 4" };
+        completion(body, &vec![text.to_string(); count], true)
     });
     let eval = [
         "eval",
@@ -149,7 +150,7 @@ fn a_server_that_continues_prefixes_is_used_as_such_when_it_is_said() {
         "--strategy",
         "step-search",
         "--set",
-        "searches=2",
+        "searches=4",
         "--endpoint",
         &server.url,
         "--model",
@@ -178,7 +179,7 @@ fn a_server_that_continues_prefixes_is_used_as_such_when_it_is_said() {
     write(folder.path(), "elenchus.toml", &written);
     let before = server.count();
     let eval =
-        ["eval", "--problems", "1", "--strategy", "step-search", "--set", "searches=2", "--json", "-q"];
+        ["eval", "--problems", "1", "--strategy", "step-search", "--set", "searches=4", "--json", "-q"];
     json_of(&run(folder.path(), &eval));
     let sent = &server.asked()[before..];
     let prefixed = sent.iter().filter(|asked| {

@@ -204,12 +204,17 @@ async fn a_server_that_ignores_stop_changes_no_answer() {
         let stopped =
             server.requests().iter().any(|request| request.body["stop"].to_string().contains("END"));
         assert!(stopped || ["rain", "step-search", "beam"].contains(&name), "{name} does not pass `stop` on");
-        let noted = answer.trace.completions().filter(|(_, completion)| completion.extra.contains_key("note"));
+        let noted =
+            answer.trace.completions().filter(|(_, completion)| completion.extra.contains_key("note"));
         for (_, completion) in noted {
             assert!(!completion.text.contains("END"), "{name}: {:?}", completion.text);
         }
         if ["single", "self-consistency", "fobar", "consistency-gate"].contains(&name) {
-            assert_eq!(answer.answer.as_deref(), Some("18"), "{name}: what stands behind the stop string is read");
+            assert_eq!(
+                answer.answer.as_deref(),
+                Some("18"),
+                "{name}: what stands behind the stop string is read"
+            );
         }
     }
 }
