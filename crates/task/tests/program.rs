@@ -526,6 +526,8 @@ fn reasons_name_visible_tests_only() {
         reason("def f(x): return 2").as_deref(),
         Some("passed 1 of 2 tests; wrong answer in a hidden test")
     );
+    let grade = |reply: &str| task.grade(problem, reply, &task.verify(problem, reply).unwrap()).unwrap();
+    assert_eq!((grade("def f(x): return 2"), grade("def f(x): return 5"), grade("no code")), (0.5, 0.0, 0.0));
     let visible = task.run(problem, "def f(x): return 2", true).unwrap().unwrap();
     assert_eq!(visible.outcome, ProgramOutcome::Passed);
     assert!(reason("def f(x:").unwrap().contains("compile error: "));
