@@ -105,3 +105,110 @@ pub fn split_parser() -> impl TypedValueParser<Value = Split> {
         _ => Split::Test,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elenchus_recipe::{built_in, built_in_recipes, lab};
+    use std::path::Path;
+
+    /// The words of a line, with quotes as a shell reads them.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
+        for sign in line.chars() {
+            match (quote, sign) {
+                (None, '\'' | '"') => (quote, begun) = (Some(sign), true),
+                (Some(open), _) if open == sign => quote = None,
+                (None, ' ') => {
+                    if begun {
+                        words.push(std::mem::take(&mut word));
+                    }
+                    begun = false;
+                }
+                _ => {
+                    word.push(sign);
+                    begun = true;
+                }
+            }
+        }
+        if begun {
+            words.push(word);
+        }
+        assert_eq!(quote, None, "a quote is open: {line}");
+        words
+    }
+
+    /// The values of the options of these names.
+    fn values<'a>(words: &'a [String], options: &[&str]) -> Vec<&'a str> {
+        let named = words.windows(2).filter(|pair| options.contains(&pair[0].as_str()));
+        named.map(|pair| pair[1].as_str()).collect()
+    }
+
+    /// That a line means something: it is read, and what it names is there.
+    fn check(line: &str) {
+        let words = words(line);
+        let arguments = Arguments::try_parse_from(&words).unwrap_or_else(|error| panic!("{line}\n{error}"));
+        let settings: Vec<String> = values(&words, &["--set"]).into_iter().map(String::from).collect();
+        for spelled in values(&words, &["--strategy", "--recipe"]) {
+            let (name, own) = spelled.split_once(':').unwrap_or((spelled, ""));
+            let own: Vec<String> = own.split(',').filter(|one| !one.is_empty()).map(String::from).collect();
+            let trains =
+                built_in(name).is_ok_and(|recipe| recipe.strategy.is_none() && recipe.rounds.is_some());
+            let settings = if own.is_empty() { &settings } else { &own };
+            if !trains {
+                crate::asking::named_strategy(name, settings)
+                    .unwrap_or_else(|error| panic!("{line}\n{error}"));
+            }
+        }
+        for task in values(&words, &["--task"]) {
+            elenchus_task::task(task, &serde_json::Value::Null)
+                .unwrap_or_else(|error| panic!("{line}\n{error}"));
+        }
+        match (&arguments.command, words[1].as_str()) {
+            (Command::Reproduce(_), _) => {
+                built_in(&words[2]).unwrap_or_else(|error| panic!("{line}\n{error}"));
+            }
+            (Command::Lab(_), _) if words[2] == "build" => {
+                for name in words[3..].iter().take_while(|word| !word.starts_with('-')) {
+                    lab::checkpoint(name).unwrap_or_else(|error| panic!("{line}\n{error}"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The commands of a Markdown page.
+    fn commands(page: &str) -> Vec<String> {
+        let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let joined = blocks.map(|block| block.replace("\\\n", " ")).collect::<String>();
+        joined.lines().map(str::to_string).filter(|line| line.starts_with("elenchus ")).collect()
+    }
+
+    #[test]
+    fn every_example_of_every_recipe_is_a_command_that_this_program_takes() {
+        let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes");
+        for recipe in built_in_recipes().unwrap() {
+            recipe.examples.iter().for_each(|line| check(line));
+            let page = std::fs::read_to_string(pages.join(format!("{}.md", recipe.name))).unwrap();
+            let shown = commands(&page);
+            assert!(!shown.is_empty(), "the page of `{}` shows no command", recipe.name);
+            shown.iter().for_each(|line| check(line));
+        }
+    }
+
+    /// Who builds the checkpoints as the recipe says has those that its reproduction needs.
+    #[test]
+    fn the_checkpoints_of_an_example_are_those_of_the_quick_size() {
+        for recipe in built_in_recipes().unwrap() {
+            let Some(experiment) = &recipe.reproduce else { continue };
+            let Some(needed) = experiment.quick["seeds"].as_array() else { continue };
+            for line in recipe.examples.iter().filter(|line| line.starts_with("elenchus lab build")) {
+                let words = words(line);
+                let built: Vec<&str> =
+                    values(&words, &["--seeds"]).into_iter().flat_map(|s| s.split(',')).collect();
+                let missing = needed.iter().find(|seed| !built.contains(&seed.to_string().as_str()));
+                assert!(missing.is_none(), "`{}`: {line} leaves seed {missing:?} out", recipe.name);
+            }
+        }
+    }
+}

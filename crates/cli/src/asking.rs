@@ -2,14 +2,18 @@
 
 use crate::arguments::Global;
 use crate::failure::{Code, Failure};
+use crate::roles::{self, is_local};
 use clap::Args;
-use elenchus_control::{Strategy, strategy};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use elenchus_control::{BY, Part, Strategy, strategy};
+use elenchus_evaluate::Needs;
 use elenchus_generate::{
     CancelToken, ChatTemplate, Context, LanguageModel, NativeModel, NativeOptions, OpenAi, OpenAiConfig,
-    Replay, RunJournal, Voice, stack,
+    PrefixStyle, Replay, RunJournal, ServerAbilities, Voice, stack,
 };
 use elenchus_recipe::{
-    CONFIGURATION_FILE, Composition, Configuration, EndpointLayers, built_in, models, strategy_of,
+    CONFIGURATION_FILE, Composition, Configuration, EndpointDefaults, EndpointLayers, models, strategy_of,
+    strategy_part,
 };
 use elenchus_remember::Run;
 use elenchus_task::Task;
@@ -18,8 +22,12 @@ use futures::stream::{self, StreamExt};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Where the key is looked for when nobody says where.
+const API_KEY_VARIABLE: &str = "OPENAI_API_KEY";
 
 /// Which model is asked.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +52,23 @@ pub struct ModelOptions {
     /// Leave broken lines of `--replay` and `--file` out and count them
     #[arg(long)]
     pub skip_bad_lines: bool,
+    /// Another model for a role of the strategy (`critic`, `judge`, `aggregator`, …); without URL at the same endpoint;
+    /// several times for several roles [default: the configuration's, else the model]
+    #[arg(long = "role", value_name = "NAME=MODEL[@URL]")]
+    pub roles: Vec<String>,
+    /// What the endpoint does with the beginning of an answer: `send` for servers that continue it by themselves
+    /// (llama.cpp), `continue_final_message` for vLLM and SGLang [default: the configuration's, else `refuse`]
+    #[arg(long, value_name = "STYLE", value_parser = prefix_parser())]
+    pub prefix: Option<PrefixStyle>,
+}
+
+/// Reads the style of a prefix as it is spelled in files.
+fn prefix_parser() -> impl TypedValueParser<Value = PrefixStyle> {
+    PossibleValuesParser::new(["refuse", "send", "continue_final_message"]).map(|name| match name.as_str() {
+        "send" => PrefixStyle::Send,
+        "continue_final_message" => PrefixStyle::ContinueFinalMessage,
+        _ => PrefixStyle::Refuse,
+    })
 }
 
 /// What tokens cost, and where that and the endpoint are written down.
@@ -120,6 +145,19 @@ pub struct ModelChoice {
     /// What stands around an endpoint.
     #[serde(default)]
     layers: EndpointLayers,
+    /// What the server does with the beginning of an answer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    prefix: PrefixStyle,
+    /// What the server can do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    abilities: ServerAbilities,
+    /// Its model for embeddings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    embedding_model: Option<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Everything beside strategy and problems that an asking command needs; part of the configuration of its run folder.
@@ -128,10 +166,16 @@ pub struct ModelChoice {
 pub struct Asking {
     /// The model.
     model: ModelChoice,
+    /// Models of other roles; a role without one is the model's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    roles: BTreeMap<String, ModelChoice>,
     /// Bounds on what is spent.
     budget: Budget,
     /// What its tokens cost.
     price: Option<Price>,
+    /// What the tokens of the other roles' models cost, by model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    role_prices: BTreeMap<String, Price>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -140,12 +184,10 @@ impl ModelOptions {
     /// What the command line says, and what the configuration adds to it.
     fn choose(&self, configuration: &Configuration) -> Result<ModelChoice, Failure> {
         let defaults = &configuration.endpoint;
-        let is_local =
-            |name: &String| name == models::EMBEDDED || Path::new(name).join("config.json").is_file();
         let endpoint = match (&self.endpoint, &self.replay) {
             (Some(url), _) => Some(url.clone()),
             (None, Some(_)) => None,
-            (None, None) if self.model.as_ref().is_some_and(is_local) => None,
+            (None, None) if self.model.as_deref().is_some_and(is_local) => None,
             (None, None) => defaults.base_url.clone(),
         };
         // Name and key belong to the configured server: no other one is sent them.
@@ -167,16 +209,50 @@ impl ModelOptions {
         Ok(ModelChoice {
             model,
             endpoint,
-            api_key_variable: variable.unwrap_or_else(|| "OPENAI_API_KEY".into()),
+            api_key_variable: variable.unwrap_or_else(|| API_KEY_VARIABLE.into()),
             replay: self.replay.clone(),
             voice: self.voice.clone(),
             skip_bad_lines: self.skip_bad_lines,
             layers: defaults.layers,
+            prefix: self.prefix.unwrap_or(if theirs { defaults.prefix } else { PrefixStyle::Refuse }),
+            abilities: if theirs { defaults.abilities } else { ServerAbilities::default() },
+            embedding_model: default(&defaults.embedding_model),
         })
     }
 }
 
 impl ModelChoice {
+    /// A model of this machine: the embedded one, or a checkpoint folder.
+    pub fn local(model: String) -> Self {
+        ModelChoice::at(model, EndpointDefaults::default())
+    }
+
+    /// A model at a server.
+    pub fn at(model: String, server: EndpointDefaults) -> Self {
+        ModelChoice {
+            model,
+            endpoint: server.base_url,
+            api_key_variable: server.api_key_variable.unwrap_or_else(|| API_KEY_VARIABLE.into()),
+            replay: None,
+            voice: None,
+            skip_bad_lines: false,
+            layers: server.layers,
+            prefix: server.prefix,
+            abilities: server.abilities,
+            embedding_model: server.embedding_model,
+        }
+    }
+
+    /// Another model at the same server.
+    pub fn beside(&self, model: String) -> Self {
+        ModelChoice { model, replay: None, voice: None, ..self.clone() }
+    }
+
+    /// Base URL of its server.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
+    }
+
     fn load(&self) -> Result<Arc<dyn LanguageModel>, Failure> {
         if let Some(file) = &self.replay {
             let name = file.display().to_string();
@@ -197,6 +273,9 @@ impl ModelChoice {
             api_key_variable: self.api_key_variable.clone(),
             timeouts: self.layers.timeouts,
             most_body_bytes: self.layers.most_body_bytes,
+            prefix: self.prefix,
+            abilities: self.abilities,
+            embedding_model: self.embedding_model.clone(),
             ..Default::default()
         };
         Ok(stack(Arc::new(OpenAi::new(config)?), &self.layers.settings())?)
@@ -240,24 +319,41 @@ impl Asking {
         self.model.skip_bad_lines
     }
 
-    /// What the command line says, and what the configuration adds to it.
-    pub fn new(model: &ModelOptions, budget: &BudgetOptions, global: &Global) -> Result<Self, Failure> {
+    /// What the command line says, and what the configuration adds to it. `needs` are those of what will be run: they
+    /// say which roles there are.
+    pub fn new(
+        model: &ModelOptions,
+        budget: &BudgetOptions,
+        needs: &Needs,
+        global: &Global,
+    ) -> Result<Self, Failure> {
         let configuration = budget.price.configuration()?;
+        let spelled = &model.roles;
         let model = model.choose(&configuration)?;
+        let roles = roles::bind(spelled, &model, &configuration, needs)?;
         let price = budget.price.of(&model.model, &configuration)?;
-        if budget.max_money.is_some() && price.is_none() {
+        let role_prices: BTreeMap<String, Price> = roles
+            .values()
+            .filter(|role| role.model != model.model)
+            .filter_map(|role| Some((role.model.clone(), configuration.price(&role.model)?)))
+            .collect();
+        let has_price = |name: &String| match *name == model.model {
+            true => price.is_some(),
+            false => role_prices.contains_key(name),
+        };
+        let free =
+            [&model].into_iter().chain(roles.values()).map(|one| &one.model).find(|name| !has_price(name));
+        if let (true, Some(name)) = (budget.max_money.is_some(), free) {
             let known: Vec<&str> = configuration.prices.keys().map(String::as_str).collect();
             let near = match known.is_empty() {
                 true => String::new(),
-                false => format!("; prices: {}", nearest(&model.model, known)),
+                false => format!("; prices: {}", nearest(name, known)),
             };
+            let option = if *name == model.model { "`--price IN,OUT`, or " } else { "" };
             return Err(Failure::new(
                 Code::Usage,
-                format!("`--max-money` needs a price for the model `{}`", model.model),
-                format!(
-                    "give `--price IN,OUT`, or a table `[prices.\"{}\"]` in {CONFIGURATION_FILE}{near}",
-                    model.model
-                ),
+                format!("`--max-money` needs a price for the model `{name}`"),
+                format!("give {option}a table `[prices.\"{name}\"]` in {CONFIGURATION_FILE}{near}"),
             ));
         }
         let bounds = Budget {
@@ -266,7 +362,7 @@ impl Asking {
             seconds: budget.max_seconds,
             money: budget.max_money,
         };
-        Ok(Asking { model, budget: bounds, price, seed: global.seed })
+        Ok(Asking { model, roles, budget: bounds, price, role_prices, seed: global.seed })
     }
 
     /// A context over the model, its budget and its price. With a run, every call is kept there, and none is made
@@ -284,6 +380,13 @@ impl Asking {
         if let Some(price) = self.price {
             builder = builder.price(name, price);
         }
+        for (role, choice) in &self.roles {
+            let model = choice.load()?;
+            if let Some(price) = self.role_prices.get(&choice.model) {
+                builder = builder.price(model.name(), *price);
+            }
+            builder = builder.role(role, model).role_voice(role, choice.voice()?);
+        }
         if let Some(run) = run {
             builder = builder.journal(Arc::new(RunJournal::new(Arc::clone(run.journal()))));
         }
@@ -291,8 +394,8 @@ impl Asking {
     }
 }
 
-/// A strategy by its own name, the one of a recipe, or a composition (`a then b`); `settings` are `PATH=VALUE`, in a
-/// composition with the part's name in front.
+/// A strategy by its own name, the one of a recipe or of a recipe file, or a composition (`a then b`); `settings` are
+/// `PATH=VALUE`, in a composition with the part's name in front, or `by` for the evaluator that chooses.
 pub fn named_strategy(name: &str, settings: &[String]) -> Result<Arc<dyn Strategy>, Failure> {
     if Composition::is_composed(name) {
         let composition = Composition::parse(name)?;
@@ -301,12 +404,25 @@ pub fn named_strategy(name: &str, settings: &[String]) -> Result<Arc<dyn Strateg
         for part in parts.iter().filter(|_| parts.len() > 1) {
             values[part.name.as_str()] = Value::Object(Default::default());
         }
+        if composition.choosers() > 0 {
+            values[BY] = Value::Object(Default::default());
+        }
         for setting in settings {
-            crate::settings::set(&mut values, setting)?;
+            // The name of a file holds a point that is no step of the path.
+            let inside = |part: &&&Part| {
+                setting.strip_prefix(part.name.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            };
+            match parts.iter().filter(|_| parts.len() > 1).find(inside) {
+                Some(part) => {
+                    let rest = &setting[part.name.len() + 1..];
+                    crate::settings::set(&mut values[part.name.as_str()], rest)?;
+                }
+                None => crate::settings::set(&mut values, setting)?,
+            }
         }
         return Ok(strategy_of(name, values.as_object().unwrap_or(&Default::default()))?);
     }
-    let (part, mut values) = match built_in(name).ok().and_then(|recipe| recipe.strategy) {
+    let (part, mut values) = match strategy_part(name)? {
         Some(part) => (part.name, part.settings),
         None => (name.to_string(), Value::Null),
     };
@@ -317,6 +433,13 @@ pub fn named_strategy(name: &str, settings: &[String]) -> Result<Arc<dyn Strateg
         crate::settings::set(&mut values, setting)?;
     }
     Ok(strategy(&part, values)?)
+}
+
+/// What strategies need together, as they are named with their settings.
+pub fn needs_of<'a>(named: impl IntoIterator<Item = (&'a str, Vec<String>)>) -> Result<Needs, Failure> {
+    named.into_iter().try_fold(Needs::default(), |needs, (name, settings)| {
+        Ok(needs.and(named_strategy(name, &settings)?.needs()))
+    })
 }
 
 /// Answers of a strategy to many problems, in order; as many at once as keep the model busy. Stops at the first error.

@@ -11,7 +11,9 @@ mod files;
 mod kept;
 mod output;
 mod progress;
+mod roles;
 mod settings;
+mod trace_view;
 
 use arguments::Arguments;
 use clap::Parser;

@@ -2,6 +2,7 @@
 
 use crate::attempts::budget_over;
 use crate::draw::check_samples;
+use crate::place::fewest_calls;
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Minimum, Strategy, Trail, Triple,
@@ -330,9 +331,7 @@ impl Strategy for Beam {
 
     fn minimum(&self) -> Minimum {
         // One step that is an answer, and its judgement.
-        let judged =
-            self.evaluator.cost(CandidateSize { candidates: 1, prompt_tokens: 1, completion_tokens: 1 });
-        let calls = u64::from(judged.calls > 0);
+        let calls = fewest_calls(self.evaluator.as_ref(), 1);
         let drawn = (self.settings.width * self.settings.expand) as u64;
         Minimum { calls: 1 + calls, tokens: 1 + drawn + calls }
     }

@@ -2,6 +2,7 @@
 
 use crate::attempts::{Account, budget_over};
 use crate::draw::{ask, first};
+use crate::place::Place;
 use crate::{
     Attempt, ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine,
     GenerateKind, Minimum, Strategy, Trail, Triple,
@@ -133,13 +134,6 @@ struct Turn {
     node: Option<NodeId>,
     /// The correction, or the solution where it is called right; `None` when it cannot be read.
     correction: Option<String>,
-}
-
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    context: &'a Context,
-    task: &'a dyn Task,
-    problem: &'a Problem,
 }
 
 impl ClosedLoopCritique {

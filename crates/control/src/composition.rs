@@ -23,6 +23,10 @@ const MOST_DEPTH: usize = 8;
 const PLAIN: &str = "plain";
 /// Who chooses when nobody is named.
 const JUDGE: &str = "judge";
+/// The word before the evaluator that chooses, and the name of its settings.
+pub const BY: &str = "by";
+/// How the files of recipes end; their names are taken as they are.
+pub const RECIPE_FILE: &str = ".toml";
 
 /// A strategy or a recipe with settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,7 +161,8 @@ impl Composition {
     }
 
     /// With settings: of a single part as they are, of several by the name of the part,
-    /// `{"self-consistency": {"samples": 3}}`. One that is given in the composition wins.
+    /// `{"self-consistency": {"samples": 3}}`, and those of the evaluator that chooses as `{"by": {…}}`. One that is given
+    /// in the composition wins.
     ///
     /// # Errors
     /// [`ControlError::Setting`] for a name that is no part of it.
@@ -177,6 +182,14 @@ impl Composition {
                     format!("name the part: `{}.{name}`", names.first().map_or("part", String::as_str));
                 return Err(ControlError::setting("composition", &name, problem, hint));
             };
+            if name == BY && self.choosers() > 0 {
+                self.each_chooser(&mut |settings| {
+                    let mut all = fields.clone();
+                    all.extend(settings.as_object().cloned().unwrap_or_default());
+                    *settings = Value::Object(all);
+                });
+                continue;
+            }
             if !names.contains(&name) {
                 let hint = nearest(&name, names.iter().map(String::as_str));
                 return Err(ControlError::setting(
@@ -195,6 +208,28 @@ impl Composition {
             });
         }
         Ok(self)
+    }
+
+    /// How many evaluators choose in it.
+    pub fn choosers(&self) -> usize {
+        match self {
+            Composition::Part(_) => 0,
+            Composition::Then(list) | Composition::Else(list) => list.iter().map(Composition::choosers).sum(),
+            Composition::BestOf { of, .. } => 1 + of.iter().map(Composition::choosers).sum::<usize>(),
+        }
+    }
+
+    fn each_chooser(&mut self, change: &mut dyn FnMut(&mut Value)) {
+        match self {
+            Composition::Part(_) => {}
+            Composition::Then(list) | Composition::Else(list) => {
+                list.iter_mut().for_each(|one| one.each_chooser(change));
+            }
+            Composition::BestOf { of, by_settings, .. } => {
+                change(by_settings);
+                of.iter_mut().for_each(|one| one.each_chooser(change));
+            }
+        }
     }
 
     /// With a setting for every part that does not say it itself.
@@ -252,7 +287,8 @@ impl fmt::Display for Composition {
 }
 
 fn normal(name: &str) -> String {
-    name.trim().replace('_', "-")
+    let name = name.trim();
+    if name.ends_with(RECIPE_FILE) { name.to_string() } else { name.replace('_', "-") }
 }
 
 /// Words, with signs as words of their own.
@@ -264,7 +300,7 @@ fn words(text: &str) -> Vec<String> {
     spaced.split_whitespace().map(str::to_string).collect()
 }
 
-const KEYWORDS: [&str; 8] = ["then", "else", "best", "of", "by", "(", ")", ","];
+const KEYWORDS: [&str; 8] = ["then", "else", "best", "of", BY, "(", ")", ","];
 
 struct Parser {
     words: Vec<String>,
@@ -317,7 +353,7 @@ impl Parser {
             while self.take(",") {
                 of.push(self.one(depth + 1)?);
             }
-            let by = match self.take("by") {
+            let by = match self.take(BY) {
                 false => JUDGE.to_string(),
                 true => self.name("an evaluator")?,
             };
@@ -426,6 +462,19 @@ mod tests {
             let error = Composition::parse("a then b").unwrap().with_settings(settings.as_object().unwrap());
             assert!(error.unwrap_err().to_string().contains("hint:"));
         }
+        let settings = json!({"by": {"reading": "sample"}, "a": {"samples": 3}});
+        let made = Composition::parse("best of a, b by judge").unwrap();
+        let made = made.with_settings(settings.as_object().unwrap()).unwrap();
+        assert_eq!(
+            made,
+            Composition::read(&json!({
+                "best_of": [{"recipe": "a", "samples": 3}, "b"], "by_settings": {"reading": "sample"}
+            }))
+            .unwrap()
+        );
+        let nobody = json!({"by": {"reading": "sample"}});
+        let error = Composition::parse("a then b").unwrap().with_settings(nobody.as_object().unwrap());
+        assert!(error.unwrap_err().to_string().contains("`by`"), "nobody chooses there");
         let error =
             crate::strategy("self-consistency then self-consistency", Value::Null).err().unwrap().to_string();
         assert!(error.contains("critique-and-refine"), "who can is named: {error}");

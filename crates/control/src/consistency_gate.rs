@@ -1,8 +1,9 @@
 //! Consistency-gated sampling: evaluate how well the answers agree, stop when they agree enough, else update
 //! (arXiv 2407.14507).
 
-use crate::drafts::{DraftCall, DraftReply, Place};
+use crate::drafts::{DraftCall, DraftReply};
 use crate::draw::{ask, check_samples};
+use crate::place::{Place, all_identical};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Keeps, Minimum, Sampled, Strategy, Trail, Triple, majority,
@@ -16,7 +17,6 @@ use elenchus_trace::{Answer, NodeId, Problem, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::HashSet;
 
 const NAME: &str = "consistency-gate";
 
@@ -353,7 +353,7 @@ impl Strategy for ConsistencyGate {
         }
         let (answers, texts) = (drawn.answers(), drawn.texts());
         let votes = majority(&answers, |left, right| task.equivalent(problem, left, right));
-        let identical = texts.len() > 1 && texts.iter().collect::<HashSet<_>>().len() == 1;
+        let identical = all_identical(&texts);
         let value = history.last().copied().flatten();
         let table = votes.table(&answers);
         let data = json!({

@@ -2,6 +2,7 @@
 
 use crate::attempts::{Account, attempt, budget_over};
 use crate::draw::{ask, ask_last, first};
+use crate::place::Place;
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Keeps, Minimum, Strategy, Trail, Triple,
@@ -299,14 +300,6 @@ impl CritiqueAndRefine {
         }
         Ok(Stop::Rounds)
     }
-}
-
-/// What every step of the loop looks at.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    context: &'a Context,
-    task: &'a dyn Task,
-    problem: &'a Problem,
 }
 
 /// Whether a critique that was read calls nothing wrong.

@@ -2,9 +2,9 @@
 //! from sight (arXiv 2506.07971).
 
 use crate::continuation::{Continuation, Injection, Purpose, Span};
-use crate::drafts::Place;
 use crate::draw::ask;
 use crate::key_evidence::{Ranked, rank};
+use crate::place::{Place, all_identical};
 use crate::score_forest::{Forest, KeyLimits, LEAST_PROBABILITY, Sensed, Signal, repeats};
 use crate::sense::{answer_probability, attention_of, probability_detail};
 use crate::{
@@ -531,11 +531,8 @@ impl Strategy for CyberV {
         let votes = forest.vote.table(&answers);
         log.first = forest.representative.and_then(|best| responses[best].answer.clone());
         let limit = responses.len() as f64 * settings.threshold;
-        let identical = {
-            let mut texts = responses.iter().skip(1).map(|one| one.thought.as_str());
-            let first = texts.next();
-            responses.len() > 2 && texts.all(|text| Some(text) == first)
-        };
+        let chains: Vec<&str> = responses.iter().skip(1).map(|one| one.thought.as_str()).collect();
+        let identical = all_identical(&chains);
         let mut chosen = forest.representative.map(|best| {
             let one = &responses[best];
             (one.text.clone(), one.answer.clone(), one.node)

@@ -6,22 +6,13 @@
 //! strategy.
 
 use crate::draw::{ask, ask_last};
+use crate::place::{Place, all_identical};
 use crate::vote::{VoteResult, majority};
 use crate::{ControlError, Draw, Sampled, Trail};
 use elenchus_evaluate::Candidate;
-use elenchus_generate::{Context, GenerateError, GenerateRequest, LogprobDetail, PromptSlots, Sampling};
-use elenchus_task::Task;
-use elenchus_trace::{Answer, NodeId, Problem};
+use elenchus_generate::{GenerateError, GenerateRequest, LogprobDetail, PromptSlots, Sampling};
+use elenchus_trace::{Answer, NodeId};
 use serde_json::{Value, json};
-use std::collections::HashSet;
-
-/// What every call for one problem looks at.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub context: &'a Context,
-    pub task: &'a dyn Task,
-    pub problem: &'a Problem,
-}
 
 /// Responses to one problem, in the order in which a prompt shows them.
 #[derive(Debug, Clone, Default)]
@@ -75,10 +66,9 @@ impl Drafts {
         majority(&self.drawn.answers(), same)
     }
 
-    /// Whether several drafts are one text: an endpoint that ignores the temperature looks like perfect agreement.
+    /// Whether several drafts are one text.
     pub(crate) fn identical(&self) -> bool {
-        let texts = self.drawn.texts();
-        texts.len() > 1 && texts.iter().collect::<HashSet<_>>().len() == 1
+        all_identical(&self.drawn.texts())
     }
 
     /// Whether an answer is that of a draft.

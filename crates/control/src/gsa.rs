@@ -1,7 +1,8 @@
 //! Generative self-aggregation: a new response written in view of several drafts (arXiv 2503.04104).
 
-use crate::drafts::{DraftCall, Drafts, Place};
+use crate::drafts::{DraftCall, Drafts};
 use crate::draw::check_samples;
+use crate::place::Place;
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Keeps, Minimum, Strategy, Trail, Triple,

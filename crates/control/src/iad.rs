@@ -1,7 +1,9 @@
 //! Iterative agentic decoding: rounds of candidates, each in view of the best and the worst so far (arXiv 2504.01931).
 
-use crate::drafts::{DraftCall, DraftReply, Place};
+use crate::attempts::budget_over;
+use crate::drafts::{DraftCall, DraftReply};
 use crate::draw::{ask, check_samples};
+use crate::place::{Place, all_identical, fewest_calls};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Minimum, Sampled, Strategy, Trail, Triple,
@@ -14,7 +16,6 @@ use elenchus_trace::{Answer, Feedback, NodeId, Problem, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::HashSet;
 use std::sync::Arc;
 
 const NAME: &str = "iad";
@@ -324,9 +325,7 @@ impl Strategy for Iad {
     fn minimum(&self) -> Minimum {
         // One round with its judgement; the rest depends on how that goes.
         let samples = self.settings.samples as u64;
-        let judged =
-            self.evaluator.cost(CandidateSize { candidates: 1, prompt_tokens: 1, completion_tokens: 1 });
-        let calls = u64::from(judged.calls > 0);
+        let calls = fewest_calls(self.evaluator.as_ref(), samples);
         Minimum { calls: 1 + calls, tokens: 1 + samples + calls }
     }
 
@@ -388,17 +387,11 @@ impl Strategy for Iad {
             match self.judge(&mut trail, place, &mut seen, fresh).await {
                 Ok(()) => {}
                 // What was judged before still stands.
-                Err(
-                    error @ (ControlError::Generate(GenerateError::Budget { .. })
-                    | ControlError::Evaluate(elenchus_evaluate::EvaluateError::Generate(
-                        GenerateError::Budget { .. },
-                    ))),
-                ) if before.is_some() => {
-                    trail.failed(Some(stage), error.to_string());
+                Err(error) => {
+                    budget_over(&mut trail, Some(stage), error)?;
                     stopped = "the budget ended while a round was judged".into();
                     break;
                 }
-                Err(error) => return Err(error),
             }
             rounds += 1;
             let decision = match (before, seen.standing.best) {
@@ -417,7 +410,7 @@ impl Strategy for Iad {
             }
         }
         let texts = seen.drawn.texts();
-        let identical = texts.len() > 1 && texts.iter().collect::<HashSet<_>>().len() == 1;
+        let identical = all_identical(&texts);
         let scores: Vec<Option<f64>> = seen.feedback.iter().map(|feedback| feedback.score).collect();
         let data = json!({
             "evaluator": self.evaluator.name(), "rounds": rounds, "stopped": stopped, "scores": scores,

@@ -248,10 +248,18 @@ fn without_log_probabilities_an_evaluator_that_needs_them_is_refused_at_once() {
 
 #[test]
 fn the_embedded_model_s_notation() {
-    let model = Scripted::new("m").on("G", ["z#7"]).on("S", ["x#8", "hm"]).shared();
-    let settings = json!({"evaluator": "verifier", "rounds": 2});
+    let drawn = [scored("x#8", -0.1), scored("y#9", -0.9)];
+    let model = Scripted::new("m").on("G", ["z#7"]).on_completions("S", drawn).shared();
+    let settings = json!({"evaluator": "likelihood", "rounds": 2});
     run(&iad(settings), &compact(model.clone())).unwrap();
-    assert_eq!(model.requests()[1].messages, [Message::user("Ga=2+5;a?hm!x#8!")], "the worse one first");
+    assert_eq!(model.requests()[1].messages, [Message::user("Ga=2+5;a?y#9!x#8!")], "the worse one first");
+    let model = Scripted::new("m").on("A", ["z#7"]).on("S", ["x#8", "hm"]).shared();
+    run(&iad(json!({"evaluator": "verifier", "rounds": 2})), &compact(model.clone())).unwrap();
+    assert_eq!(
+        model.requests()[1].messages,
+        [Message::user("Aa=2+5;a?x#8!")],
+        "of equal scores the best alone"
+    );
     let model = Scripted::new("m").on("A", ["z#7"]).on("S", ["x#8", "y#9"]).shared();
     run(&iad(json!({"evaluator": "verifier", "rounds": 2, "contrast": "best"})), &compact(model.clone()))
         .unwrap();

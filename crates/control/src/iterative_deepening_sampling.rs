@@ -1,7 +1,7 @@
 //! Iterative deepening sampling: triggers of self-correction at growing distances within one response (arXiv 2502.05449).
 
 use crate::continuation::{Continuation, Injection, Purpose, Span, Spending};
-use crate::drafts::Place;
+use crate::place::Place;
 use crate::selection::Selection;
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, FeedbackLine, GenerateKind, Minimum, Rule,

@@ -16,8 +16,9 @@ pub use judge_check::{JudgeReport, JudgedResponse, judge_item};
 pub use round_table::{RoundTable, RoundTableOutcome, RoundTableSettings, round_table_vote};
 pub use settings::JudgedDialogueSettings;
 
-use dialogue::{Dialogue, Place};
+use dialogue::Dialogue;
 
+use crate::place::Place;
 use crate::{
     ControlError, ControlKind, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind, Minimum,
     Strategy, Triple,

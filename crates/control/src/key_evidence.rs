@@ -1,8 +1,8 @@
 //! Choosing the segments that a second round shows again.
 
 use crate::cyberv::{CyberVLog, EvidenceBy, NAME};
-use crate::drafts::Place;
 use crate::draw::ask;
+use crate::place::Place;
 use crate::score_forest::{KeyLimits, key_segments, lost_attention};
 use crate::{ControlError, Trail};
 use elenchus_generate::{ACTOR, GenerateRequest, PromptSlots, Sampling, ScoreRequest, Voice};

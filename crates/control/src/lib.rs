@@ -29,6 +29,7 @@ mod key_evidence;
 mod loose_answer;
 mod masks;
 mod path;
+mod place;
 mod rain;
 mod recorded;
 mod recorded_rows;
@@ -64,7 +65,7 @@ pub use closed_loop_critique::{
     ClosedLoopCritique, ClosedLoopCritiqueSettings, CritiqueOf, CritiqueTurn, Unreadable,
 };
 pub use compose::{BestOf, Member, Otherwise, Then};
-pub use composition::{Composition, Part};
+pub use composition::{BY, Composition, Part, RECIPE_FILE};
 pub use consistency_gate::{
     ConsistencyGate, ConsistencyGateSettings, ConsistencyMeasure, ConsistencyUpdate, consistency_labels,
     gated_count,
@@ -95,7 +96,8 @@ pub use recorded::{
 pub use recorded_rows::select_all;
 pub use registry::{StrategyEntry, strategies, strategies_that, strategy};
 pub use retry_with_feedback::{
-    RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature, why_unsolved,
+    RetryEnd, RetryRound, RetryWithFeedback, RetryWithFeedbackSettings, novel, rising_temperature,
+    why_unsolved,
 };
 pub use rpc::{Rpc, RpcSettings};
 pub use score_forest::{Forest, KeyLimits, Sensed, Signal, drift, key_segments, lost_attention, repeats};

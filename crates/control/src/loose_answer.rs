@@ -80,11 +80,18 @@ pub(crate) fn loosely_equal(left: &str, right: &str) -> bool {
     !left.is_empty() && left == right
 }
 
-/// The most frequent answer in the last lines of texts: the first text with it, how many have it, and the answer as that
-/// text has it. Ties go to the answer seen first.
-pub(crate) fn loose_majority(texts: &[&str]) -> Option<(usize, usize, String)> {
-    let answers: Vec<Option<&str>> = texts.iter().map(|text| last_line_answer(text)).collect();
-    let vote = crate::tally(group_answers(&answers, loosely_equal), |_| 1.0);
+/// The most frequent answer of texts, read where `read` has one for a text and else from its last line: the first text with
+/// it, how many have it, and the answer as that text has it. Answers are the same that `same` calls so, or that differ in
+/// units and decoration only. Ties go to the answer seen first.
+pub(crate) fn loose_majority(
+    texts: &[&str],
+    read: &[Option<&str>],
+    same: impl Fn(&str, &str) -> bool,
+) -> Option<(usize, usize, String)> {
+    let of = |index: usize| read.get(index).copied().flatten().or_else(|| last_line_answer(texts[index]));
+    let answers: Vec<Option<&str>> = (0..texts.len()).map(of).collect();
+    let alike = |left: &str, right: &str| same(left, right) || loosely_equal(left, right);
+    let vote = crate::tally(group_answers(&answers, alike), |_| 1.0);
     let sample = vote.sample()?;
     Some((sample, vote.counts[vote.winner?], answers[sample]?.to_string()))
 }
@@ -99,7 +106,7 @@ mod tests {
         let answers = ["6 hours", "6", "8", "6 hours per week", "8"];
         let exact = crate::majority(&answers.map(Some), |left, right| left == right);
         assert_eq!(exact.sample().map(|s| answers[s]), Some("8"), "exact strings: 8 has two votes");
-        let (sample, count, answer) = loose_majority(&answers).unwrap();
+        let (sample, count, answer) = loose_majority(&answers, &[], |_, _| false).unwrap();
         assert_eq!((sample, count, answer.as_str()), (0, 3, "6 hours"), "without units 6 has three");
     }
 

@@ -4,8 +4,21 @@ use elenchus_task::{Task, task};
 use elenchus_trace::Problem;
 use std::ops::Range;
 
-/// The sign in the place of a hidden number in a text.
-const SIGN: &str = "x";
+/// Signs for a hidden number in a text, the first that the text does not use itself.
+const SIGNS: [&str; 12] = ["x", "y", "z", "n", "k", "w", "v", "u", "t", "q", "p", "m"];
+
+/// A sign that stands nowhere in a text as a name of its own: `x` is taken in `2x + 3` and free in `six boxes`.
+fn free_sign(text: &str) -> &'static str {
+    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
+    let lower = text.to_lowercase();
+    let is_free = |sign: &str| {
+        !lower.match_indices(sign).any(|(at, _)| {
+            let (before, after) = (&lower[..at], &lower[at + sign.len()..]);
+            !is_letter(before.chars().next_back()) && !is_letter(after.chars().next())
+        })
+    };
+    SIGNS.into_iter().find(|sign| is_free(sign)).unwrap_or(SIGNS[0])
+}
 
 /// Number words that are read as numbers. `one` is left out: it is a pronoun too often.
 const WORDS: [(&str, u32); 27] = [
@@ -124,16 +137,17 @@ pub fn backward_questions(task: &dyn Task, problem: &Problem, candidate: &str) -
     // A letter says nothing; the text of its option does.
     let option = problem.options.iter().find(|option| option.label == candidate.trim());
     let given = option.map_or(candidate, |option| option.text.as_str());
+    let sign = free_sign(&problem.question);
     number_spans(&problem.question)
         .into_iter()
         .enumerate()
         .map(|(index, (span, value))| {
             let question =
-                format!("{}{SIGN}{}", &problem.question[..span.start], &problem.question[span.end..]);
+                format!("{}{sign}{}", &problem.question[..span.start], &problem.question[span.end..]);
             let mut hidden = Problem::new(format!("{}-hidden-{index}", problem.id), &problem.task, question)
                 .with_gold(value);
             hidden.history.clone_from(&problem.history);
-            Backward { problem: hidden, shown: Some((SIGN, given.to_string())) }
+            Backward { problem: hidden, shown: Some((sign, given.to_string())) }
         })
         .collect()
 }
@@ -191,6 +205,14 @@ mod tests {
         );
         assert_eq!(hidden[1].problem.gold.as_deref(), Some("5"));
         assert_eq!(hidden[1].shown, Some(("x", "18".to_string())));
+    }
+
+    #[test]
+    fn the_sign_of_a_hidden_number_is_none_that_the_text_uses() {
+        let problem = Problem::new("p", "math", "Solve 2x + 3 = 11 for X and six y.").with_gold("4");
+        let hidden = backward_questions(math().as_ref(), &problem, "4");
+        assert_eq!(hidden[0].problem.question, "Solve 2x + z = 11 for X and six y.");
+        assert_eq!(hidden[0].shown, Some(("z", "4".to_string())));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::attempts::{Account, attempt, budget_over};
 use crate::draw::{Sampled, ask, first};
+use crate::place::{Place, all_identical};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Minimum, Strategy, Trail, Triple,
@@ -107,6 +108,27 @@ impl RetryRound {
     }
 }
 
+/// How the last attempt was judged, which no further round follows; stands in the trace, see [`RetryEnd::of`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryEnd {
+    /// Round of the attempt, from 0.
+    pub round: usize,
+    /// Whether it is right.
+    pub right: bool,
+    /// Its first wrong step, 0-based, where the task checks steps.
+    pub first_wrong: Option<usize>,
+}
+
+impl RetryEnd {
+    /// The end in a trace; `None` where the budget ended before the last attempt was judged.
+    pub fn of(trace: &Trace) -> Option<RetryEnd> {
+        trace.nodes.iter().rev().find_map(|node| match &node.kind {
+            NodeKind::Decided { data, .. } => serde_json::from_value(data.get("retry_end")?.clone()).ok(),
+            _ => None,
+        })
+    }
+}
+
 /// Solves; while the answer is wrong and rounds are left, gives feedback that knows the right answer but hides it, and
 /// tries again with all attempts and feedback in view. Measures how far a model follows feedback: an experiment with the
 /// answers at hand, no way to answer new questions. A problem that is solved leaves the loop, so the share solved by
@@ -123,13 +145,6 @@ impl RetryRound {
 #[derive(Debug, Clone)]
 pub struct RetryWithFeedback {
     settings: RetryWithFeedbackSettings,
-}
-
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    context: &'a Context,
-    task: &'a dyn Task,
-    problem: &'a Problem,
 }
 
 /// The attempt that stands.
@@ -255,7 +270,7 @@ impl RetryWithFeedback {
         }
         let eligible = novel(tried, &drawn.answers(), |left, right| task.equivalent(problem, left, right));
         let texts = drawn.texts();
-        let identical = texts.len() > 1 && texts.windows(2).all(|pair| pair[0] == pair[1]);
+        let identical = all_identical(&texts);
         let label = format!("{NAME}\0novelty\0{}\0{}", problem.task, problem.id);
         let number = context.seed_for(&label, round as u64);
         let at = |length: usize| (number % length.max(1) as u64) as usize;
@@ -278,12 +293,18 @@ impl RetryWithFeedback {
         for round in 1..=self.settings.rounds {
             let text = latest.candidate.completion.text.clone();
             let verdict = task.verify(problem, &text)?;
-            if verdict.is_correct() {
-                return Ok(format!("right in round {}", round - 1));
+            let right = verdict.is_correct();
+            if !right {
+                past.push(PastAttempt { number: round, text, feedback: String::new() });
             }
-            past.push(PastAttempt { number: round, text, feedback: String::new() });
-            if round == self.settings.rounds {
-                break;
+            if right || round == self.settings.rounds {
+                let end = RetryEnd { round: round - 1, right, first_wrong: verdict.first_wrong_step() };
+                let said = match right {
+                    true => format!("right in round {}", round - 1),
+                    false => "the rounds are over".into(),
+                };
+                trail.decided(Some(latest.node), said.clone(), None, json!({ "retry_end": end }));
+                return Ok(said);
             }
             let started = trail.now();
             let input = GoldFeedbackInput {

@@ -62,6 +62,8 @@ fn a_solved_problem_is_never_asked_again() {
     let answer = run(&strategy(settings(FeedbackSource::Critic, 10)), &context(model.clone())).unwrap();
     assert_eq!((answer.answer.as_deref(), model.calls()), (Some("7"), 1));
     assert_eq!(log(&answer).stopped, "right in round 0");
+    let end = RetryEnd { round: 0, right: true, first_wrong: None };
+    assert_eq!(RetryEnd::of(&answer.trace), Some(end), "the last attempt is judged, too");
 }
 
 #[test]
@@ -74,6 +76,8 @@ fn a_solver_that_repeats_itself_is_seen() {
     assert_eq!(log(&answer).transitions, expected);
     assert_eq!(log(&answer).spent_until(2).calls, 3);
     assert_eq!(log(&answer).stopped, "the rounds are over");
+    let end = RetryEnd { round: 3, right: false, first_wrong: None };
+    assert_eq!(RetryEnd::of(&answer.trace), Some(end), "beside a round for each attempt before it");
 }
 
 #[test]

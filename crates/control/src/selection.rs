@@ -1,8 +1,9 @@
 //! Sample, evaluate, choose: what the votes, best-of-n and RPC share. Each of them is settings, a [`Rule`], and perhaps
 //! an evaluator.
 
-use crate::drafts::Place;
+use crate::attempts::budget_over;
 use crate::draw::{ask, ask_last, check_samples};
+use crate::place::{Place, all_identical, fewest_calls};
 use crate::vote::is_settled;
 use crate::{
     Ballot, ControlError, Draw, Estimate, EstimateInput, EvaluateKind, Keeps, Minimum, Rule, Sampled, Trail,
@@ -115,10 +116,14 @@ impl Selection {
     }
 
     pub(crate) fn minimum(&self) -> Minimum {
-        // An evaluator may have nothing to judge, so only the samples are certain.
         let samples = self.samples as u64;
         let drawn = if self.early_stop { samples.div_ceil(2) } else { samples };
-        Minimum { calls: 1, tokens: 1 + drawn }
+        // Where answers are counted when there are no scores, only the samples are certain.
+        let judged = match &self.evaluator {
+            Some(evaluator) if !self.fallback => fewest_calls(evaluator.as_ref(), drawn),
+            _ => 0,
+        };
+        Minimum { calls: 1 + judged, tokens: 1 + drawn + judged }
     }
 
     pub(crate) fn estimate(&self, input: &EstimateInput) -> Estimate {
@@ -209,13 +214,25 @@ impl Selection {
             if drawn.nodes.len() == so_far {
                 break;
             }
-            let judged = self.judge(&mut trail, place, &drawn, so_far).await?;
+            let judged = match self.judge(&mut trail, place, &drawn, so_far).await {
+                Ok(judged) => judged,
+                // What the budget left unjudged abstains; what was judged before can still be chosen.
+                Err(error) => {
+                    let reason = budget_over(&mut trail, None, error)?;
+                    cut = true;
+                    let name = self.evaluator.as_ref().map_or("", |evaluator| evaluator.name());
+                    vec![Feedback::abstain(name, reason); drawn.nodes.len() - so_far]
+                }
+            };
             scores.extend(judged.iter().map(|feedback| feedback.score));
             scores.resize(drawn.nodes.len(), None);
             if !judged.is_empty() {
                 // Earlier samples may have had nothing to judge.
                 feedback.resize_with(so_far, Feedback::default);
                 feedback.extend(judged);
+            }
+            if cut {
+                break;
             }
         }
         let mut data = json!({
@@ -339,8 +356,7 @@ impl Selection {
             }
             _ => format!("heaviest answer of {}", choice.votes.len()),
         };
-        if distinct == 1 && answers.len() > 1 {
-            // An endpoint that ignores the temperature looks like perfect agreement.
+        if all_identical(&texts) {
             decision.push_str("; all responses are identical");
         }
         if let Some(least) = self.least.filter(|least| score.is_some_and(|score| score < *least)) {

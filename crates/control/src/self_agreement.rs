@@ -1,9 +1,10 @@
 //! Self-agreement: the model reads its samples once more and names the answer that most of them agree on
 //! (arXiv 2311.08154).
 
-use crate::drafts::{DraftCall, Drafts, Place, check_reply_tokens};
+use crate::drafts::{DraftCall, Drafts, check_reply_tokens};
 use crate::draw::check_samples;
 use crate::loose_answer::{bare, last_line_answer, loose_majority, loosely_equal};
+use crate::place::Place;
 use crate::{ControlError, Draw, Estimate, EstimateInput, Keeps, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
@@ -60,8 +61,8 @@ impl Default for SelfAgreementSettings {
 /// The text behind the last `The majority voted answer is` counts, when it is the answer of a response: equivalent to one
 /// that the task extracts, or equal to the last line of a response but for units and decoration. Otherwise the model has
 /// solved the problem anew, which the method forbids. Fallbacks, counted in the trace (`fallback`): the answer in the
-/// last line of the reply, if it is that of a response; else the most frequent answer of the responses, read by the task,
-/// and where it finds none, from their last lines. Without any answer it abstains. The text is that of the first response
+/// last line of the reply, if it is that of a response; else the most frequent answer of the responses, each read by the
+/// task, and where it finds none, from its last line. Without any answer it abstains. The text is that of the first response
 /// with the voted answer.
 ///
 /// Costs 2 calls, k + 1 responses; the second prompt holds all of them. Confidence is the share of responses with the
@@ -278,7 +279,7 @@ impl Strategy for SelfAgreement {
 }
 
 impl SelfAgreement {
-    /// The vote by rules: answers that the task reads, and where it reads none, those in the last lines.
+    /// The vote by rules: the answer of a response that the task reads, and where it reads none, that in its last line.
     fn fall_back(
         &self,
         mut trail: Trail,
@@ -288,8 +289,10 @@ impl SelfAgreement {
         mut data: Value,
     ) -> Answer {
         let texts = drafts.drawn.texts();
-        let unread = drafts.drawn.answers().iter().all(Option::is_none);
-        let loose = if unread { loose_majority(&texts) } else { None };
+        let read = drafts.drawn.answers();
+        let same = |left: &str, right: &str| place.task.equivalent(place.problem, left, right);
+        let unread = read.iter().any(Option::is_none);
+        let loose = if unread { loose_majority(&texts, &read, same) } else { None };
         let Some((sample, count, answer)) = loose else {
             let text = texts.first().copied().unwrap_or_default().to_string();
             return drafts.end_by_vote(trail, place, why, data, text);

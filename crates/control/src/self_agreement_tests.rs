@@ -86,6 +86,20 @@ fn a_counter_that_fails_leaves_the_vote() {
 }
 
 #[test]
+fn each_response_that_the_task_cannot_read_is_read_from_its_last_line() {
+    let model = Scripted::new("m")
+        .on_completions("majority vote", [Err(away())])
+        .on("Solve", ["x#8", "so the answer is 7", "in all\n7 eggs"])
+        .shared();
+    let answer = run(&agreement(json!({"samples": 3})), &context(model)).unwrap();
+    assert_eq!(
+        (answer.answer.as_deref(), answer.confidence),
+        (Some("7"), Some(2.0 / 3.0)),
+        "two say 7, one 8"
+    );
+}
+
+#[test]
 fn no_answer_anywhere_abstains_and_identical_responses_are_said() {
     let silent = "and so on and so forth, without ever coming to any conclusion that could be used";
     let model = Scripted::always([silent]).shared();

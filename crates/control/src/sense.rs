@@ -3,7 +3,7 @@
 use crate::ControlError;
 use crate::Trail;
 use crate::cyberv::{CyberVLog, Response};
-use crate::drafts::Place;
+use crate::place::Place;
 use elenchus_generate::Segment as Part;
 use elenchus_generate::{
     ACTOR, Capabilities, LatentRead, LatentRequest, LatentValues, LogprobDetail, Stretch, Voice,

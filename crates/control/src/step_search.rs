@@ -1,5 +1,7 @@
 //! Monte-Carlo tree search over the steps of a response, with any evaluator of whole responses.
 
+use crate::attempts::budget_over;
+use crate::place::fewest_calls;
 use crate::tree::{Child, Explorer, Extremes, NodeIndex, RunningMean, Tree, Uct, search};
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
@@ -7,12 +9,9 @@ use crate::{
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{
-    Candidate, CandidateSize, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds, evaluate_all,
-    evaluator,
+    Candidate, CandidateSize, EvaluateInput, Evaluator, Needs, RoleNeeds, evaluate_all, evaluator,
 };
-use elenchus_generate::{
-    ACTOR, Context, GenerateError, GenerateRequest, LogprobDetail, PromptSlots, Sampling,
-};
+use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Sampling};
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Completion, FinishReason, Message, Problem, Usage};
 use schemars::JsonSchema;
@@ -299,7 +298,9 @@ impl Strategy for StepSearch {
     }
 
     fn minimum(&self) -> Minimum {
-        Minimum { calls: 1, tokens: 2 }
+        // One response and its judgement.
+        let calls = fewest_calls(self.evaluator.as_ref(), 1);
+        Minimum { calls: 1 + calls, tokens: 2 + calls }
     }
 
     fn estimate(&self, input: &EstimateInput) -> Estimate {
@@ -352,11 +353,7 @@ impl Strategy for StepSearch {
         let cut = match searched {
             Ok(()) => None,
             // What was found before still stands.
-            Err(
-                error @ (ControlError::Generate(GenerateError::Budget { .. })
-                | ControlError::Evaluate(EvaluateError::Generate(GenerateError::Budget { .. }))),
-            ) if walker.best.is_some() => Some(error.to_string()),
-            Err(error) => return Err(error),
+            Err(error) => Some(budget_over(&mut trail, None, error)?),
         };
         let data = json!({
             "responses": walker.responses, "expansions": walker.expansions, "nodes": tree.len(),

@@ -1,8 +1,9 @@
 //! Universal self-consistency: the model itself picks the most consistent response (arXiv 2311.17311), the baseline of
 //! arXiv 2502.18581.
 
-use crate::drafts::{DraftCall, Drafts, Place, check_reply_tokens};
+use crate::drafts::{DraftCall, Drafts, check_reply_tokens};
 use crate::draw::check_samples;
+use crate::place::Place;
 use crate::{ControlError, Draw, Estimate, EstimateInput, Keeps, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};

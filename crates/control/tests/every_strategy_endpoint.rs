@@ -9,11 +9,11 @@ mod support;
 use elenchus_control::{ControlError, strategies, strategy};
 use elenchus_generate::{Context, OpenAi, OpenAiConfig, PrefixStyle, ServerAbilities};
 use elenchus_task::{Split, task};
-use elenchus_trace::{Answer, Problem};
+use elenchus_trace::{Answer, Budget, NodeKind, Problem};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Part, Server, chat, ok};
+use support::{Server, asker, keeps, said as reply, sensible};
 
 /// What a strategy is tried on; `arithmetic` for all that need nothing else.
 fn task_of(name: &str) -> &'static str {
@@ -36,40 +36,19 @@ fn settings(name: &str) -> Value {
     }
 }
 
-fn last_text(body: &Value) -> String {
-    let last = body["messages"].as_array().and_then(|messages| messages.last()).cloned().unwrap_or_default();
-    match &last["content"] {
-        Value::String(text) => text.clone(),
-        parts => parts.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).collect(),
-    }
-}
-
-/// Samples that disagree, and a judge that says `A`.
-fn sensible(body: &Value) -> Vec<&'static str> {
-    const SAMPLES: [&str; 3] = ["20 - 2 = 18\nAnswer: 18", "20 - 2 = 15\nAnswer: 15", "so\nAnswer: 18"];
-    let count = body["n"].as_u64().unwrap_or(1) as usize;
-    if last_text(body).contains("single letter") {
-        return vec!["A"; count];
-    }
-    (0..count).map(|i| SAMPLES[i % SAMPLES.len()]).collect()
-}
-
-fn reply(texts: &[&str], body: &Value, logprobs: bool) -> Vec<Part> {
-    let mut reply = chat(texts);
-    if logprobs && body["logprobs"] == true {
-        for (i, choice) in reply["choices"].as_array_mut().into_iter().flatten().enumerate() {
-            let token = choice["message"]["content"].clone();
-            let logprob = -0.1 - 0.2 * i as f64;
-            let top = json!([{"token": token, "logprob": logprob, "bytes": null}]);
-            choice["logprobs"] = json!({"content": [
-                {"token": token, "logprob": logprob, "bytes": null, "top_logprobs": top}]});
-        }
-    }
-    ok(&reply)
+async fn ask(name: &str, server: &Server, logprobs: bool, history: bool) -> Result<Answer, ControlError> {
+    ask_within(name, settings(name), server, logprobs, history, Budget::default()).await
 }
 
 #[expect(clippy::unwrap_used, reason = "what cannot be set up should stop the test")]
-async fn ask(name: &str, server: &Server, logprobs: bool, history: bool) -> Result<Answer, ControlError> {
+async fn ask_within(
+    name: &str,
+    settings: Value,
+    server: &Server,
+    logprobs: bool,
+    history: bool,
+    budget: Budget,
+) -> Result<Answer, ControlError> {
     let abilities = ServerAbilities {
         logprobs,
         top_logprobs: if logprobs { 20 } else { 0 },
@@ -78,22 +57,13 @@ async fn ask(name: &str, server: &Server, logprobs: bool, history: bool) -> Resu
     // A search over steps continues what it wrote; the others are also tried where a server cannot.
     let prefix = if name == "step-search" { PrefixStyle::ContinueFinalMessage } else { PrefixStyle::Refuse };
     let model = OpenAi::new(OpenAiConfig { abilities, prefix, ..server.config() }).unwrap();
-    let context = Context::builder().role("actor", Arc::new(model)).build().unwrap();
+    let context = Context::builder().role("actor", Arc::new(model)).budget(budget).build().unwrap();
     let task = task(task_of(name), &Value::Null).unwrap();
     let mut problem: Problem = task.problems(Split::Test, 1, 1).unwrap().remove(0);
     if history {
-        problem.history = serde_json::from_value(json!([
-            {"role": "system", "content": "Be brief."},
-            {"role": "assistant", "content": null, "tool_calls": [
-                {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
-            {"role": "tool", "tool_call_id": "call_1", "content": "20 apples"},
-            {"role": "user", "content": [
-                {"type": "text", "text": "What is 20 - 2?"},
-                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}
-        ]))
-        .unwrap();
+        problem.history = asker();
     }
-    let run = strategy(name, settings(name)).unwrap();
+    let run = strategy(name, settings).unwrap();
     let answer = run.run(&context, task.as_ref(), &problem);
     tokio::time::timeout(Duration::from_secs(60), answer)
         .await
@@ -118,6 +88,20 @@ async fn each_runs_with_and_without_log_probabilities() {
                         "{name}: in the trace"
                     );
                     assert_eq!(whole.calls as usize, server.count(), "{name}: every request is counted");
+                    let roles: Vec<String> = strategy(name, settings(name))
+                        .unwrap()
+                        .needs()
+                        .roles
+                        .into_iter()
+                        .map(|needs| needs.role)
+                        .collect();
+                    let asked = answer.trace.nodes.iter().filter_map(|node| match &node.kind {
+                        NodeKind::Generated { role, .. } => Some(role),
+                        _ => None,
+                    });
+                    asked.for_each(|role| {
+                        assert!(roles.contains(role), "{name} does not say that it asks {role}")
+                    });
                     // 24 tokens are no room for an answer in `rain`, and the critique of the stub corrects nothing.
                     let no_answer = ["rain", "closed-loop-critique"].contains(&name);
                     assert_eq!(answer.answer.is_some(), !no_answer, "{name}: {:?}", answer.abstained);
@@ -150,22 +134,11 @@ async fn history_tool_results_and_images_stay_in_front() {
         let mut requests = server.requests();
         requests.retain(|request| request.body["messages"].is_array());
         assert!(!requests.is_empty(), "{name}: {result:?}");
-        let whole = |body: &Value| {
-            let messages = body["messages"].as_array().cloned().unwrap_or_default();
-            // Solved examples of a judge may stand between the instructions and the rest.
-            let call = messages.iter().position(|message| message["tool_calls"][0]["id"] == "call_1");
-            messages[0]["content"] == "Be brief."
-                && call.is_some_and(|call| {
-                    messages[call + 1]["tool_call_id"] == "call_1"
-                        && messages[call + 2]["content"][1]["image_url"]["url"]
-                            == "data:image/png;base64,AAAA"
-                })
-        };
-        let kept = requests.iter().filter(|request| whole(&request.body)).count();
+        let kept = requests.iter().filter(|request| keeps(&request.body)).count();
         if kept < requests.len() {
             partly.push(name);
         }
-        assert!(whole(&requests[0].body), "{name}: the first request");
+        assert!(keeps(&requests[0].body), "{name}: the first request");
     }
     // A backward question is another problem: who asks it must not see the answer in the history.
     assert_eq!(partly, ["fobar"], "with calls that do not show the history");
@@ -210,5 +183,70 @@ async fn an_endpoint_that_fails_is_an_error_and_never_an_answer() {
         .await;
         let error = ask(entry.name, &server, true, false).await.expect_err(entry.name).to_string();
         assert!(error.contains("no such model"), "{}: {error}", entry.name);
+    }
+}
+
+/// A stop string that a server ignores is kept here: what stands behind it is in no trace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_ignores_stop_changes_no_answer() {
+    for entry in strategies() {
+        let name = entry.name;
+        let server = Server::start(|received, _| {
+            let texts: Vec<String> =
+                sensible(&received.body).iter().map(|text| format!("{text}ENDAnswer: 99")).collect();
+            reply(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &received.body, true)
+        })
+        .await;
+        let mut settings = settings(name);
+        settings["stop"] = json!(["END"]);
+        let answer = ask_within(name, settings, &server, true, false, Budget::default()).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let stopped =
+            server.requests().iter().any(|request| request.body["stop"].to_string().contains("END"));
+        assert!(stopped || ["rain", "step-search", "beam"].contains(&name), "{name} does not pass `stop` on");
+        let noted =
+            answer.trace.completions().filter(|(_, completion)| completion.extra.contains_key("note"));
+        for (_, completion) in noted {
+            assert!(!completion.text.contains("END"), "{name}: {:?}", completion.text);
+        }
+        if ["single", "self-consistency", "fobar", "consistency-gate"].contains(&name) {
+            assert_eq!(
+                answer.answer.as_deref(),
+                Some("18"),
+                "{name}: what stands behind the stop string is read"
+            );
+        }
+    }
+}
+
+/// What cannot suffice is said before the first call; what is begun ends in an answer or an abstention.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_below_one_round_is_said_before_any_call() {
+    let judged = json!({"samples": 3, "evaluator": "judge", "evaluator_settings": {"ideas": 3}});
+    let mut cases: Vec<(&str, Value)> =
+        strategies().iter().map(|one| (one.name, settings(one.name))).collect();
+    cases.extend([("best-of-n", judged), ("iad", json!({"evaluator": "judge", "samples": 2}))]);
+    for (name, settings) in cases {
+        let least = strategy(name, settings.clone()).unwrap().minimum().calls;
+        assert!(least > 0, "{name} answers without any call");
+        for calls in 0..least + 6 {
+            let server =
+                Server::start(|received, _| reply(&sensible(&received.body), &received.body, true)).await;
+            let budget = Budget { calls: Some(calls), ..Budget::default() };
+            let result = ask_within(name, settings.clone(), &server, true, false, budget).await;
+            let asked = server.count() as u64;
+            assert!(asked <= calls, "{name}: {asked} calls of {calls}");
+            match result {
+                Ok(answer) => {
+                    assert!(calls >= least, "{name}: {calls} suffice, and it says {least}");
+                    assert!(answer.answer.is_some() != answer.abstained.is_some(), "{name}");
+                }
+                Err(error) => {
+                    assert_eq!(asked, 0, "{name} with {calls} calls, at least {least}: {error}");
+                    assert!(matches!(error, ControlError::Budget { .. }), "{name}: {error}");
+                    assert!(calls < least && error.to_string().contains("hint:"), "{name}: {error}");
+                }
+            }
+        }
     }
 }

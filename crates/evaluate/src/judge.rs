@@ -57,6 +57,9 @@ pub struct JudgeExample {
     pub question: String,
     /// A response to it.
     pub solution: String,
+    /// Other samples, shown before the response as `ideas` shows those of the question.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drafts: Vec<String>,
     /// Whether it is right.
     pub right: bool,
 }
@@ -295,7 +298,10 @@ impl Judge {
         let mut messages = Vec::new();
         for example in &self.settings.examples {
             let problem = Problem::new("example", &input.problem.task, &example.question);
-            let slots = PromptSlots::new(&problem).solution(&example.solution).swapped(swapped);
+            let slots = PromptSlots::new(&problem)
+                .solution(&example.solution)
+                .drafts(example.drafts.iter().map(String::as_str))
+                .swapped(swapped);
             messages.extend(self.prompt(input, slots)?);
             messages.push(Message::assistant(if example.right { labels.right } else { labels.wrong }));
         }
@@ -666,13 +672,23 @@ mod tests {
 
     #[test]
     fn solved_examples_are_a_dialogue_and_follow_the_order_of_the_labels() {
-        let example = |right| JudgeExample { question: "1+1?".into(), solution: "2".into(), right };
+        let example = |right| JudgeExample {
+            question: "1+1?".into(),
+            solution: "2".into(),
+            drafts: vec!["2".into(), "3".into()],
+            right,
+        };
         let settings = JudgeSettings { examples: vec![example(true), example(false)], ..Default::default() };
         let model = Scripted::new("m").scores(|request, _| {
             let replies: Vec<String> =
                 request.messages.iter().filter(|m| m.role == Role::Assistant).map(Message::text).collect();
             let wanted = if swapped(&request.messages) { ["B", "A"] } else { ["A", "B"] };
             assert_eq!((replies, request.messages.len()), (wanted.map(String::from).to_vec(), 5));
+            let example = request.messages[0].text();
+            assert!(
+                example.contains("- 2\n- 3\n") && example.contains("1+1?"),
+                "with its other samples: {example}"
+            );
             Ok(scored(-1.0))
         });
         let judge = Judge::new(settings).unwrap();

@@ -56,7 +56,7 @@ pub use likelihood::{Likelihood, LikelihoodSettings, Reduction};
 pub use needs::{Needs, RoleNeeds, Unmet};
 pub use outlook::{Outlook, OutlookSettings};
 pub use recompute::{Recompute, RecomputeSettings};
-pub use redact::{Redacted, redact, redact_aliases, redact_number, redact_option, redact_products};
+pub use redact::{Redacted, redact, redact_aliases, redact_number, redact_option};
 pub use registry::{EvaluatorEntry, evaluator, evaluators};
 pub use support::{Support, SupportMethod, SupportSettings};
 pub use verifier::{Verifier, VerifierSettings};

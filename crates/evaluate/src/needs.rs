@@ -68,7 +68,11 @@ impl RoleNeeds {
             ));
         }
         if self.prefix && !has.prefix {
-            return Some(("continuations of a prefix".into(), "use the embedded model for this role"));
+            return Some((
+                "continuations of a prefix".into(),
+                "vLLM, SGLang and llama.cpp give them: say how with `--prefix`, or `prefix` under `[endpoint]`; or use the \
+                 embedded model",
+            ));
         }
         if self.latent && !has.latent {
             return Some((

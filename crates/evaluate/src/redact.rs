@@ -31,7 +31,7 @@ pub fn redact(problem: &Problem, text: &str, mask: &str) -> Redacted {
         let letter = redact_option(&content.text, &option.label, mask);
         return Redacted { hidden: content.hidden + letter.hidden, ..letter };
     }
-    if gold.parse::<f64>().is_ok() {
+    if gold.parse::<f64>().is_ok() || value_of(gold).is_some() {
         return redact_number(text, gold, mask);
     }
     let more = problem.data.get("aliases").and_then(|aliases| aliases.as_array());
@@ -41,14 +41,110 @@ pub fn redact(problem: &Problem, text: &str, mask: &str) -> Redacted {
 }
 
 /// Hides a number: `\boxed{42}` first, then 42 where it stands alone. Part of a longer number (142, 4.2, 42.5) it does
-/// not stand alone.
+/// not stand alone. Other spellings of the same number are hidden as well: 42.0, 1,000 for 1000, and for one that is not
+/// whole 1/2 and `\frac{1}{2}` for 0.5. (12/4 is not hidden for 3: there it is a step.)
 pub fn redact_number(text: &str, gold: &str, mask: &str) -> Redacted {
-    let boxed = replace(text, mask, |rest, _| boxed(rest, gold));
+    let wanted = value_of(gold);
+    let same = |spelled: &str| wanted.is_some() && value_of(spelled) == wanted;
+    let whole = wanted.is_none_or(|(_, under)| under == 1);
+    let boxed = replace(text, mask, |rest, _| {
+        let inside = rest.strip_prefix("\\boxed{")?;
+        boxed(rest, gold)
+            .or_else(|| spellings(inside.trim_start(), whole).find_map(|n| boxed_if(rest, n, &same)))
+    });
     let alone = replace(&boxed.text, mask, |rest, before| {
-        let after = rest.strip_prefix(gold)?;
-        (!continues_number(before) && !begins_more(after)).then_some(gold.len())
+        if continues_number(before) {
+            return None;
+        }
+        let literal = rest.starts_with(gold).then_some(gold);
+        let mut all = literal.into_iter().chain(spellings(rest, whole).filter(|spelled| same(spelled)));
+        all.find(|spelled| !begins_more(&rest[spelled.len()..])).map(str::len)
     });
     Redacted { hidden: boxed.hidden + alone.hidden, ..alone }
+}
+
+/// Length of `\boxed{…}` at the start of a text when the content is a spelling of the wanted number.
+fn boxed_if(rest: &str, content: &str, same: &impl Fn(&str) -> bool) -> Option<usize> {
+    if same(content) { boxed(rest, content) } else { None }
+}
+
+/// The numbers that may begin a text, the longest first: with its sign or without, with thousands apart, with decimals;
+/// fractions only where `whole` does not hold.
+fn spellings(text: &str, whole: bool) -> impl Iterator<Item = &str> {
+    let digits = |at: usize| text[at..].bytes().take_while(u8::is_ascii_digit).count();
+    let mut ends = Vec::new();
+    let sign = usize::from(text.starts_with('-'));
+    let plain = sign + digits(sign);
+    if plain > sign {
+        let mut end = plain;
+        while text[end..].starts_with(',') && digits(end + 1) == 3 {
+            end += 4;
+        }
+        for end in [end, plain] {
+            if text[end..].starts_with('.') && digits(end + 1) > 0 {
+                ends.push(end + 1 + digits(end + 1));
+            }
+            if !whole && text[end..].starts_with('/') && digits(end + 1) > 0 {
+                ends.push(end + 1 + digits(end + 1));
+            }
+            ends.push(end);
+        }
+    }
+    if !whole {
+        ends.extend(latex_fraction(text).map(|(end, ..)| end));
+    }
+    ends.sort_unstable_by(|a, b| b.cmp(a));
+    ends.dedup();
+    ends.into_iter().map(move |end| &text[..end])
+}
+
+/// `\frac{1}{2}` (or `\dfrac`) at the start of a text: its length, and what stands over and under the line.
+fn latex_fraction(text: &str) -> Option<(usize, &str, &str)> {
+    let inside = ["\\frac{", "\\dfrac{", "\\tfrac{"].iter().find_map(|begin| text.strip_prefix(begin))?;
+    let (over, rest) = inside.split_once('}')?;
+    let (under, behind) = rest.strip_prefix('{')?.split_once('}')?;
+    Some((text.len() - behind.len(), over, under))
+}
+
+/// The value of a number in any of these spellings as a reduced fraction with a positive denominator.
+fn value_of(spelled: &str) -> Option<(i128, i128)> {
+    if let Some((end, over, under)) = latex_fraction(spelled) {
+        return (end == spelled.len()).then(|| divided(value_of(over)?, value_of(under)?))?;
+    }
+    if let Some((over, under)) = spelled.split_once('/') {
+        return divided(value_of(over)?, value_of(under)?);
+    }
+    let (head, tail) = spelled.split_once('.').unwrap_or((spelled, ""));
+    let bare = head.strip_prefix('-').unwrap_or(head);
+    let groups: Vec<&str> = bare.split(',').collect();
+    let apart = groups.len() == 1 || groups.iter().skip(1).all(|group| group.len() == 3);
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    // Beyond 18 digits it stays a text.
+    if bare.is_empty() || !apart || !groups.iter().all(|g| is_digits(g)) || !is_digits(tail) {
+        return None;
+    }
+    let all = format!("{}{tail}", groups.concat());
+    if all.is_empty() || all.len() > 18 {
+        return None;
+    }
+    let number: i128 = all.parse().ok()?;
+    let signed = if spelled.starts_with('-') { -number } else { number };
+    divided((signed, 1), (10i128.pow(tail.len() as u32), 1))
+}
+
+/// left / right, reduced; `None` for a division by 0.
+fn divided(left: (i128, i128), right: (i128, i128)) -> Option<(i128, i128)> {
+    let over = left.0.checked_mul(right.1)?;
+    let under = left.1.checked_mul(right.0)?;
+    if under == 0 {
+        return None;
+    }
+    let (mut a, mut b) = (over.abs(), under.abs());
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    let common = a.max(1) * under.signum();
+    Some((over / common, under / common))
 }
 
 /// Hides an option's letter, upper case as written: (C), "C", **C**, \boxed{C}, and C as a word of its own.
@@ -81,18 +177,6 @@ pub fn redact_aliases(text: &str, aliases: &[&str], mask: &str) -> Redacted {
             (!inside(rest[length..].chars().next())).then_some(length)
         })
     })
-}
-
-/// Hides a product and each intermediate product behind tags of their own, `[Mask1]` for the product: for feedback on long
-/// multiplication, where an intermediate value that is the only one of its kind gives the answer away.
-pub fn redact_products(text: &str, gold: &str, products: &[&str]) -> Redacted {
-    let mut found = Redacted { text: text.to_string(), hidden: 0 };
-    // A number that is a part of another one's text does not stand alone there, so the order does not matter.
-    for (index, number) in std::iter::once(gold).chain(products.iter().copied()).enumerate() {
-        let next = redact_number(&found.text, number, &format!("[Mask{}]", index + 1));
-        found = Redacted { hidden: found.hidden + next.hidden, ..next };
-    }
-    found
 }
 
 /// Puts the mask where `matches` finds something: it gets the rest of the text and what stands before it, and returns the
@@ -217,9 +301,20 @@ mod tests {
     }
 
     #[test]
-    fn products_have_tags_of_their_own() {
-        let found = redact_products("12 x 34: 48 + 360 = 408, and 48 again", "408", &["48", "360"]);
-        assert_eq!(redacted(found), ("12 x 34: [Mask2] + [Mask3] = [Mask1], and [Mask2] again".into(), 4));
+    fn other_spellings_of_the_number_are_hidden_too() {
+        for (gold, text, wanted, hidden) in [
+            ("42", "42.0, 42.00 and 42.01", "#, # and 42.01", 2),
+            ("1000", "1,000 or 1000; not 11,000 nor 1,0000", "# or #; not 11,000 nor 1,0000", 2),
+            ("1,000", "1000 and \\boxed{1,000} and \\boxed{1000.0}", "# and # and #", 3),
+            ("1/2", "0.5, .5, 1/2, 2/4, \\frac{1}{2} and 1/20", "#, .5, #, #, # and 1/20", 4),
+            ("0.5", "1/2 of it, \\dfrac{2}{4}", "# of it, #", 2),
+            ("3", "12/4 = 3 and 3/4", "12/4 = # and #/4", 2),
+            ("-2", "-2, 2 and -2.0", "#, 2 and #", 2),
+        ] {
+            assert_eq!(redacted(redact_number(text, gold, "#")), (wanted.into(), hidden), "{gold}: {text}");
+        }
+        let half = Problem::new("p", "math", "?").with_gold("1/2");
+        assert_eq!(redact(&half, "It is 0.5.", "[masked]").text, "It is [masked].", "a fraction is a number");
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The task's own exact verifier.
 
-use crate::{EvaluateError, EvaluateInput, Evaluator, Needs};
+use crate::{EvaluateError, EvaluateInput, Evaluator, Needs, redact};
 use async_trait::async_trait;
 use elenchus_trace::{Feedback, Outcome};
 use schemars::JsonSchema;
@@ -14,8 +14,9 @@ pub struct VerifierSettings {
     pub steps: bool,
 }
 
-/// Scores 1 a response that the task's exact verifier finds right, 0 one that it finds wrong or without an answer;
-/// the verdict says which. It knows the reference answer: use it as an oracle, for measuring and for training rows,
+/// Scores 1 a response that the task's exact verifier finds right; one that it finds wrong by how near it comes, where the
+/// task knows degrees (the share of tests passed, the distance to a target), else 0, as one without an answer. The verdict
+/// says which, and the text why, with the right answer hidden and no hidden test named. It knows the reference answer: use it as an oracle, for measuring and for training rows,
 /// never to claim what a model can do by itself. A verifier that fails is an error. Costs no model call.
 #[derive(Debug, Clone, Copy)]
 pub struct Verifier {
@@ -49,13 +50,21 @@ impl Evaluator for Verifier {
             .iter()
             .map(|candidate| {
                 let verdict = input.task.verify(input.problem, &candidate.completion.text)?;
-                let score = if verdict.outcome == Outcome::Correct { 1.0 } else { 0.0 };
+                let right = verdict.outcome == Outcome::Correct;
+                let response = &candidate.completion.text;
+                let score = match right {
+                    true => 1.0,
+                    false => input.task.grade(input.problem, response, &verdict)?,
+                };
                 let step_scores = match self.settings.steps {
                     true => verdict.steps.iter().map(|step| f64::from(u8::from(step.correct))).collect(),
                     false => Vec::new(),
                 };
                 let feedback = Feedback::score(self.name(), score);
-                Ok(Feedback { probability: Some(score), verdict: Some(verdict), step_scores, ..feedback })
+                let probability = Some(if right { 1.0 } else { 0.0 });
+                // Some tasks name the right answer in their reason, and who tries again reads this text.
+                let text = verdict.reason.as_deref().map(|why| redact(input.problem, why, "[masked]").text);
+                Ok(Feedback { probability, text, verdict: Some(verdict), step_scores, ..feedback })
             })
             .collect()
     }
@@ -74,6 +83,43 @@ mod tests {
         assert_eq!(scores, [Some(1.0), Some(0.0), Some(0.0)]);
         let outcomes: Vec<_> = found.iter().map(|f| f.verdict.as_ref().unwrap().outcome).collect();
         assert_eq!(outcomes, [Outcome::Correct, Outcome::Wrong, Outcome::NoAnswer]);
+    }
+
+    #[test]
+    fn tasks_that_know_degrees_are_scored_by_them() {
+        let task = elenchus_task::task("countdown", &serde_json::Value::Null).unwrap();
+        let mut problem = task.problems(elenchus_task::Split::Test, 1, 1).unwrap().remove(0);
+        problem.data["numbers"] = serde_json::json!([3, 5, 20]);
+        problem.data["target"] = serde_json::json!(32);
+        let samples = candidates(&[("#3+5+20", None), ("#20+5", None), ("#20*5-3", None), ("hm", None)]);
+        let model = elenchus_generate::Scripted::always(["x"]).shared();
+        let context = elenchus_generate::Context::builder().role("actor", model).build().unwrap();
+        let input =
+            EvaluateInput { context: &context, task: task.as_ref(), problem: &problem, candidates: &samples };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = runtime.block_on(Verifier::new(VerifierSettings::default()).evaluate(input)).unwrap();
+        let scores: Vec<f64> = found.iter().filter_map(|feedback| feedback.score).collect();
+        // 28 misses 32 by an eighth; 97 is further away than the target is large; the others are no expressions of it.
+        assert_eq!(scores, [0.875, 0.0, 0.0, 0.0]);
+        assert!(found[0].text.as_deref().unwrap().contains("has the value 28"), "{found:?}");
+        assert!(found.iter().all(|feedback| feedback.probability == Some(0.0)));
+    }
+
+    #[test]
+    fn the_text_never_names_the_right_answer() {
+        let task = elenchus_task::task("facts", &serde_json::Value::Null).unwrap();
+        let problem = task.problems(elenchus_task::Split::Test, 1, 1).unwrap().remove(0);
+        let gold = problem.gold.clone().unwrap();
+        let samples = candidates(&[("#31415", None)]);
+        let why = task.verify(&problem, "#31415").unwrap().reason.unwrap();
+        assert!(why.ends_with(&format!("it is {gold}")), "this task says what is right: {why}");
+        let model = elenchus_generate::Scripted::always(["x"]).shared();
+        let context = elenchus_generate::Context::builder().role("actor", model).build().unwrap();
+        let input =
+            EvaluateInput { context: &context, task: task.as_ref(), problem: &problem, candidates: &samples };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = runtime.block_on(Verifier::new(VerifierSettings::default()).evaluate(input)).unwrap();
+        assert_eq!(found[0].text.as_deref(), Some("says 31415, it is [masked]"));
     }
 
     #[test]

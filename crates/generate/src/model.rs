@@ -141,6 +141,24 @@ pub struct Capabilities {
     pub seeded: bool,
 }
 
+impl Capabilities {
+    /// What both models can.
+    pub fn shared_with(self, other: Capabilities) -> Capabilities {
+        Capabilities {
+            logprobs: self.logprobs && other.logprobs,
+            top_logprobs: self.top_logprobs.min(other.top_logprobs),
+            distributions: self.distributions && other.distributions,
+            score: self.score && other.score,
+            prefix: self.prefix && other.prefix,
+            latent: self.latent && other.latent,
+            weights: self.weights && other.weights,
+            tools: self.tools && other.tools,
+            images: self.images && other.images,
+            seeded: self.seeded && other.seeded,
+        }
+    }
+}
+
 /// A piece of a streamed answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StreamEvent {

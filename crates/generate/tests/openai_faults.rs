@@ -566,3 +566,51 @@ async fn models_and_embeddings_are_read() {
     let error = model.embed(&["x".into(), "y".into(), "z".into()]).await.unwrap_err().to_string();
     assert!(error.contains("fewer vectors than texts"), "{error}");
 }
+
+fn stopping(samples: usize) -> GenerateRequest {
+    let mut wanted = request(samples);
+    wanted.sampling.stop = vec!["\n\n".into(), "END".into()];
+    wanted
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_stop_is_cut_short_with_its_tokens() {
+    let mut body = chat(&["2+2=4\n\nAnd more", "2+2=4"]);
+    body["choices"][0]["finish_reason"] = json!("length");
+    for (index, tokens) in [vec!["2+2", "=4", "\n", "\nAnd", " more"], vec!["2+2", "=4"]].iter().enumerate() {
+        let tokens: Vec<_> = tokens.iter().map(|token| json!({"token": token, "logprob": -0.5})).collect();
+        body["choices"][index]["logprobs"] = json!({"content": tokens});
+    }
+    let server = Server::always(ok(&body)).await;
+    let mut wanted = stopping(2);
+    wanted.logprobs = LogprobDetail::Chosen;
+    let completions = server.model().generate(&wanted).await.unwrap();
+    for completion in &completions {
+        assert_eq!((completion.text.as_str(), &completion.finish), ("2+2=4", &FinishReason::Stop));
+        assert_eq!((completion.token_texts.concat().as_str(), completion.logprobs.len()), ("2+2=4", 2));
+    }
+    assert!(completions[0].extra["note"].as_str().unwrap().contains("ignores `stop`"), "{completions:?}");
+    assert_eq!(completions[1].extra.get("note"), None, "it came to its end by itself");
+    let spent: u64 = completions.iter().map(|completion| completion.usage.completion_tokens).sum();
+    assert_eq!(spent, 8, "what the server wrote is paid for");
+}
+
+#[tokio::test]
+async fn a_stream_holds_back_what_may_be_a_stop_string() {
+    let parts = |texts: &[&str]| {
+        let mut parts = vec![stream_head()];
+        parts.extend(texts.iter().map(|text| event(&delta(0, text, None))));
+        parts.extend([event(&delta(0, "", Some("stop"))), done()]);
+        parts
+    };
+    let server = Server::always(parts(&["It is", " 4.\n", "E", "N", "No, 4\n", "\nmore", " and more"])).await;
+    let seen = streamed(&server.model(), &stopping(1)).await;
+    let completion = seen.completions[0].as_ref().expect("it is complete");
+    assert_eq!(seen.texts[0], "It is 4.\nENNo, 4", "`EN` was no beginning of `END`, the empty line ends it");
+    assert_eq!((completion.text.as_str(), &completion.finish), (seen.texts[0].as_str(), &FinishReason::Stop));
+    assert!(completion.extra["note"].as_str().unwrap().contains("ignores `stop`"));
+
+    let server = Server::always(parts(&["It is 4.", "\n"])).await;
+    let seen = streamed(&server.model(), &stopping(1)).await;
+    assert_eq!(seen.texts[0], "It is 4.\n", "what was held back and is none comes in the end");
+}

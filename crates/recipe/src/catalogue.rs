@@ -1,6 +1,7 @@
 //! The recipes that come with the program.
 
 use crate::{Recipe, RecipeError, parse};
+use elenchus_control::RECIPE_FILE;
 use elenchus_trace::nearest;
 
 macro_rules! recipes {
@@ -54,7 +55,7 @@ pub fn built_in(name: &str) -> Result<Recipe, RecipeError> {
 
 /// A built-in recipe by name, or a recipe file by path (anything that ends in `.toml`).
 pub fn built_in_or_file(name: &str) -> Result<Recipe, RecipeError> {
-    if name.ends_with(".toml") {
+    if name.ends_with(RECIPE_FILE) {
         let text = elenchus_remember::fs::read_to_string(name)?;
         return parse(name, &text);
     }

@@ -1,8 +1,10 @@
-//! `elenchus.toml`: what holds for every command in a working folder: the endpoint and the prices.
+//! `elenchus.toml`: what holds for every command in a working folder: the endpoint, further models by role, the prices.
 
 use crate::parse::read_toml;
 use crate::{RecipeError, ServiceSettings};
-use elenchus_generate::{LayerSettings, LimitSettings, RetrySettings, Timeouts};
+use elenchus_generate::{
+    LayerSettings, LimitSettings, PrefixStyle, RetrySettings, ServerAbilities, Timeouts,
+};
 use elenchus_trace::Price;
 use schemars::JsonSchema;
 use serde::de::Error;
@@ -21,13 +23,15 @@ const HINT: &str = "docs/guide.md shows a whole configuration";
 pub struct Configuration {
     /// The endpoint that is asked when the command line names none.
     pub endpoint: EndpointDefaults,
+    /// Models of roles other than the actor, by role: `[roles.critic]`. A role without a table is the actor's model.
+    pub roles: BTreeMap<String, EndpointDefaults>,
     /// What tokens cost, by the name of the model.
     pub prices: BTreeMap<String, TokenPrice>,
     /// What `elenchus serve` runs with.
     pub serve: ServiceSettings,
 }
 
-/// The `[endpoint]` table.
+/// The `[endpoint]` table, and each `[roles.NAME]` table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EndpointDefaults {
@@ -42,6 +46,16 @@ pub struct EndpointDefaults {
     pub api_key_variable: Option<String>,
     /// How long is waited, how often a failed call is made again, how many calls run at once: at any endpoint.
     pub layers: EndpointLayers,
+    /// What the server does with the beginning of an answer: `send` for those that continue it by themselves (llama.cpp),
+    /// `continue_final_message` for vLLM and SGLang, `refuse` for those that begin a second answer.
+    #[serde(skip_serializing_if = "is_default")]
+    pub prefix: PrefixStyle,
+    /// What the server can do.
+    #[serde(skip_serializing_if = "is_default")]
+    pub abilities: ServerAbilities,
+    /// Model for embeddings; that of the chat when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_model: Option<String>,
 }
 
 /// The `[endpoint.layers]` table.
@@ -86,6 +100,10 @@ fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<LimitSettings, D::Error> 
     let settings = LimitSettings::deserialize(from)?;
     settings.check().map_err(|problem| D::Error::custom(format!("the limit on calls at once: {problem}")))?;
     Ok(settings)
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// One `[prices."MODEL"]` table: money per million tokens, in any currency as long as it is the same everywhere.
@@ -139,6 +157,26 @@ impl Configuration {
         read_toml(file, text, HINT)
     }
 
+    /// The table of a role with what `[endpoint]` adds to it: the address where it has none; key, abilities and embeddings
+    /// of that server where it says nothing of them itself. The server's things belong to its address: no other one is
+    /// sent the key.
+    pub fn role(&self, name: &str) -> Option<EndpointDefaults> {
+        let mut role = self.roles.get(name)?.clone();
+        let theirs = &self.endpoint;
+        role.base_url = role.base_url.or_else(|| theirs.base_url.clone());
+        if role.base_url == theirs.base_url {
+            role.api_key_variable = role.api_key_variable.or_else(|| theirs.api_key_variable.clone());
+            role.embedding_model = role.embedding_model.or_else(|| theirs.embedding_model.clone());
+            if is_default(&role.prefix) {
+                role.prefix = theirs.prefix;
+            }
+            if is_default(&role.abilities) {
+                role.abilities = theirs.abilities;
+            }
+        }
+        Some(role)
+    }
+
     /// What the tokens of a model cost.
     pub fn price(&self, model: &str) -> Option<Price> {
         let price = self.prices.get(model)?;
@@ -170,7 +208,7 @@ output = 2.5
             base_url: Some("http://localhost:8000/v1".into()),
             model: Some("m".into()),
             api_key_variable: Some("MY_KEY".into()),
-            layers: EndpointLayers::default(),
+            ..EndpointDefaults::default()
         };
         assert_eq!(configuration.endpoint, endpoint);
         assert_eq!(Configuration::parse("elenchus.toml", "").unwrap(), Configuration::default());
@@ -183,6 +221,35 @@ output = 2.5
         let layers = Configuration::parse("c.toml", text).unwrap().endpoint.layers.settings();
         assert_eq!((layers.timeouts.first_byte_seconds, layers.timeouts.idle_seconds), (5.0, 120.0));
         assert_eq!((layers.retry.attempts, layers.limit.most), (2, 32));
+    }
+
+    #[test]
+    fn roles_are_at_the_endpoint_unless_they_say_otherwise() {
+        let text = r#"
+[endpoint]
+base_url = "http://localhost:8000/v1"
+model = "m"
+api_key_variable = "MY_KEY"
+prefix = "continue_final_message"
+abilities = { top_logprobs = 5 }
+
+[roles.critic]
+model = "large"
+
+[roles.judge]
+model = "other"
+base_url = "http://localhost:9000/v1"
+"#;
+        let configuration = Configuration::parse("elenchus.toml", text).unwrap();
+        let critic = configuration.role("critic").unwrap();
+        assert_eq!(critic.model.as_deref(), Some("large"));
+        assert_eq!(critic.base_url, configuration.endpoint.base_url);
+        assert_eq!(critic.api_key_variable.as_deref(), Some("MY_KEY"));
+        assert_eq!((critic.prefix, critic.abilities.top_logprobs), (PrefixStyle::ContinueFinalMessage, 5));
+        let judge = configuration.role("judge").unwrap();
+        assert_eq!(judge.api_key_variable, None, "the key of one server is not sent to another");
+        assert_eq!((judge.prefix, judge.abilities.top_logprobs), (PrefixStyle::Refuse, 20));
+        assert_eq!(configuration.role("counter"), None);
     }
 
     #[test]

@@ -29,4 +29,6 @@ pub use improve::{ImproveConfig, Improvement, run_improve};
 pub use parse::parse;
 pub use recipe::{Kind, Recipe, State, StrategyPart, Triple};
 pub use service_settings::{LogLevel, ServiceSettings, TelemetrySettings, UpstreamSettings, data_folder};
-pub use serving::{Cause, Offer, Serving, embedded_examples, offer_of, offers, steps_of, strategy_of};
+pub use serving::{
+    Cause, Offer, Serving, embedded_examples, offer_of, offers, steps_of, strategy_of, strategy_part,
+};

@@ -79,6 +79,12 @@ pub struct Recipe {
     /// Result of the last full reproduction in `docs/results/`; absent before one has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
+    /// What it does, where no doc comment of a part says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// What it costs, where no strategy says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
     /// When it helps and when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helps: Option<String>,

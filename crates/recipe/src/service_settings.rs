@@ -1,9 +1,12 @@
 //! The `[serve]` table of `elenchus.toml`: what `elenchus serve` runs with.
 
+use crate::EndpointDefaults;
+use elenchus_generate::{PrefixStyle, ServerAbilities};
 use elenchus_remember::service::StorePlace;
 use elenchus_trace::Budget;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What the gateway writes to standard error, as lines of JSON.
@@ -72,6 +75,9 @@ pub struct ServiceSettings {
     pub runs: Option<PathBuf>,
     /// Spans for OpenTelemetry; without an endpoint here or in the standard environment variables, none.
     pub telemetry: TelemetrySettings,
+    /// The `[roles]` tables of the configuration, with what `[endpoint]` adds to them.
+    #[serde(skip)]
+    pub roles: BTreeMap<String, EndpointDefaults>,
 }
 
 /// The `[serve.telemetry]` table.
@@ -115,6 +121,7 @@ impl Default for ServiceSettings {
             log: LogLevel::Problems,
             runs: None,
             telemetry: TelemetrySettings::default(),
+            roles: BTreeMap::new(),
         }
     }
 }
@@ -169,6 +176,16 @@ pub struct UpstreamSettings {
     /// Longest pause in the middle of an answer, seconds.
     #[serde(default = "two_minutes")]
     pub idle_seconds: f64,
+    /// What it does with the beginning of an answer: `send` for servers that continue it by themselves (llama.cpp),
+    /// `continue_final_message` for vLLM and SGLang, `refuse` for those that begin a second answer.
+    #[serde(default)]
+    pub prefix: PrefixStyle,
+    /// What it can do.
+    #[serde(default)]
+    pub abilities: ServerAbilities,
+    /// Model for the embeddings of recipes; that of the chat when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_model: Option<String>,
 }
 
 fn one() -> u32 {
@@ -190,6 +207,9 @@ impl UpstreamSettings {
             models: Vec::new(),
             first_byte_seconds: two_minutes(),
             idle_seconds: two_minutes(),
+            prefix: PrefixStyle::Refuse,
+            abilities: ServerAbilities::default(),
+            embedding_model: None,
         }
     }
 }

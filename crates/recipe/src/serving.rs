@@ -1,9 +1,9 @@
 //! Answering one question with a recipe, for a service: by name, with settings from a request.
 
-use crate::{RecipeError, built_in_recipes};
+use crate::{RecipeError, StrategyPart, built_in_recipes};
 use elenchus_control::{
-    Composition, ControlError, EstimateInput, Keeps, Part, Repeated, Strategy, StrategyEntry, repeat,
-    strategies, strategy,
+    Composition, ControlError, EstimateInput, Keeps, Part, RECIPE_FILE, Repeated, Strategy, StrategyEntry,
+    repeat, strategies, strategy,
 };
 use elenchus_evaluate::EvaluateError;
 use elenchus_generate::{Context, GenerateError};
@@ -113,22 +113,37 @@ pub fn offer_of(name: &str) -> Result<&'static Offer, RecipeError> {
     })
 }
 
-/// The strategy of a recipe, of a strategy, or of a composition of them. `settings` win over the recipe's own; those of a
-/// composition are by the names of its parts.
+/// The strategy of a recipe, of a recipe file, of a strategy, or of a composition of them. `settings` win over the recipe's
+/// own; those of a composition are by the names of its parts. Not for names that come from outside this machine: it reads
+/// files.
 ///
 /// # Errors
-/// No recipe or strategy has a name; a setting is unknown or wrong; parts do not go together.
+/// No recipe or strategy has a name; a file cannot be read or names no strategy; a setting is unknown or wrong; parts do
+/// not go together.
 pub fn strategy_of(name: &str, settings: &Map<String, Value>) -> Result<Arc<dyn Strategy>, RecipeError> {
     let composition = Composition::parse(name)?.with_settings(settings)?;
-    composition.build(&|part: &Part| match built_in_strategy(&part.name) {
-        Some((name, defaults)) => Ok(strategy(&name, merged(defaults, &part.settings))?),
+    composition.build(&|part: &Part| match strategy_part(&part.name)? {
+        Some(found) => Ok(strategy(&found.name, merged(found.settings, &part.settings))?),
         None => Ok(strategy(&part.name, Value::Object(part.settings.clone()))?),
     })
 }
 
-fn built_in_strategy(name: &str) -> Option<(String, Value)> {
-    let part = crate::built_in(name).ok()?.strategy?;
-    Some((part.name, part.settings))
+/// The strategy that a recipe or a recipe file names; `None` when it is no recipe's name.
+///
+/// # Errors
+/// A file that cannot be read or names no strategy.
+pub fn strategy_part(name: &str) -> Result<Option<StrategyPart>, RecipeError> {
+    if !name.ends_with(RECIPE_FILE) {
+        return Ok(crate::built_in(name).ok().and_then(|recipe| recipe.strategy));
+    }
+    match crate::built_in_or_file(name)?.strategy {
+        Some(part) => Ok(Some(part)),
+        None => Err(RecipeError::Check {
+            recipe: name.into(),
+            problem: "it has no [strategy] that could answer".into(),
+            hint: "`elenchus improve --recipe` runs recipes with [rounds]".into(),
+        }),
+    }
 }
 
 fn merged(defaults: Value, settings: &Map<String, Value>) -> Value {

@@ -293,7 +293,16 @@ pub(crate) async fn context(
     };
     // What the caller said about the answer goes to the actor; judges and critics write for us.
     for role in roles.iter().filter(|role| role.as_str() != ACTOR) {
-        builder = builder.role(role, taped(Arc::clone(&model), role));
+        let Some((own, own_voice, name)) =
+            crate::roles::model(state, live, role, caller.foreign.as_deref()).await?
+        else {
+            builder = builder.role(role, taped(Arc::clone(&model), role));
+            continue;
+        };
+        if let Some(price) = live.prices.get(&name) {
+            builder = builder.price(own.name(), *price);
+        }
+        builder = builder.role(role, taped(own, role)).role_voice(role, own_voice);
     }
     builder = builder
         .role(ACTOR, taped(Carrying::around(model, carried), ACTOR))

@@ -27,6 +27,7 @@ mod plain;
 mod records;
 mod rerun;
 mod responses;
+mod roles;
 mod routes;
 mod runs;
 mod server;

@@ -3,6 +3,7 @@
 use crate::archive::Archive;
 use crate::keys::KeyRing;
 use crate::metrics::Metrics;
+use crate::roles::{self, RoleModel};
 use crate::runs::Tickets;
 use crate::spending::Holds;
 use crate::telemetry::Telemetry;
@@ -13,7 +14,7 @@ use elenchus_recipe::{Calibrations, LogLevel, ServiceSettings, models};
 use elenchus_trace::Price;
 use hyper::header::HeaderMap;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -24,14 +25,17 @@ pub(crate) struct Live {
     pub settings: ServiceSettings,
     pub prices: HashMap<String, Price>,
     pub pool: Pool,
+    /// Models of roles beside the actor's.
+    pub roles: BTreeMap<String, RoleModel>,
     pub calibrations: Calibrations,
 }
 
 impl Live {
     pub fn new(settings: ServiceSettings, prices: HashMap<String, Price>) -> Result<Self, ServeError> {
         let pool = Pool::new(&settings.upstreams)?;
+        let roles = roles::open(&settings.roles)?;
         let calibrations = Calibrations::read(&settings.calibrations_file())?;
-        Ok(Live { settings, prices, pool, calibrations })
+        Ok(Live { settings, prices, pool, roles, calibrations })
     }
 }
 

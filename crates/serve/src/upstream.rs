@@ -245,6 +245,9 @@ impl Pool {
                     idle_seconds: upstream.settings.idle_seconds,
                     ..Timeouts::default()
                 },
+                prefix: upstream.settings.prefix,
+                abilities: upstream.settings.abilities,
+                embedding_model: upstream.settings.embedding_model.clone(),
                 ..OpenAiConfig::default()
             };
             let endpoint = OpenAi::new(config)?;
@@ -406,8 +409,9 @@ impl LanguageModel for Pooled {
     }
 
     fn capabilities(&self) -> Capabilities {
-        // All members are asked the same way.
-        self.members[0].1.capabilities()
+        // Whichever is asked must be able to: what one cannot, all cannot.
+        let each = self.members.iter().map(|(_, model)| model.capabilities());
+        each.reduce(Capabilities::shared_with).unwrap_or_else(|| self.members[0].1.capabilities())
     }
 
     fn fingerprint(&self) -> String {
@@ -499,6 +503,19 @@ mod tests {
         assert!(spare.admit() && !spare.is_healthy(), "until somebody tries it");
         spare.succeeded();
         assert!(spare.is_healthy());
+    }
+
+    #[test]
+    fn upstreams_together_can_what_each_can() {
+        let mut settings = vec![UpstreamSettings::new("http://a/v1"), UpstreamSettings::new("http://b/v1")];
+        settings[0].prefix = elenchus_generate::PrefixStyle::Send;
+        settings[1].abilities.top_logprobs = 5;
+        let able = |settings: &[UpstreamSettings]| {
+            Pool::new(settings).unwrap().model("m", None).unwrap().capabilities()
+        };
+        assert!(able(&settings[..1]).prefix, "as the table says");
+        let both = able(&settings);
+        assert!(!both.prefix && both.top_logprobs == 5, "{both:?}");
     }
 
     #[test]

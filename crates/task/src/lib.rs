@@ -126,6 +126,13 @@ pub trait Task: Send + Sync {
     /// Judges a response exactly: answer and, where the task can, every step.
     fn verify(&self, problem: &Problem, response: &str) -> Result<Verdict, TaskError>;
 
+    /// How near a response that is not right comes to being so, 0 to below 1, where the task knows degrees: the share of
+    /// tests that pass, the distance to a target. `verdict` is the task's own on this response.
+    fn grade(&self, problem: &Problem, response: &str, verdict: &Verdict) -> Result<f64, TaskError> {
+        let _ = (problem, response, verdict);
+        Ok(0.0)
+    }
+
     /// Whether a response reached its answer by right steps only: none wrong, none missing. Tasks that cannot check
     /// steps say yes.
     fn steps_right(&self, problem: &Problem, verdict: &Verdict) -> bool {

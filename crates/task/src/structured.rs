@@ -61,6 +61,10 @@ impl Task for Structured {
         self.inner.verify(problem, response)
     }
 
+    fn grade(&self, problem: &Problem, response: &str, verdict: &Verdict) -> Result<f64, TaskError> {
+        self.inner.grade(problem, response, verdict)
+    }
+
     fn steps(&self, problem: &Problem, response: &str) -> Vec<Step> {
         self.inner.steps(problem, response)
     }

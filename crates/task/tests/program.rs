@@ -1,5 +1,6 @@
 //! The program task end to end: helpers, both interpreters, hostile programs, and the canonical solutions of the
-//! published sets. Tests that need CPython or a jail say so and are skipped where there is none.
+//! published sets. Tests that need CPython or a jail say so and are skipped where there is none, unless `REQUIRE_JAIL` is
+//! set: then they fail.
 #![cfg(target_os = "linux")]
 
 use elenchus_task::program::{
@@ -15,13 +16,20 @@ fn settings(runner: Runner) -> ProgramSettings {
     ProgramSettings { runner, ..Default::default() }
 }
 
+/// Says why a test is skipped; fails it where the jail is required.
+fn skipped(why: &dyn std::fmt::Display) {
+    let required = std::env::var_os("REQUIRE_JAIL").is_some_and(|value| !value.is_empty());
+    assert!(!required, "REQUIRE_JAIL is set, and there is no jail: {why}");
+    eprintln!("skipped: {why}");
+}
+
 /// Settings for CPython, or `None` with the reason printed.
 fn cpython() -> Option<ProgramSettings> {
     let settings = settings(Runner::Cpython);
     match jail_layers(&settings) {
         Ok(_) => Some(settings),
         Err(error) => {
-            eprintln!("skipped: {error}");
+            skipped(&error);
             None
         }
     }
@@ -274,7 +282,7 @@ fn hostile(layers: Layers) {
     let Some(settings) = cpython() else { return };
     let settings = ProgramSettings { seconds: 0.5, memory_mib: 256, layers, ..settings };
     if let Err(error) = jail_layers(&settings) {
-        eprintln!("skipped: {error}");
+        skipped(&error);
         return;
     }
     let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
@@ -320,6 +328,52 @@ fn hostile_programs_are_contained_by_landlock_alone() {
 #[test]
 fn hostile_programs_are_contained_by_namespaces_alone() {
     hostile(Layers { namespaces: true, landlock: false });
+}
+
+/// A variable that only a child of this test has.
+const SECRET: (&str, &str) = ("ELENCHUS_TEST_API_KEY", "s3cret-of-the-environment");
+
+/// What stands in our environment (keys of endpoints, above all) is none of a program's business.
+#[test]
+fn a_program_sees_no_secret_of_the_environment() {
+    if cpython().is_none() {
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "with_a_secret_in_the_environment", "--ignored"])
+        .env(SECRET.0, SECRET.1)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "needs a secret in its environment: run by `a_program_sees_no_secret_of_the_environment`"]
+fn with_a_secret_in_the_environment() {
+    assert_eq!(std::env::var(SECRET.0).as_deref(), Ok(SECRET.1), "there is something to find");
+    let Some(settings) = cpython() else { return };
+    let program = format!(
+        "import os\ndef f(x):\n    seen = list(os.environ.values()) + list(os.environ)\n    \
+         for who in ['self', str(os.getppid()), '1']:\n        \
+         try: seen.append(open('/proc/' + who + '/environ', errors='replace').read())\n        \
+         except OSError: pass\n    \
+         return x + 1 if any('{}' in one or '{}' in one for one in seen) else 0\n",
+        SECRET.1, SECRET.0
+    );
+    for namespaces in [true, false] {
+        let settings = ProgramSettings { layers: Layers { namespaces, landlock: true }, ..settings.clone() };
+        if let Err(error) = jail_layers(&settings) {
+            skipped(&error);
+            continue;
+        }
+        let report = run(&settings, &program, EASY);
+        assert_eq!(
+            (report.outcome.kind(), report.passed()),
+            ("wrong answer", 0),
+            "it looked and found nothing: {report:?}"
+        );
+    }
 }
 
 /// The embedded interpreter has no way out to begin with; its limits and its helper hold the rest.
@@ -472,6 +526,8 @@ fn reasons_name_visible_tests_only() {
         reason("def f(x): return 2").as_deref(),
         Some("passed 1 of 2 tests; wrong answer in a hidden test")
     );
+    let grade = |reply: &str| task.grade(problem, reply, &task.verify(problem, reply).unwrap()).unwrap();
+    assert_eq!((grade("def f(x): return 2"), grade("def f(x): return 5"), grade("no code")), (0.5, 0.0, 0.0));
     let visible = task.run(problem, "def f(x): return 2", true).unwrap().unwrap();
     assert_eq!(visible.outcome, ProgramOutcome::Passed);
     assert!(reason("def f(x:").unwrap().contains("compile error: "));

@@ -5,10 +5,11 @@ use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::failure::Failure;
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
+use crate::trace_view;
 use clap::Args;
 use elenchus_generate::CancelToken;
 use elenchus_remember::Run;
-use elenchus_trace::{Answer, NodeKind, Problem};
+use elenchus_trace::{Answer, Problem};
 use serde::{Deserialize, Serialize};
 
 /// Ask one question
@@ -22,10 +23,11 @@ use serde::{Deserialize, Serialize};
 pub struct Ask {
     /// The question; the embedded model reads the compact notation of its own tasks
     question: String,
-    /// A strategy or a recipe (`elenchus recipes`), or several: `a then b`, `best of a, b by judge`, `a else b`
+    /// A strategy, a recipe (`elenchus recipes`) or a recipe file, or several: `a then b`, `best of a, b by judge`, `a else b`
     #[arg(long, visible_alias = "recipe", default_value = "self-consistency")]
     strategy: String,
-    /// Change a setting of the strategy
+    /// Change a setting of the strategy; of several with the part in front, `self-consistency.samples=3`, or `by.` for
+    /// those of the evaluator that chooses
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
     /// Task whose rules extract and compare answers
@@ -57,7 +59,12 @@ pub fn run(command: &Ask, global: &Global) -> Result<(), Failure> {
         strategy: command.strategy.clone(),
         settings: command.settings.clone(),
         task: command.task.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(
+            &command.model,
+            &command.budget,
+            &asking::needs_of([(command.strategy.as_str(), command.settings.clone())])?,
+            global,
+        )?,
     };
     kept::run(&command.keep, &KeptConfig::Ask(config), global)
 }
@@ -86,19 +93,11 @@ impl AskConfig {
 
 fn print(answer: &Answer, quiet: bool) -> Result<(), Failure> {
     if !quiet {
-        for node in &answer.trace.nodes {
-            let line = match &node.kind {
-                NodeKind::Generated { role, completion, .. } => format!("{role}: {}", completion.text.trim()),
-                NodeKind::Evaluated { feedback, .. } => match (feedback.score, &feedback.abstained) {
-                    (Some(score), _) => format!("{}: {score:.4}", feedback.evaluator),
-                    (None, Some(reason)) => format!("{} abstains: {reason}", feedback.evaluator),
-                    (None, None) => feedback.evaluator.clone(),
-                },
-                NodeKind::Decided { decision, .. } => format!("decided: {decision}"),
-                NodeKind::Stage { name } => format!("— {name}"),
-                NodeKind::Failed { error } => format!("failed: {error}"),
-            };
-            anstream::eprintln!("{:7.0} ms  {line}", node.started_ms);
+        for line in trace_view::lines(&answer.trace) {
+            anstream::eprintln!("{line}");
+        }
+        for note in trace_view::notes(&answer.trace) {
+            anstream::eprintln!("note: {note}");
         }
         anstream::eprintln!();
     }

@@ -12,7 +12,7 @@ use elenchus_control::{
     RoundTableOutcome, RoundTableSettings, Silence, Strategy, dialogue_course, judge_item,
 };
 use elenchus_evaluate::harness::{Behaviour, Intent, Knowledge, Writer};
-use elenchus_evaluate::{Judge, JudgeSettings};
+use elenchus_evaluate::{Evaluator, Judge, JudgeSettings, Needs};
 use elenchus_generate::CancelToken;
 use elenchus_measure::{Bootstrap, Course, Interval, Persuasion, TransitionCounts, persuasion};
 use elenchus_remember::Run;
@@ -169,7 +169,7 @@ pub fn run(command: &Audit, global: &Global) -> Result<(), Failure> {
     };
     let intents = named(&command.intent, &Intent::ALL.map(Intent::name));
     let knowledges = named(&command.knowledge, &Knowledge::ALL.map(Knowledge::name));
-    let cells = intents
+    let cells: Vec<Behaviour> = intents
         .iter()
         .filter_map(|intent| Intent::from_name(intent))
         .flat_map(|intent| {
@@ -177,24 +177,49 @@ pub fn run(command: &Audit, global: &Global) -> Result<(), Failure> {
             knowledges.map(move |knowledge| Behaviour { intent, knowledge })
         })
         .collect();
+    let gates: Vec<Gate> =
+        named(&command.gate, &["none"]).iter().filter_map(|name| Gate::from_name(name)).collect();
+    let writer = if command.writer == "model" { Writer::Model } else { Writer::Scripted };
+    let needs = needs(command.judge, &cells, &gates, writer)?;
     let config = AuditConfig {
         items: command.items.clone(),
         count: command.count,
         cells,
         rounds: command.rounds,
-        gates: named(&command.gate, &["none"]).iter().filter_map(|name| Gate::from_name(name)).collect(),
+        gates,
         gate_samples: command.gate_samples,
         confidence: command.confidence,
-        writer: if command.writer == "model" { Writer::Model } else { Writer::Scripted },
+        writer,
         acknowledge: command.acknowledge,
         tables: command.table.iter().map(|spelled| seats(spelled)).collect::<Result<_, _>>()?,
         judge: command.judge,
         draw: Draw { temperature: command.temperature, max_tokens: command.max_tokens, ..Draw::default() },
         at_once: command.at_once,
         traces: command.traces.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(&command.model, &command.budget, &needs, global)?,
     };
     kept::run(&command.keep, &KeptConfig::Audit(Box::new(config)), global)
+}
+
+/// What the dialogues of an audit need, or its judge.
+fn needs(judge: bool, cells: &[Behaviour], gates: &[Gate], writer: Writer) -> Result<Needs, Failure> {
+    if judge {
+        return Ok(own_judge()?.needs());
+    }
+    let mut needs = Needs::default();
+    for &gate in gates {
+        for &behaviour in cells {
+            let dialogue = JudgedDialogueSettings { gate, ..JudgedDialogueSettings::default() };
+            let settings = AuditSettings { behaviour, writer, falsehood: Falsehood::Result, dialogue };
+            needs = needs.and(AuditDialogue::new(settings)?.needs());
+        }
+    }
+    Ok(needs)
+}
+
+fn own_judge() -> Result<Judge, Failure> {
+    Judge::new(JudgeSettings::default())
+        .map_err(|error| Failure { code: Code::Failed, message: error.to_string() })
 }
 
 fn bar(length: usize, name: &str, quiet: bool) -> ProgressBar {
@@ -327,8 +352,7 @@ impl AuditConfig {
         run: Option<&Run>,
         global: &Global,
     ) -> Result<(), Failure> {
-        let judge = Judge::new(JudgeSettings::default())
-            .map_err(|error| Failure { code: Code::Failed, message: error.to_string() })?;
+        let judge = own_judge()?;
         let cancel = CancelToken::new();
         let context = self.asking.context(cancel.clone(), run)?;
         let bar = bar(problems.len(), "judge", global.quiet);

@@ -1,7 +1,7 @@
 //! `elenchus calibrate`
 
 use crate::arguments::Global;
-use crate::asking::{Asking, BudgetOptions, ModelOptions};
+use crate::asking::{Asking, BudgetOptions, ModelOptions, needs_of};
 use crate::commands::eval::{Asked, ProblemOptions, measure};
 use crate::failure::{Code, Failure};
 use crate::kept::{self, KeepOptions, KeptConfig};
@@ -99,13 +99,15 @@ pub fn run(command: &Calibrate, global: &Global) -> Result<(), Failure> {
     if command.feedback {
         return from_feedback(command, &configuration, &file, global);
     }
+    let recipe = command.recipe.as_deref().unwrap_or_default();
+    let needs = needs_of([(recipe, command.settings.clone())])?;
     let config = CalibrateConfig {
         recipe: command.recipe.clone().unwrap_or_default(),
         settings: command.settings.clone(),
         method: command.method,
         calibrations: file,
         problems: command.problems.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(&command.model, &command.budget, &needs, global)?,
     };
     kept::run(&command.keep, &KeptConfig::Calibrate(Box::new(config)), global)
 }

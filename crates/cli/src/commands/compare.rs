@@ -24,10 +24,13 @@ strategy draws. The first strategy is the baseline.
 
 Examples:
   elenchus compare --strategy single --strategy self-consistency --strategy self-certainty --problems 300
-  elenchus compare --strategy self-consistency --strategy gsa --tokens 2000 --problems 300"
+  elenchus compare --strategy self-consistency --strategy gsa --tokens 2000 --problems 300
+  elenchus compare --strategy self-consistency:samples=8 --problems 300 \\
+      --strategy 'self-consistency then critique-and-refine:critique-and-refine.rounds=1'"
 )]
 pub struct Compare {
-    /// A strategy or a recipe, with settings behind a colon: `self-consistency:samples=8,temperature=0.8`
+    /// A strategy, a recipe or a recipe file, with settings behind a colon: `self-consistency:samples=8,temperature=0.8`;
+    /// or several as one: `a then b`, `best of a, b by judge`, `a else b`, settings with the part in front
     #[arg(long, visible_alias = "recipe", required = true, num_args = 1)]
     strategy: Vec<String>,
     /// Tokens per problem, read and written, that every strategy shall take: chooses the setting `samples` of those that
@@ -120,9 +123,20 @@ pub fn run(command: &Compare, global: &Global) -> Result<(), Failure> {
         tokens: command.tokens,
         pilot: command.tokens.map(|_| command.pilot),
         problems: command.problems.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(
+            &command.model,
+            &command.budget,
+            &asking::needs_of(command.strategy.iter().map(|spelled| with_settings(spelled)))?,
+            global,
+        )?,
     };
     kept::run(&command.keep, &KeptConfig::Compare(config), global)
+}
+
+/// `NAME:SETTING=VALUE,…` in its parts.
+fn with_settings(spelled: &str) -> (&str, Vec<String>) {
+    let (name, settings) = spelled.split_once(':').unwrap_or((spelled, ""));
+    (name, settings.split(',').filter(|one| !one.is_empty()).map(String::from).collect())
 }
 
 /// Whether two numbers of tokens are the same to a twentieth.
@@ -140,9 +154,7 @@ impl CompareConfig {
         spelled: &str,
         global: &Global,
     ) -> Result<Tried, Failure> {
-        let (name, settings) = spelled.split_once(':').unwrap_or((spelled, ""));
-        let mut settings: Vec<String> =
-            settings.split(',').filter(|s| !s.is_empty()).map(String::from).collect();
+        let (name, mut settings) = with_settings(spelled);
         let mut spelled = spelled.to_string();
         if let Some(tokens) = self.tokens
             && let Some(samples) =

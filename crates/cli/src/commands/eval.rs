@@ -6,6 +6,7 @@ use crate::correction::Correction;
 use crate::failure::{Code, Failure};
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
+use crate::trace_view;
 use clap::Args;
 use elenchus_control::AttemptLog;
 use elenchus_generate::{ACTOR, CancelToken};
@@ -18,10 +19,10 @@ use elenchus_task::math::{MathSettings, MathTask};
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::sql::{self, Sql, SqlSettings};
 use elenchus_task::{Split, Task};
-use elenchus_trace::{Answer, Completion, Feedback, Node, NodeId, NodeKind, Problem, Trace, Usage, Verdict};
+use elenchus_trace::{Answer, Feedback, Node, NodeId, NodeKind, Problem, Trace, Usage, Verdict};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Which problems.
@@ -136,12 +137,15 @@ impl ProblemOptions {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   elenchus eval --strategy self-consistency --set samples=8 --problems 500
-  elenchus eval --file gsm8k.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 500000")]
+  elenchus eval --file gsm8k.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 500000
+  elenchus eval --strategy 'best of self-consistency, gsa by judge' --set by.reading=sample --file gsm8k.jsonl \\
+      --endpoint http://localhost:8000/v1 --model qwen2.5-7b --role judge=qwen2.5-32b@http://localhost:8001/v1")]
 pub struct Eval {
-    /// A strategy or a recipe
+    /// A strategy, a recipe or a recipe file, or several: `a then b`, `best of a, b by judge`, `a else b`
     #[arg(long, visible_alias = "recipe", default_value = "single")]
     strategy: String,
-    /// Change a setting of the strategy
+    /// Change a setting of the strategy; of several with the part in front, `self-consistency.samples=3`, or `by.` for
+    /// those of the evaluator that chooses
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
     /// Write every trace to this file (JSON Lines), with verdicts: `--replay` and `train` read it
@@ -176,14 +180,16 @@ pub(crate) struct Measured {
     pub(crate) correct: Vec<f64>,
 }
 
-/// What the endpoint's layer noted of samples that are one and the same text, with how many problems it befell.
-fn repeated(answers: &[Answer]) -> Option<String> {
-    let note = |answer: &Answer| {
-        let noted = |completion: &Completion| completion.extra.get("note")?.as_str().map(String::from);
-        answer.trace.completions().find_map(|(_, completion)| noted(completion))
-    };
-    let notes: Vec<String> = answers.iter().filter_map(note).collect();
-    notes.first().map(|first| format!("{first} (on {} of {} problems)", notes.len(), answers.len()))
+/// What the endpoint's layer noted of the replies, with how many problems it befell.
+fn remark(answers: &[Answer]) -> Option<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for note in answers.iter().flat_map(|answer| trace_view::notes(&answer.trace)) {
+        *counts.entry(note).or_default() += 1;
+    }
+    let told =
+        counts.iter().map(|(note, count)| format!("{note} (on {count} of {} problems)", answers.len()));
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// What the later attempts made of the first, from the account in each trace; `None` when a strategy writes none.
@@ -296,7 +302,7 @@ impl Measured {
             abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
             usage: answers.iter().map(|a| a.usage).sum(),
             correction: correction(answers, &correct, task, seed)?,
-            remark: repeated(answers),
+            remark: remark(answers),
             correct,
         })
     }
@@ -348,7 +354,12 @@ pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
         settings: command.settings.clone(),
         traces: command.traces.clone(),
         problems: command.problems.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(
+            &command.model,
+            &command.budget,
+            &asking::needs_of([(command.strategy.as_str(), command.settings.clone())])?,
+            global,
+        )?,
     };
     kept::run(&command.keep, &KeptConfig::Eval(config), global)
 }

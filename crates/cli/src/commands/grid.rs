@@ -8,6 +8,7 @@ use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use clap::Args;
 use elenchus_control::ControlError;
+use elenchus_evaluate::Needs;
 use elenchus_generate::{CancelToken, Context};
 use elenchus_measure::accuracy;
 use elenchus_recipe::RecipeError;
@@ -114,6 +115,10 @@ pub fn run(command: &Grid, global: &Global) -> Result<(), Failure> {
             "`--times` of at least 1, `--pilot` of at least 1",
         ));
     }
+    let voice = Default::default();
+    let needs = triples.iter().try_fold(Needs::default(), |needs, one| {
+        Ok::<_, Failure>(needs.and(one.strategy(1, command.temperature, voice)?.needs()))
+    })?;
     let config = GridConfig {
         triples,
         times: command.times,
@@ -121,7 +126,7 @@ pub fn run(command: &Grid, global: &Global) -> Result<(), Failure> {
         pilot: command.pilot,
         temperature: command.temperature,
         problems: command.problems.clone(),
-        asking: Asking::new(&command.model, &command.budget, global)?,
+        asking: Asking::new(&command.model, &command.budget, &needs, global)?,
     };
     kept::run(&command.keep, &KeptConfig::Grid(config), global)
 }

@@ -70,13 +70,23 @@ impl Serve {
             // The endpoint of the folder is what every other command asks.
             let endpoint = &configuration.endpoint;
             let variable = endpoint.api_key_variable.clone().unwrap_or_else(|| "OPENAI_API_KEY".into());
-            settings.upstreams =
-                vec![UpstreamSettings { api_key_variable: Some(variable), ..UpstreamSettings::new(url) }];
+            settings.upstreams = vec![UpstreamSettings {
+                api_key_variable: Some(variable),
+                prefix: endpoint.prefix,
+                abilities: endpoint.abilities,
+                embedding_model: endpoint.embedding_model.clone(),
+                ..UpstreamSettings::new(url)
+            }];
             settings.model = settings.model.or_else(|| endpoint.model.clone());
         }
         if let Some(model) = &self.model {
             settings.model = Some(model.clone());
         }
+        settings.roles = configuration
+            .roles
+            .keys()
+            .filter_map(|name| Some((name.clone(), configuration.role(name)?)))
+            .collect();
         settings.embedded &= !self.no_embedded;
         if let Some(store) = &self.store {
             settings.store = Some(store.clone());

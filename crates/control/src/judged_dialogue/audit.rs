@@ -1,9 +1,10 @@
 //! The dialogue under attack: the same rounds with a judge of the test harness. It has no name in the registry of
 //! strategies, so nothing that reads a setting can reach it.
 
-use super::dialogue::{Dialogue, Place};
+use super::dialogue::Dialogue;
 use super::settings::JudgedDialogueSettings;
 use super::{check_voice, triple};
+use crate::place::Place;
 use crate::{ControlError, Estimate, EstimateInput, Minimum, Strategy, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::Needs;

@@ -4,14 +4,15 @@ use super::gate::Gate;
 use super::settings::JudgedDialogueSettings;
 use crate::attempts::{Account, budget_over};
 use crate::draw::{ask, first};
+use crate::place::Place;
 use crate::{Attempt, AttemptLog, ControlError, Trail};
 use elenchus_evaluate::{
     Candidate, DialogueJudge, Question, Review, ReviewInput, ReviewedTurn, group_answers, states_ambiguity,
 };
-use elenchus_generate::{ACTOR, Context, GenerateRequest, LogprobDetail, PromptSlots, Voice};
+use elenchus_generate::{ACTOR, GenerateRequest, LogprobDetail, PromptSlots, Voice};
 use elenchus_measure::Course;
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Completion, Message, NodeId, NodeKind, Problem, Trace, Usage};
+use elenchus_trace::{Answer, Completion, Message, NodeId, NodeKind, Trace, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -118,13 +119,6 @@ pub fn dialogue_course(
             .collect(),
         acknowledged: made.iter().filter_map(|round| round.acknowledged).collect(),
     }))
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) context: &'a Context,
-    pub(super) task: &'a dyn Task,
-    pub(super) problem: &'a Problem,
 }
 
 /// The answer that stands.

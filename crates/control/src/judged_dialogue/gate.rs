@@ -1,8 +1,9 @@
 //! What stands between an objection and the generator.
 
-use super::dialogue::{Place, Standing};
+use super::dialogue::Standing;
 use super::settings::JudgedDialogueSettings;
 use crate::draw::{Sampled, ask};
+use crate::place::{Place, all_identical};
 use crate::{ControlError, Trail, majority};
 use elenchus_evaluate::parse_verdict_line;
 use elenchus_generate::{ACTOR, GenerateRequest, LogprobDetail, PromptSlots, Sampling, Voice};
@@ -61,7 +62,7 @@ pub(super) struct Passage {
 
 /// A remark when several samples at a temperature are one and the same text.
 pub(super) fn repeated(texts: &[&str]) -> &'static str {
-    match texts.len() > 1 && texts.windows(2).all(|pair| pair[0] == pair[1]) {
+    match all_identical(texts) {
         true => "; all samples are identical: does the server ignore the temperature?",
         false => "",
     }

@@ -1,8 +1,9 @@
 //! Honest agents and deceptive ones at a round table: all speak, the honest ones reconsider, the majority decides
 //! (arXiv 2506.03332). A part of the test harness, as [`super::AuditDialogue`] is.
 
-use super::dialogue::{DialogueRound, Place};
+use super::dialogue::DialogueRound;
 use crate::draw::{ask, ask_all};
+use crate::place::Place;
 use crate::{
     ControlError, ControlKind, Draw, Estimate, EstimateInput, EvaluateKind, FeedbackLine, GenerateKind,
     Minimum, Strategy, Trail, Triple, VoteResult, majority,

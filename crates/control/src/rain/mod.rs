@@ -111,13 +111,17 @@ impl Rain {
     }
 }
 
-/// What a budget that ends, or a server that goes away, leaves us with.
-fn is_end_of_means(error: &ControlError) -> bool {
+/// Whether a budget ended (`Some(true)`) or a server went away (`Some(false)`); `None` for what is a failure of ours.
+fn end_of_means(error: &ControlError) -> Option<bool> {
     let cause = match error {
         ControlError::Generate(cause) | ControlError::Evaluate(EvaluateError::Generate(cause)) => cause,
-        _ => return false,
+        _ => return None,
     };
-    matches!(cause, GenerateError::Budget { .. } | GenerateError::Unavailable { .. })
+    match cause {
+        GenerateError::Budget { .. } => Some(true),
+        GenerateError::Unavailable { .. } => Some(false),
+        _ => None,
+    }
 }
 
 #[async_trait]
@@ -200,17 +204,18 @@ impl Strategy for Rain {
             writer.account.usage += before;
             let done = match searched {
                 Ok(done) => done,
-                Err(error) if is_end_of_means(&error) => {
+                Err(error) => {
                     let root = tree.root();
                     let known = tree.most_visited(root).is_some_and(|c| tree.statistics(c).true_visits > 0);
-                    if commits == 0 && !known {
-                        return Err(error);
+                    // A server that is away from the beginning is an error; a budget was begun on, and is told.
+                    match end_of_means(&error) {
+                        Some(is_budget) if is_budget || commits > 0 || known => {}
+                        _ => return Err(error),
                     }
                     cut = Some(error.to_string());
                     trail.failed(None, error.to_string());
                     0
                 }
-                Err(error) => return Err(error),
             };
             let stage = trail.called(None, format!("{done} searches"), started, spent, json!(null));
             let best = tree.most_visited(tree.root()).filter(|best| tree.statistics(*best).true_visits > 0);
@@ -255,7 +260,10 @@ impl Strategy for Rain {
                     .map(|why| format!(": the judge abstained, {why}"))
                     .unwrap_or_default()
             )),
-            (false, None) => Some("the task finds no answer in the reply".to_string()),
+            (false, None) => Some(match cut.filter(|_| commits == 0) {
+                Some(why) => format!("not one set was seen: {why}"),
+                None => "the task finds no answer in the reply".to_string(),
+            }),
             (false, Some(_)) => None,
         };
         Ok(trail.answer(text, answer.filter(|_| !silent), None, Vec::new(), abstained))

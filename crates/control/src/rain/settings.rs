@@ -88,6 +88,7 @@ impl Default for RainSettings {
         let example = |question: &str, solution: &str, right| JudgeExample {
             question: question.into(),
             solution: solution.into(),
+            drafts: Vec::new(),
             right,
         };
         RainSettings {

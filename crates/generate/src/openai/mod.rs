@@ -3,6 +3,7 @@
 mod http;
 mod retry_after;
 mod sse;
+mod stop;
 mod stream;
 mod wire;
 
@@ -276,24 +277,28 @@ impl Endpoint {
             LogprobDetail::Chosen | LogprobDetail::Top(_) if !abilities.logprobs => {
                 return cannot(
                     "log-probabilities",
-                    "set `abilities.logprobs = true` if the server does report them",
+                    "set `abilities.logprobs = true` under `[endpoint]` if the server does report them",
                 );
             }
             LogprobDetail::Top(count) if count > abilities.top_logprobs => {
                 let what = format!("{count} alternatives per token, only {}", abilities.top_logprobs);
-                return cannot(&what, "ask for fewer, or raise `abilities.top_logprobs`");
+                return cannot(&what, "ask for fewer, or raise `abilities.top_logprobs` under `[endpoint]`");
             }
             _ => {}
         }
         if !request.tools.is_empty() && !abilities.tools {
-            return cannot("tool calls", "set `abilities.tools = true` if the server knows them");
+            return cannot(
+                "tool calls",
+                "set `abilities.tools = true` under `[endpoint]` if the server knows them",
+            );
         }
         if self.config.prefix == PrefixStyle::Refuse
             && request.messages.last().is_some_and(|message| message.role == Role::Assistant)
         {
             return cannot(
                 "a continuation of the assistant's own words",
-                "set `prefix` to `send` or `continue_final_message` if the server continues them",
+                "if the server continues them, set `prefix` under `[endpoint]`, or `--prefix`, to `send` or \
+                 `continue_final_message`",
             );
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::http::Server;
 use super::sse::{SseEvent, SseParser};
+use super::stop::{self, Gate};
 use super::wire::{self, WireFault};
 use super::{Endpoint, OpenAi, refused, single};
 use crate::{GenerateError, GenerateRequest, StreamEvent};
@@ -124,6 +125,7 @@ pub(super) async fn one(endpoint: &Endpoint, request: &GenerateRequest) -> Resul
         server: Arc::clone(&endpoint.server),
         parser: SseParser::new(endpoint.config.most_body_bytes),
         assembly: Assembly::default(),
+        stops: stop::stops_of(request),
         request: request.clone(),
         seed: (request.samples == 1).then(|| endpoint.sent_seed(request)).flatten(),
         started,
@@ -145,6 +147,8 @@ struct Reader {
     parser: SseParser,
     assembly: Assembly,
     request: GenerateRequest,
+    /// The strings that end a sample.
+    stops: Vec<String>,
     /// The seed of a single sample.
     seed: Option<u64>,
     started: Instant,
@@ -192,7 +196,7 @@ impl Reader {
                 self.assembly.ended = true;
                 return self.end(None).map(|()| true);
             }
-            let taken = self.assembly.take(&event, self.request.samples);
+            let taken = self.assembly.take(&event, self.request.samples, &self.stops);
             taken.map_err(|fault| self.fault(fault))?;
             let news = self.assembly.news.drain(..);
             self.ready.extend(news.map(|(index, text)| Ok(StreamEvent::Text { index, text })));
@@ -203,7 +207,7 @@ impl Reader {
 
     /// Reports the samples, whole or cut off.
     fn end(&mut self, broken: Option<GenerateError>) -> Result<(), GenerateError> {
-        let assembly = std::mem::take(&mut self.assembly);
+        let mut assembly = std::mem::take(&mut self.assembly);
         if assembly.is_empty() {
             let start = crate::scripted::shorten(String::from_utf8_lossy(&self.start).trim_start());
             return Err(match broken {
@@ -212,8 +216,12 @@ impl Reader {
                 None => self.fault(WireFault::Shape(format!("no event stream but `{start}`"))),
             });
         }
+        let rest =
+            assembly.samples.iter_mut().filter_map(|(&index, pieces)| Some((index, pieces.gate.rest()?)));
+        self.ready.extend(rest.map(|(index, text)| Ok(StreamEvent::Text { index, text })));
         let mut completions =
             assembly.finish(&self.request, broken.as_ref()).map_err(|fault| self.fault(fault))?;
+        completions.iter_mut().for_each(|completion| stop::cut(completion, &self.stops));
         wire::note_identical(&self.request, &mut completions);
         for (index, mut completion) in completions.into_iter().enumerate() {
             if index == 0 {
@@ -251,6 +259,8 @@ struct Pieces {
     logprobs: Vec<Value>,
     finish: Option<Value>,
     extra: Map<String, Value>,
+    /// What of its text may be reported.
+    gate: Gate,
 }
 
 impl Assembly {
@@ -258,7 +268,7 @@ impl Assembly {
         self.samples.is_empty()
     }
 
-    fn take(&mut self, event: &SseEvent, samples: usize) -> Result<(), WireFault> {
+    fn take(&mut self, event: &SseEvent, samples: usize, stops: &[String]) -> Result<(), WireFault> {
         let chunk: Value = serde_json::from_str(&event.data).map_err(|error| {
             let start = crate::scripted::shorten(&event.data);
             WireFault::Shape(format!("an event of the stream is invalid JSON ({error}): `{start}`"))
@@ -284,7 +294,7 @@ impl Assembly {
                     continue;
                 }
                 let pieces = self.samples.entry(index).or_default();
-                if let Some(text) = pieces.add(choice) {
+                if let Some(text) = pieces.add(choice).and_then(|text| pieces.gate.take(&text, stops)) {
                     self.news.push((index, text));
                 }
             }
@@ -307,7 +317,7 @@ impl Assembly {
             if cut {
                 completion.finish = FinishReason::Interrupted;
                 if let Some(GenerateError::Unavailable { what, .. }) = broken {
-                    completion.extra.insert("note".into(), json!(what));
+                    stop::note(&mut completion, what.clone());
                 }
             } else {
                 wire::check_logprobs(&completion, request)?;

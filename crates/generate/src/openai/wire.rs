@@ -1,5 +1,6 @@
 //! Requests and responses of `/v1/chat/completions` as JSON, without any network.
 
+use super::stop;
 use crate::model::estimated_tokens;
 use crate::{GenerateError, GenerateRequest, LogprobDetail};
 use elenchus_trace::{Completion, FinishReason, Message, Role, TopToken, Usage};
@@ -168,6 +169,8 @@ pub(crate) fn parse_response(body: Value, request: &GenerateRequest) -> Result<V
         completions.into_iter().map(|(_, completion)| completion).collect();
     share_usage(body.get("usage"), request, &mut completions);
     attach_response(body, &mut completions);
+    let stops = stop::stops_of(request);
+    completions.iter_mut().for_each(|completion| stop::cut(completion, &stops));
     Ok(completions)
 }
 
@@ -315,9 +318,7 @@ pub(crate) fn note_identical(request: &GenerateRequest, completions: &mut [Compl
             completions.len(),
             request.sampling.temperature
         );
-        for completion in completions {
-            completion.extra.insert("note".into(), json!(note));
-        }
+        completions.iter_mut().for_each(|completion| stop::note(completion, note.clone()));
     }
 }
 

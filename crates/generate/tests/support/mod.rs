@@ -236,3 +236,63 @@ pub fn chat(texts: &[&str]) -> Value {
 pub fn request(samples: usize) -> GenerateRequest {
     GenerateRequest { samples, ..GenerateRequest::new(vec![Message::user("What is 2+2?")]) }
 }
+
+/// All text of the last message of a request.
+pub fn last_text(body: &Value) -> String {
+    let last = body["messages"].as_array().and_then(|messages| messages.last()).cloned().unwrap_or_default();
+    match &last["content"] {
+        Value::String(text) => text.clone(),
+        parts => parts.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).collect(),
+    }
+}
+
+/// Samples that disagree, and a judge that says `A`.
+pub fn sensible(body: &Value) -> Vec<&'static str> {
+    const SAMPLES: [&str; 3] = ["20 - 2 = 18\nAnswer: 18", "20 - 2 = 15\nAnswer: 15", "so\nAnswer: 18"];
+    let count = body["n"].as_u64().unwrap_or(1) as usize;
+    if last_text(body).contains("single letter") {
+        return vec!["A"; count];
+    }
+    (0..count).map(|i| SAMPLES[i % SAMPLES.len()]).collect()
+}
+
+/// A chat completion with these texts, one token each; with log-probabilities when they are wanted and the server has them.
+pub fn said(texts: &[&str], body: &Value, logprobs: bool) -> Vec<Part> {
+    let mut reply = chat(texts);
+    if logprobs && body["logprobs"] == true {
+        for (i, choice) in reply["choices"].as_array_mut().into_iter().flatten().enumerate() {
+            let token = choice["message"]["content"].clone();
+            let logprob = -0.1 - 0.2 * i as f64;
+            let top = json!([{"token": token, "logprob": logprob, "bytes": null}]);
+            choice["logprobs"] = json!({"content": [
+                {"token": token, "logprob": logprob, "bytes": null, "top_logprobs": top}]});
+        }
+    }
+    ok(&reply)
+}
+
+/// A dialogue with instructions, a call of a tool, its result, and an image.
+pub fn asker() -> Vec<Message> {
+    let history = json!([
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": null, "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "20 apples"},
+        {"role": "user", "content": [
+            {"type": "text", "text": "What is 20 - 2?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}
+    ]);
+    serde_json::from_value(history).expect("a dialogue")
+}
+
+/// Whether a request shows the whole dialogue of [`asker`]. Solved examples of a judge may stand between the instructions
+/// and the rest.
+pub fn keeps(body: &Value) -> bool {
+    let messages = body["messages"].as_array().cloned().unwrap_or_default();
+    let call = messages.iter().position(|message| message["tool_calls"][0]["id"] == "call_1");
+    messages[0]["content"] == "Be brief."
+        && call.is_some_and(|call| {
+            messages[call + 1]["tool_call_id"] == "call_1"
+                && messages[call + 2]["content"][1]["image_url"]["url"] == "data:image/png;base64,AAAA"
+        })
+}

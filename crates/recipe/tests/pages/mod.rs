@@ -1,6 +1,7 @@
 //! The pages `docs/recipes/NAME.md`: what a recipe file says, and the doc comment of the part it names.
 
-use elenchus_recipe::{Kind, Recipe};
+use elenchus_control::EstimateInput;
+use elenchus_recipe::{Kind, Recipe, StrategyPart};
 use std::path::Path;
 
 /// The page of one recipe.
@@ -20,8 +21,14 @@ pub fn page(root: &Path, recipe: &Recipe) -> String {
     row("control", &recipe.triple.control);
     row("learner", &recipe.triple.learner);
     row("verdict", recipe.verdict.as_deref().unwrap_or("not run in full"));
+    if let Some(method) = &recipe.method {
+        page.push_str(&format!("\n## Method\n\n{}\n", method.trim()));
+    }
     if let Some(part) = &recipe.strategy {
-        page.push_str(&strategy(root, &part.name));
+        page.push_str(&strategy(root, part));
+    }
+    if let Some(cost) = &recipe.cost {
+        page.push_str(&format!("\n## Cost and needs\n\n{}\n", cost.trim()));
     }
     if let Some(helps) = &recipe.helps {
         page.push_str(&format!("\n## When it helps\n\n{}\n", helps.trim()));
@@ -34,13 +41,23 @@ pub fn page(root: &Path, recipe: &Recipe) -> String {
     page
 }
 
-/// What the part does, what it needs and costs, and where its settings stand.
-fn strategy(root: &Path, name: &str) -> String {
-    let Some(entry) = elenchus_control::strategies().into_iter().find(|entry| entry.name == name) else {
-        return String::new();
-    };
-    let mut text = format!("\n## Method\n\n{}\n", method(root, name));
-    text.push_str(&format!("\n## Cost and needs\n\nCosts {}.\n", entry.cost));
+/// What the part does, with the evaluator that the recipe names; what it needs and costs with the recipe's settings, and
+/// where these stand.
+#[expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+fn strategy(root: &Path, part: &StrategyPart) -> String {
+    let name = part.name.as_str();
+    let made = elenchus_control::strategy(name, part.settings.clone()).expect("the recipe is checked");
+    let mut text = format!("\n## Method\n\n{}\n", method(root, "control", name));
+    let evaluator = part.settings["evaluator"].as_str();
+    if let Some(evaluator) = evaluator {
+        text.push_str(&format!("\nThe evaluator `{evaluator}`: {}\n", method(root, "evaluate", evaluator)));
+    }
+    let input = EstimateInput { prompt_tokens: 100, completion_tokens: 100 };
+    let (cost, needs) = (made.estimate(&input).formula, made.needs());
+    text.push_str(&format!("\n## Cost and needs\n\nCosts {cost}.\n"));
+    if needs.oracle {
+        text.push_str("Problems need reference answers: it measures, and cannot answer new questions.\n");
+    }
     let mut capable = |role: &elenchus_evaluate::RoleNeeds| {
         let mut wants = Vec::new();
         for (needed, what) in [
@@ -57,16 +74,29 @@ fn strategy(root: &Path, name: &str) -> String {
         let wants = if wants.is_empty() { "sampling only".into() } else { wants.join(", ") };
         text.push_str(&format!("Role `{}`: {wants}.\n", role.role));
     };
-    entry.needs.roles.iter().for_each(&mut capable);
-    text.push_str(&format!("\nSettings: [reference](../reference/recipes.md#{name}).\n"));
+    needs.roles.iter().for_each(&mut capable);
+    let settings: Vec<String> = part
+        .settings
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!("`{name} = {value}`"))
+        .collect();
+    if !settings.is_empty() {
+        text.push_str(&format!("\nSet by the recipe: {}.\n", settings.join(", ")));
+    }
+    text.push_str(&format!("\nSettings: [reference](../reference/recipes.md#{name})"));
+    text.push_str(&evaluator.map_or(".\n".into(), |name| {
+        format!(", of the evaluator [`{name}`](../reference/recipes.md#{name}).\n")
+    }));
     text
 }
 
-/// The doc comment of the strategy's type, as it stands in the source.
+/// The doc comment of the part's type, as it stands in the source of a crate.
 #[expect(clippy::panic, reason = "a test helper that fails should stop the test")]
-fn method(root: &Path, name: &str) -> String {
+fn method(root: &Path, room: &str, name: &str) -> String {
     // One part is one file, or a folder where it is large.
-    let part = root.join("crates/control/src").join(name.replace('-', "_"));
+    let part = root.join("crates").join(room).join("src").join(name.replace('-', "_"));
     let alone = part.with_extension("rs");
     let file = if alone.exists() { alone } else { part.join("mod.rs") };
     let source = std::fs::read_to_string(&file).unwrap_or_default();
@@ -89,6 +119,7 @@ fn method(root: &Path, name: &str) -> String {
     panic!("{} has no documented type `{type_name}`", file.display());
 }
 
+/// The recipe's own commands, or the usual ones.
 fn example(recipe: &Recipe) -> Vec<String> {
     let name = &recipe.name;
     let mut lines = recipe.examples.clone();
@@ -103,7 +134,8 @@ fn example(recipe: &Recipe) -> Vec<String> {
     if lines.is_empty() && recipe.rounds.is_some() {
         lines.push(format!("elenchus improve --recipe {name}"));
     }
-    if recipe.acceptance.is_some() {
+    let reproduces = |line: &String| line.starts_with("elenchus reproduce");
+    if recipe.acceptance.is_some() && !lines.iter().any(reproduces) {
         lines.push(format!("elenchus reproduce {name} --quick"));
     }
     lines

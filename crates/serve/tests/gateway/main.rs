@@ -25,6 +25,7 @@ mod postgres;
 mod postgres_server;
 mod rerun;
 mod responses;
+mod roles;
 mod schema;
 mod streaming;
 mod support;

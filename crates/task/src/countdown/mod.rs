@@ -405,6 +405,18 @@ impl Task for Countdown {
         Ok(Verdict { outcome, answer, steps, reason })
     }
 
+    /// 1 - |value - target| / |target|, at least 0, of an expression that uses the given numbers; 0 for any other.
+    fn grade(&self, problem: &Problem, _: &str, verdict: &Verdict) -> Result<f64, TaskError> {
+        let (numbers, target) = given(problem)?;
+        let Some(answer) = &verdict.answer else { return Ok(0.0) };
+        let Err(Fault::Value { value, .. }) = check(&numbers, target, answer) else { return Ok(0.0) };
+        let (over, under) = value.split_once('/').unwrap_or((&value, "1"));
+        let value = over.parse::<f64>().unwrap_or(f64::NAN) / under.parse::<f64>().unwrap_or(f64::NAN);
+        let grade = 1.0 - (value - target as f64).abs() / (target as f64).abs();
+        // `max` passes a missing value over.
+        Ok(grade.max(0.0))
+    }
+
     /// Numbers and target stand in the problem, so that the exact check is a tool here and no oracle.
     fn recheck(&self, problem: &Problem, response: &str) -> Result<Recheck, TaskError> {
         let verdict = self.verify(problem, response)?;

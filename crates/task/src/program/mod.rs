@@ -265,6 +265,15 @@ impl Task for ProgramTask {
         Ok(Verdict { outcome, answer: self.extract(problem, response), steps: Vec::new(), reason })
     }
 
+    /// The share of the tests that pass.
+    fn grade(&self, problem: &Problem, response: &str, verdict: &Verdict) -> Result<f64, TaskError> {
+        if verdict.outcome == Outcome::NoAnswer {
+            return Ok(0.0);
+        }
+        let report = self.run(problem, response, false)?;
+        Ok(report.map_or(0.0, |report| report.passed() as f64 / report.tests.len().max(1) as f64))
+    }
+
     /// Generated problems: the program in the compact notation. Others: their canonical solution.
     fn reference(&self, problem: &Problem) -> Option<String> {
         let data = ProgramData::of(problem).ok()?;
