@@ -29,6 +29,7 @@ fn math_verify_cases_all_agree() {
     all_agree(&rows);
 }
 
+#[expect(clippy::unwrap_used, reason = "a wrong option in the data should fail the test")]
 fn all_agree(rows: &[PairRow]) {
     let mut wrong = Vec::new();
     for row in rows {
