@@ -267,6 +267,8 @@ async fn give_up(passed: &mut Passed, error: ApiError) -> ApiError {
     error
 }
 
+/// The last data of a stream.
+const DONE: &[u8] = b"data: [DONE]";
 /// What a refusal of the wish for a count names.
 const STREAM_OPTIONS: &[u8] = b"stream_options";
 
@@ -477,6 +479,14 @@ impl Events {
                         Some(count) => count.pass(&chunk),
                         None => chunk,
                     };
+                    // Clients read no further than this, and may speak of the answer at once: its trace comes first.
+                    if chunk.trim_ascii_end().ends_with(DONE)
+                        && let Some(mut record) = self.record.take()
+                    {
+                        let is_answer = self.status.is_success();
+                        let status = if is_answer { TraceStatus::Answered } else { TraceStatus::Failed };
+                        record.keep(status, None).await;
+                    }
                     if !chunk.is_empty() {
                         return Some(chunk);
                     }
