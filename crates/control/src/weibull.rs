@@ -172,7 +172,8 @@ fn descend(logs: &[f64]) -> Option<Parameters> {
                 std::array::from_fn(|i| (point[i] + length * direction[i]).clamp(LOWEST[i], HIGHEST[i]));
             let step: Parameters = std::array::from_fn(|i| trial[i] - point[i]);
             let (there, slopes) = likelihood(&trial, logs);
-            if finite(there, &slopes) && there <= value + 1e-4 * dot(&gradient, &step) {
+            // At a bound a step may lead up the slope: it has to gain all the same.
+            if finite(there, &slopes) && there <= value + 1e-4 * dot(&gradient, &step).min(0.0) {
                 next = Some((trial, step, there, slopes));
                 break;
             }

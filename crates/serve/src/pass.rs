@@ -335,6 +335,8 @@ fn theirs(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
+/// The last data of a stream.
+const DONE: &[u8] = b"data: [DONE]";
 /// What a refusal of the wish for a count names.
 const STREAM_OPTIONS: &[u8] = b"stream_options";
 
@@ -511,6 +513,12 @@ impl Events {
                         Some(count) => count.pass(&chunk),
                         None => chunk,
                     };
+                    // Clients read no further than this, and may speak of the answer at once: its trace comes first.
+                    if chunk.trim_ascii_end().ends_with(DONE) && !self.record.finished {
+                        let is_answer = self.status.is_success();
+                        let status = if is_answer { TraceStatus::Answered } else { TraceStatus::Failed };
+                        self.record.keep(status, None).await;
+                    }
                     if !chunk.is_empty() {
                         return Some(chunk);
                     }
@@ -541,7 +549,9 @@ impl Events {
             self.upstream.succeeded();
         }
         let problem = ended.as_ref().err().filter(|error| !error.is_cancelled());
-        self.record.keep(status, problem.map(|error| error.message.as_str())).await;
+        if !self.record.finished {
+            self.record.keep(status, problem.map(|error| error.message.as_str())).await;
+        }
         let mut end = self.count.as_mut().map(|count| count.rest().to_vec()).unwrap_or_default();
         if let Err(error) = ended {
             // What came before may have ended in the middle of a line.

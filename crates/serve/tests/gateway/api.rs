@@ -107,6 +107,27 @@ async fn a_stream_goes_through_without_waiting_for_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_trace_of_a_stream_is_there_when_its_client_reads_the_last_piece() {
+    // The upstream says that it is done, and closes later.
+    let stub = Stub::start(|_| Act::Stream {
+        events: [events("one"), vec![": behind\n\n".into()]].concat(),
+        pause: Duration::from_millis(500),
+        broken: false,
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let mut body = question("little", "count");
+    body["stream"] = true.into();
+    let mut response = gateway.post("/v1/chat/completions").json(&body).send().await.unwrap();
+    let id = response.headers()["x-elenchus-trace-id"].to_str().unwrap().to_string();
+    while !String::from_utf8_lossy(&response.chunk().await.unwrap().unwrap()).contains("[DONE]") {}
+    let (status, said) = gateway.send("/v1/feedback", json!({"trace_id": id, "reaction": "up"})).await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(gateway.get(&format!("/v1/traces/{id}")).await.1["status"], "answered");
+    assert_eq!(response.text().await.unwrap(), ": behind\n\n", "what comes behind it goes through");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn recipes_are_chosen_by_name_path_body_and_alias() {
     let stub = Stub::answering(&["Answer: 4", "Answer: 4", "Answer: 5"]).await;
     let gateway = Running::before(&[&stub]).await;
