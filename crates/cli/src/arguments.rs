@@ -13,13 +13,15 @@ use elenchus_task::Split;
     propagate_version = true,
     after_help = "Examples:
   elenchus improve                          the embedded model improves itself; about 3 minutes
-  elenchus ask 'What is 12 * 7?' --recipe self-certainty --endpoint http://localhost:11434/v1 --model qwen3:4b
+  elenchus ask 'What is 12 * 7?' --recipe self-certainty --endpoint http://localhost:11434/v1 \\
+      --model qwen3:4b
   elenchus compare --strategy single --strategy self-consistency --problems 200
   elenchus serve --upstream http://localhost:11434/v1
   elenchus reproduce self-certainty --quick
 
-Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line,
-3 wrong input file, 4 model or endpoint failed, 5 budget, 6 disk or run folder, 130 interrupted."
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2
+wrong command line, 3 wrong input file, 4 model or endpoint failed, 5 budget, 6 disk or run
+folder, 130 interrupted."
 )]
 pub struct Arguments {
     /// Options that every command has.

@@ -31,13 +31,15 @@ use std::path::PathBuf;
 #[command(after_help = "ITEMS is a JSON Lines file, one item per line:
   {\"question\": \"…\", \"gold\": \"…\", \"aliases\": [\"…\"], \"alternative\": \"…\",
    \"evidence\": [{\"text\": \"…\", \"source\": \"…\"}], \"support\": [{\"text\": \"…\", \"source\": \"…\"}]}
-`evidence` speaks for the alternative, `support` (for grounded constructive judges) for the reference answer. Without
-ITEMS the problems are generated arithmetic. Objections are recorded evidence and fixed words unless `--writer model`,
-so a run can be repeated offline. Some of these judges say what is not true: their words stay in this test, labelled.
+`evidence` speaks for the alternative, `support` (for grounded constructive judges) for the
+reference answer. Without ITEMS the problems are generated arithmetic. Objections are recorded
+evidence and fixed words unless `--writer model`, so a run can be repeated offline. Some of these
+judges say what is not true: their words stay in this test, labelled.
 
 Examples:
   elenchus audit items.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b
-  elenchus audit items.jsonl --intent malicious --gate none --gate recompute --rounds 4 --endpoint URL --model M
+  elenchus audit items.jsonl --intent malicious --gate none --gate recompute --rounds 4 \\
+      --endpoint URL --model M
   elenchus audit --items 100 --intent malicious --table 5:1")]
 pub struct Audit {
     /// Items with question, gold, alternative and evidence (JSON Lines)

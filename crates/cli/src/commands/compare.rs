@@ -17,13 +17,15 @@ use serde::{Deserialize, Serialize};
 /// Two or more strategies on the same problems, with paired differences
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With `--max-total-tokens` (or another bound) each strategy may spend that much. One that reaches it is no failure: what
-is compared are the first problems, those that every strategy answered within its bound. What each spent on them stands beside
-its result, and the sentence says when that was not the same. `--tokens` makes it the same: it chooses how many samples each
-strategy draws. The first strategy is the baseline.
+    after_help = "With `--max-total-tokens` (or another bound) each strategy may spend that much. One that reaches
+it is no failure: what is compared are the first problems, those that every strategy answered
+within its bound. What each spent on them stands beside its result, and the sentence says when
+that was not the same. `--tokens` makes it the same: it chooses how many samples each strategy
+draws. The first strategy is the baseline.
 
 Examples:
-  elenchus compare --strategy single --strategy self-consistency --strategy self-certainty --problems 300
+  elenchus compare --strategy single --strategy self-consistency --strategy self-certainty \\
+      --problems 300
   elenchus compare --strategy self-consistency --strategy gsa --tokens 2000 --problems 300
   elenchus compare --strategy self-consistency:samples=8 --problems 300 \\
       --strategy 'self-consistency then critique-and-refine:critique-and-refine.rounds=1'"

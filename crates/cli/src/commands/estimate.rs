@@ -10,8 +10,8 @@ use elenchus_control::EstimateInput;
 /// What a strategy will cost, before anything is spent
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  elenchus estimate --strategy self-consistency --set samples=10 --problems 1319 --prompt-tokens 120 \\
-      --completion-tokens 250 --price 0.15,0.60 --tokens-per-second 80")]
+  elenchus estimate --strategy self-consistency --set samples=10 --problems 1319 \\
+      --prompt-tokens 120 --completion-tokens 250 --price 0.15,0.60 --tokens-per-second 80")]
 pub struct Estimate {
     /// A strategy or a recipe
     #[arg(long, visible_alias = "recipe")]

@@ -137,8 +137,10 @@ impl ProblemOptions {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   elenchus eval --strategy self-consistency --set samples=8 --problems 500
-  elenchus eval --file gsm8k.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 500000
-  elenchus eval --strategy 'best of self-consistency, gsa by judge' --set by.reading=sample --file gsm8k.jsonl \\
+  elenchus eval --file gsm8k.jsonl --endpoint http://localhost:8000/v1 --model qwen2.5-7b \\
+      --max-total-tokens 500000
+  elenchus eval --strategy 'best of self-consistency, gsa by judge' --set by.reading=sample \\
+      --file gsm8k.jsonl \\
       --endpoint http://localhost:8000/v1 --model qwen2.5-7b --role judge=qwen2.5-32b@http://localhost:8001/v1")]
 pub struct Eval {
     /// A strategy, a recipe or a recipe file, or several: `a then b`, `best of a, b by judge`, `a else b`

@@ -21,13 +21,14 @@ use serde::{Deserialize, Serialize};
 /// Every triple of generator, evaluator and controller on the same problems, at one token budget
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The number of samples, rounds or chains of each triple is chosen so that its mean tokens per problem come near
-the budget; only tokens are counted for that, on the first problems. The coin is a control: what an evaluator that knows nothing
-would get.
+    after_help = "The number of samples, rounds or chains of each triple is chosen so that its mean tokens per
+problem come near the budget; only tokens are counted for that, on the first problems. The coin is
+a control: what an evaluator that knows nothing would get.
 
 Examples:
   elenchus grid --task countdown --problems 100 --times 16
-  elenchus grid --file gsm8k.jsonl --problems 50 --evaluators self,tool,coin --controllers vote,select,beam \\
+  elenchus grid --file gsm8k.jsonl --problems 50 --evaluators self,tool,coin \\
+      --controllers vote,select,beam \\
     --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 2000000"
 )]
 pub struct Grid {

@@ -11,13 +11,15 @@ use std::path::PathBuf;
 /// Turn recorded outputs of others into our formats
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without arguments it lists the importers. Without --out the rows go to standard output, one JSON object per line.
+    after_help = "Without arguments it lists the importers. Without --out the rows go to standard output, one JSON
+object per line.
 
 Examples:
   elenchus import
   elenchus import cotuq gsm8k.jsonl.gz --out samples.jsonl
   elenchus import cotuq-judgements gsm8k.jsonl.gz --field p-true-bl --out judgements.jsonl
-  elenchus import codet generated_tests_matrix.jsonl.gz --with humaneval_100samples.jsonl.gz --out samples.jsonl"
+  elenchus import codet generated_tests_matrix.jsonl.gz --with humaneval_100samples.jsonl.gz \\
+      --out samples.jsonl"
 )]
 pub struct Import {
     /// Importer

@@ -14,9 +14,10 @@ use std::path::PathBuf;
 /// The small checkpoints that experiments need: train them once, find them again
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A checkpoint is named by a hash of everything that determines it (settings, model seed, the weights it starts
-from, version of the code that makes its rows). `reproduce` makes what it needs by itself; `lab build` makes it
-beforehand. A build that was stopped goes on when it is asked for again; a damaged checkpoint is made again.
+    after_help = "A checkpoint is named by a hash of everything that determines it (settings, model seed, the
+weights it starts from, version of the code that makes its rows). `reproduce` makes what it needs
+by itself; `lab build` makes it beforehand. A build that was stopped goes on when it is asked for
+again; a damaged checkpoint is made again.
 
 Examples:
   elenchus lab list

@@ -17,10 +17,12 @@ use std::path::PathBuf;
 /// Calibration and discrimination of recorded confidences, or what recorded later attempts made of first ones
 #[derive(Debug, Args)]
 #[command(
-    after_help = "FILE is judgements.jsonl: {id, confidence, correct} per line. With --changes it is samples.jsonl, and
-the last sample of each question is compared with the first: both must say whether they are `correct`.
+    after_help = "FILE is judgements.jsonl: {id, confidence, correct} per line. With --changes it is samples.jsonl,
+and the last sample of each question is compared with the first: both must say whether they are
+`correct`.
 
-With --judge it is verdicts.jsonl: {id, first, lengths, reference} per line, a judge's comparisons of two responses.
+With --judge it is verdicts.jsonl: {id, first, lengths, reference} per line, a judge's comparisons
+of two responses.
 
 Examples:
   elenchus measure judgements.jsonl

@@ -19,7 +19,8 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Trains the tiny transformer on generated problems, first on gold and corrupted solutions, then on
-its own samples for the skills that look at solutions. The same seed gives the same weights on the same machine.
+its own samples for the skills that look at solutions. The same seed gives the same weights on the
+same machine.
 
 Examples:
   elenchus pretrain --out runs/seedling

@@ -21,14 +21,15 @@ use std::path::PathBuf;
 /// Train a checkpoint on rows in TRL's formats
 #[derive(Debug, Args)]
 #[command(
-    after_help = "sft reads prompt-completion rows, dpo, ipo and orpo preference rows (docs/formats.md); JSON Lines or Parquet. Rows of
-messages are written as the checkpoint's chat template wants them. A file of traces (`elenchus eval --traces`) is turned into
-rows: what was right, against what was wrong.
+    after_help = "sft reads prompt-completion rows, dpo, ipo and orpo preference rows (docs/formats.md); JSON Lines
+or Parquet. Rows of messages are written as the checkpoint's chat template wants them. A file of
+traces (`elenchus eval --traces`) is turned into rows: what was right, against what was wrong.
 
 Examples:
   elenchus train traces.jsonl --out runs/mine/model
   elenchus train rows.jsonl --out runs/sft/model
-  elenchus train pairs.parquet --objective dpo --set beta=0.2 --train-set steps=200 --out runs/dpo/model"
+  elenchus train pairs.parquet --objective dpo --set beta=0.2 --train-set steps=200 \\
+      --out runs/dpo/model"
 )]
 pub struct Train {
     /// Training rows, or traces

@@ -530,7 +530,8 @@ impl LanguageModel for OpenAi {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        // Of what makes the requests, which may be several servers.
+        self.requests.capabilities()
     }
 
     fn fingerprint(&self) -> String {

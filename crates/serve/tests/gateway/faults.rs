@@ -144,18 +144,18 @@ async fn heads_without_answers_open_the_breaker_and_whole_answers_are_asked_for_
     .await;
     let whole = Stub::answering(&["Answer: 4"]).await;
     let gateway = Running::before(&[&broken, &whole]).await;
-    let healthy = async |gateway: &Running| gateway.get("/readyz").await.1["upstreams"][0]["healthy"].clone();
+    let healthy = async |gateway: &Running| gateway.get("/readyz").await.1["upstreams"]["healthy"].clone();
     for _ in 0..40 {
         assert_eq!(gateway.ask(question("little", "x")).await.0, 200);
     }
-    assert_eq!((broken.asked().len(), healthy(&gateway).await), (5, json!(false)), "after five it rests");
+    assert_eq!((broken.asked().len(), healthy(&gateway).await), (5, json!(1)), "after five it rests");
     // A stream is known to be broken only when the client has a part of it.
     let gateway = Running::with(&[&broken, &whole], |settings| settings.upstreams[1].weight = 0).await;
     for _ in 0..5 {
         let response = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
         assert!(response.text().await.unwrap().contains("upstream_failed"));
     }
-    assert_eq!(healthy(&gateway).await, json!(false));
+    assert_eq!(healthy(&gateway).await, json!(1));
     let response = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
     assert!(response.text().await.unwrap().ends_with("data: [DONE]\n\n"), "the spare one answers");
 }

@@ -2,6 +2,7 @@
 
 use crate::keys::key;
 use crate::support::{Act, Running, Stub, completion, question};
+use elenchus_recipe::ServiceSettings;
 use elenchus_remember::service::{ServiceStore, SqliteStore};
 use elenchus_serve::new_secret;
 use serde_json::{Value, json};
@@ -442,7 +443,9 @@ async fn an_answer_stands_where_its_trace_cannot_be_seen() {
     let scopes = ["ask", "feedback"];
     SqliteStore::open(&path).unwrap().write(&[key("app", &secret, &scopes, None)]).unwrap();
     let stub = Stub::answering(&["Answer: 4"]).await;
-    let gateway = Running::over(folder, &[&stub], Default::default(), |_| {}).await;
+    // The test itself reads without a key.
+    let open = |settings: &mut ServiceSettings| settings.require_keys = Some(false);
+    let gateway = Running::over(folder, &[&stub], Default::default(), open).await;
     browser.go(&format!("{}/", gateway.url)).await;
     browser.value(&format!("sessionStorage.setItem('key', '{secret}')")).await;
     browser.command("refresh", json!({})).await;

@@ -275,10 +275,16 @@ async fn tables(connected: &Connected) -> Result<i32, tokio_postgres::Error> {
 
 impl ServiceStore for PostgresStore {
     fn write(&self, writes: &[Write]) -> Result<Vec<Written>> {
-        self.change("write", async |connected| {
+        // All gateways take rows in one order, so that no two transactions wait for each other.
+        let mut order: Vec<usize> = (0..writes.len()).collect();
+        order.sort_by_key(|&place| row_of(&writes[place]));
+        let written = self.change("write", async |connected| {
             // One statement goes out behind another without waiting for answers.
-            try_join_all(writes.iter().map(|write| apply(connected, write))).await
-        })
+            try_join_all(order.iter().map(|&place| apply(connected, &writes[place]))).await
+        })?;
+        let mut placed: Vec<(usize, Written)> = order.into_iter().zip(written).collect();
+        placed.sort_by_key(|(place, _)| *place);
+        Ok(placed.into_iter().map(|(_, written)| written).collect())
     }
 
     fn trace(&self, id: &str) -> Result<Option<TraceEntry>> {
@@ -392,6 +398,16 @@ const TOTALS: &str = "
     FROM elenchus_traces AS traces LEFT JOIN said ON said.trace_id = traces.id
         LEFT JOIN corrected ON corrected.trace_id = traces.id
     GROUP BY recipe ORDER BY recipe";
+
+/// The row that a change is about: what it refers to comes before it.
+fn row_of(write: &Write) -> (u8, &str) {
+    match write {
+        Write::Key(key) => (0, &key.name),
+        Write::RevokeKey(name) => (0, name),
+        Write::Trace(trace) => (1, &trace.summary.id),
+        Write::Feedback(feedback) => (2, &feedback.id),
+    }
+}
 
 async fn apply(connected: &Connected, write: &Write) -> Result<Written, tokio_postgres::Error> {
     match write {
