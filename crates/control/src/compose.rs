@@ -207,7 +207,8 @@ impl Strategy for Then {
         let mut standing: Option<(Answer, Arc<Branch>, String)> = None;
         let mut decision = None;
         for (index, member) in self.members.iter().enumerate() {
-            let last = index + 1 == self.members.len();
+            // Where it fails, what was told would stand before the answer of the one before: JSON would be none.
+            let last = index + 1 == self.members.len() && !problem.wants_form();
             let (result, branch, _) =
                 run(&assembly, member, context, task, problem, draft.as_ref(), last).await;
             match (result, &standing) {

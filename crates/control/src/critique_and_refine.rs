@@ -275,9 +275,10 @@ impl CritiqueAndRefine {
             let request = self.refinement(place, incumbent, &text, round, detail)?;
             let role = self.settings.refiner.as_str();
             let Place { context, task, problem } = place;
-            // Nothing is asked behind it that could change the answer.
+            // Nothing is asked behind it. It is not the answer where it has none; then that follows behind it, which JSON
+            // cannot.
             let is_last = round == self.settings.rounds && self.settings.acceptance == Acceptance::Always;
-            let drawn = match is_last {
+            let drawn = match is_last && !problem.wants_form() {
                 true => ask_last(trail, context, task, problem, role, Some(stage), &request).await?,
                 false => ask(trail, context, task, problem, role, Some(stage), &request).await?,
             };

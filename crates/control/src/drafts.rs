@@ -155,7 +155,8 @@ impl DraftReply {
 }
 
 impl DraftCall<'_> {
-    /// Asks for what is not the answer itself. Errors that a smaller request would meet too (a refused request, a broken template) stay errors.
+    /// Asks for what is not the answer itself. Errors that a smaller request would meet too (a refused request, a broken
+    /// template) stay errors.
     pub(crate) async fn ask(
         &self,
         trail: &mut Trail,
@@ -200,7 +201,8 @@ impl DraftCall<'_> {
             extra: if last { problem.wants.clone() } else { Default::default() },
             ..GenerateRequest::new(context.prompt(self.role, self.skill, slots)?)
         };
-        let replies = match last {
+        // What was told cannot be taken back, and JSON cannot go on behind what is none.
+        let replies = match last && !problem.wants_form() {
             true => ask_last(trail, context, task, problem, self.role, parent, &request).await,
             false => ask(trail, context, task, problem, self.role, parent, &request).await,
         };

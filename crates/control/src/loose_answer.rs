@@ -81,16 +81,23 @@ pub(crate) fn loosely_equal(left: &str, right: &str) -> bool {
 }
 
 /// The most frequent answer of texts, read where `read` has one for a text and else from its last line: the first text with
-/// it, how many have it, and the answer as that text has it. Answers are the same that `same` calls so, or that differ in
-/// units and decoration only. Ties go to the answer seen first.
+/// it, how many have it, and the answer as that text has it. Answers that were read are the same where `same` says so; a
+/// last line is also the same as an answer that differs from it in units and decoration only. Beside answers that were
+/// read, a last line without a number is taken for talk. Ties go to the answer seen first.
 pub(crate) fn loose_majority(
     texts: &[&str],
     read: &[Option<&str>],
     same: impl Fn(&str, &str) -> bool,
 ) -> Option<(usize, usize, String)> {
-    let of = |index: usize| read.get(index).copied().flatten().or_else(|| last_line_answer(texts[index]));
+    let any_read = read.iter().any(Option::is_some);
+    let last_line =
+        |index: usize| last_line_answer(texts[index]).filter(|line| !any_read || !numbers(line).is_empty());
+    let of = |index: usize| read.get(index).copied().flatten().or_else(|| last_line(index));
     let answers: Vec<Option<&str>> = (0..texts.len()).map(of).collect();
-    let alike = |left: &str, right: &str| same(left, right) || loosely_equal(left, right);
+    let was_read = |answer: &str| read.iter().flatten().any(|known| *known == answer);
+    let alike = |left: &str, right: &str| {
+        same(left, right) || !(was_read(left) && was_read(right)) && loosely_equal(left, right)
+    };
     let vote = crate::tally(group_answers(&answers, alike), |_| 1.0);
     let sample = vote.sample()?;
     Some((sample, vote.counts[vote.winner?], answers[sample]?.to_string()))
@@ -108,6 +115,22 @@ mod tests {
         assert_eq!(exact.sample().map(|s| answers[s]), Some("8"), "exact strings: 8 has two votes");
         let (sample, count, answer) = loose_majority(&answers, &[], |_, _| false).unwrap();
         assert_eq!((sample, count, answer.as_str()), (0, 3, "6 hours"), "without units 6 has three");
+    }
+
+    #[test]
+    fn answers_that_were_read_are_compared_by_the_task_alone() {
+        let texts = ["#2x", "#2", "#2x", "so it is 2", "#2"];
+        let read = [Some("2x"), Some("2"), Some("2x"), None, Some("2")];
+        let (sample, count, answer) = loose_majority(&texts, &read, |l, r| l == r).unwrap();
+        assert_eq!((sample, count, answer.as_str()), (1, 3, "2"), "2x is another answer than 2");
+        let texts = ["#7", "I cannot tell.", "I cannot tell.", "I cannot tell.", "#7"];
+        let read = [Some("7"), None, None, None, Some("7")];
+        assert_eq!(loose_majority(&texts, &read, |l, r| l == r).unwrap().2, "7", "talk is no answer");
+        assert_eq!(
+            loose_majority(&texts[1..4], &[], |l, r| l == r).unwrap().1,
+            3,
+            "where nothing was read it may be"
+        );
     }
 
     #[test]

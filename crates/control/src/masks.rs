@@ -137,7 +137,9 @@ pub fn backward_questions(task: &dyn Task, problem: &Problem, candidate: &str) -
     // A letter says nothing; the text of its option does.
     let option = problem.options.iter().find(|option| option.label == candidate.trim());
     let given = option.map_or(candidate, |option| option.text.as_str());
-    let sign = free_sign(&problem.question);
+    let mut said: Vec<String> = problem.history.iter().map(|message| message.text()).collect();
+    said.extend([problem.question.clone(), given.to_string()]);
+    let sign = free_sign(&said.join(" "));
     number_spans(&problem.question)
         .into_iter()
         .enumerate()

@@ -319,7 +319,10 @@ impl Selection {
         }
         let equivalent = |left: &str, right: &str| task.equivalent(problem, left, right);
         let chosen = if needs_answers && answers.iter().all(Option::is_none) {
-            Err(format!("none of the {} responses has an answer that the task can extract", answers.len()))
+            Err(format!(
+                "none of the {} responses that came has an answer that the task can extract",
+                drawn.nodes.len()
+            ))
         } else {
             let ballot = Ballot { answers: &answers, scores: &scores, paths: &texts };
             ballot.choose(rule, equivalent).map_err(|reason| {

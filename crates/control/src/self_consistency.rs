@@ -146,7 +146,7 @@ mod tests {
         let mut first = Completion::text("x#7");
         first.extra.insert("lost".into(), serde_json::json!({"samples": 3, "why": "out of memory"}));
         let model = Scripted::new("m").on_completions("", [Ok(first)]).shared();
-        let answer = run(&strategy(1, false), &context(model.clone())).unwrap();
+        let answer = run(&strategy(4, false), &context(model.clone())).unwrap();
         assert_eq!(
             (answer.confidence, model.calls()),
             (Some(0.25), 1),

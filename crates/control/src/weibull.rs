@@ -172,8 +172,9 @@ fn descend(logs: &[f64]) -> Option<Parameters> {
                 std::array::from_fn(|i| (point[i] + length * direction[i]).clamp(LOWEST[i], HIGHEST[i]));
             let step: Parameters = std::array::from_fn(|i| trial[i] - point[i]);
             let (there, slopes) = likelihood(&trial, logs);
-            // At a bound a step may lead up the slope: it has to gain all the same.
-            if finite(there, &slopes) && there <= value + 1e-4 * dot(&gradient, &step).min(0.0) {
+            // Cut at a bound, a step may lead nowhere or up the slope: it has to gain all the same.
+            let moves = step.iter().any(|s| *s != 0.0);
+            if moves && finite(there, &slopes) && there <= value + 1e-4 * dot(&gradient, &step).min(0.0) {
                 next = Some((trial, step, there, slopes));
                 break;
             }

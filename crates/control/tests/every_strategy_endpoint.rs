@@ -204,10 +204,14 @@ async fn a_server_that_ignores_stop_changes_no_answer() {
         let stopped =
             server.requests().iter().any(|request| request.body["stop"].to_string().contains("END"));
         assert!(stopped || ["rain", "step-search", "beam"].contains(&name), "{name} does not pass `stop` on");
-        let noted =
-            answer.trace.completions().filter(|(_, completion)| completion.extra.contains_key("note"));
-        for (_, completion) in noted {
-            assert!(!completion.text.contains("END"), "{name}: {:?}", completion.text);
+        for node in &answer.trace.nodes {
+            // Judges, critics and the like have stop strings of their own.
+            if let NodeKind::Generated { role, completion, .. } = &node.kind
+                && role == "actor"
+                && stopped
+            {
+                assert!(!completion.text.contains("END"), "{name}: {:?}", completion.text);
+            }
         }
         if ["single", "self-consistency", "fobar", "consistency-gate"].contains(&name) {
             assert_eq!(

@@ -42,7 +42,7 @@ pub fn redact(problem: &Problem, text: &str, mask: &str) -> Redacted {
 
 /// Hides a number: `\boxed{42}` first, then 42 where it stands alone. Part of a longer number (142, 4.2, 42.5) it does
 /// not stand alone. Other spellings of the same number are hidden as well: 42.0, 1,000 for 1000, and for one that is not
-/// whole 1/2 and `\frac{1}{2}` for 0.5. (12/4 is not hidden for 3: there it is a step.)
+/// whole 1/2, .5 and `\frac{1}{2}` for 0.5. A quotient is no spelling of a whole number: 12/4 is a step towards 3.
 pub fn redact_number(text: &str, gold: &str, mask: &str) -> Redacted {
     let wanted = value_of(gold);
     let same = |spelled: &str| wanted.is_some() && value_of(spelled) == wanted;
@@ -53,7 +53,7 @@ pub fn redact_number(text: &str, gold: &str, mask: &str) -> Redacted {
             .or_else(|| spellings(inside.trim_start(), whole).find_map(|n| boxed_if(rest, n, &same)))
     });
     let alone = replace(&boxed.text, mask, |rest, before| {
-        if continues_number(before) {
+        if continues_number(before) || ends_thousands(before, rest) {
             return None;
         }
         let literal = rest.starts_with(gold).then_some(gold);
@@ -75,6 +75,9 @@ fn spellings(text: &str, whole: bool) -> impl Iterator<Item = &str> {
     let mut ends = Vec::new();
     let sign = usize::from(text.starts_with('-'));
     let plain = sign + digits(sign);
+    if text[sign..].starts_with('.') && digits(sign + 1) > 0 {
+        ends.push(sign + 1 + digits(sign + 1));
+    }
     if plain > sign {
         let mut end = plain;
         while text[end..].starts_with(',') && digits(end + 1) == 3 {
@@ -91,7 +94,7 @@ fn spellings(text: &str, whole: bool) -> impl Iterator<Item = &str> {
         }
     }
     if !whole {
-        ends.extend(latex_fraction(text).map(|(end, ..)| end));
+        ends.extend(latex_fraction(&text[sign..]).map(|(end, ..)| sign + end));
     }
     ends.sort_unstable_by(|a, b| b.cmp(a));
     ends.dedup();
@@ -108,6 +111,9 @@ fn latex_fraction(text: &str) -> Option<(usize, &str, &str)> {
 
 /// The value of a number in any of these spellings as a reduced fraction with a positive denominator.
 fn value_of(spelled: &str) -> Option<(i128, i128)> {
+    if let Some((over, under)) = spelled.strip_prefix("-\\").and_then(|_| value_of(&spelled[1..])) {
+        return Some((-over, under));
+    }
     if let Some((end, over, under)) = latex_fraction(spelled) {
         return (end == spelled.len()).then(|| divided(value_of(over)?, value_of(under)?))?;
     }
@@ -120,7 +126,11 @@ fn value_of(spelled: &str) -> Option<(i128, i128)> {
     let apart = groups.len() == 1 || groups.iter().skip(1).all(|group| group.len() == 3);
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     // Beyond 18 digits it stays a text.
-    if bare.is_empty() || !apart || !groups.iter().all(|g| is_digits(g)) || !is_digits(tail) {
+    if (bare.is_empty() && tail.is_empty())
+        || !apart
+        || !groups.iter().all(|g| is_digits(g))
+        || !is_digits(tail)
+    {
         return None;
     }
     let all = format!("{}{tail}", groups.concat());
@@ -217,6 +227,15 @@ fn continues_number(before: &str) -> bool {
     }
 }
 
+/// Whether these are the last digits of a number with thousands apart: 005 in 1,005. What could stand alone (200 in
+/// 100,200) is not counted as such.
+fn ends_thousands(before: &str, rest: &str) -> bool {
+    let mut back = before.chars().rev();
+    let apart = back.next() == Some(',') && back.next().is_some_and(|c| c.is_ascii_digit());
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    apart && digits == 3 && rest.starts_with('0')
+}
+
 /// Whether a number goes on behind this place.
 fn begins_more(after: &str) -> bool {
     let mut ahead = after.chars();
@@ -306,9 +325,13 @@ mod tests {
             ("42", "42.0, 42.00 and 42.01", "#, # and 42.01", 2),
             ("1000", "1,000 or 1000; not 11,000 nor 1,0000", "# or #; not 11,000 nor 1,0000", 2),
             ("1,000", "1000 and \\boxed{1,000} and \\boxed{1000.0}", "# and # and #", 3),
-            ("1/2", "0.5, .5, 1/2, 2/4, \\frac{1}{2} and 1/20", "#, .5, #, #, # and 1/20", 4),
+            ("1/2", "0.5, .5, 1/2, 2/4, \\frac{1}{2} and 1/20", "#, #, #, #, # and 1/20", 5),
             ("0.5", "1/2 of it, \\dfrac{2}{4}", "# of it, #", 2),
             ("3", "12/4 = 3 and 3/4", "12/4 = # and #/4", 2),
+            ("-1/2", "-\\frac{1}{2}, -.5 and \\frac{1}{2}", "#, # and \\frac{1}{2}", 2),
+            ("5", "1,005 and 5", "1,005 and #", 1),
+            ("0", "1,000 and 0 and 100,000", "1,000 and # and 100,000", 1),
+            ("200", "(100,200)", "(100,#)", 1),
             ("-2", "-2, 2 and -2.0", "#, 2 and #", 2),
         ] {
             assert_eq!(redacted(redact_number(text, gold, "#")), (wanted.into(), hidden), "{gold}: {text}");

@@ -2,7 +2,7 @@
 
 use crate::{EvaluateError, EvaluateInput, Evaluator, Needs, redact};
 use async_trait::async_trait;
-use elenchus_trace::{Feedback, Outcome};
+use elenchus_trace::{Feedback, Outcome, Problem, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,9 @@ pub struct VerifierSettings {
 
 /// Scores 1 a response that the task's exact verifier finds right; one that it finds wrong by how near it comes, where the
 /// task knows degrees (the share of tests passed, the distance to a target), else 0, as one without an answer. The verdict
-/// says which, and the text why, with the right answer hidden and no hidden test named. It knows the reference answer: use it as an oracle, for measuring and for training rows,
-/// never to claim what a model can do by itself. A verifier that fails is an error. Costs no model call.
+/// says which, and the text why: the first wrong step without what it should have been, or the task's reason with the right
+/// answer hidden and no hidden test named. It knows the reference answer: use it as an oracle, for measuring and for training
+/// rows, never to claim what a model can do by itself. A verifier that fails is an error. Costs no model call.
 #[derive(Debug, Clone, Copy)]
 pub struct Verifier {
     settings: VerifierSettings,
@@ -27,6 +28,17 @@ impl Verifier {
     /// The evaluator with its settings.
     pub fn new(settings: VerifierSettings) -> Self {
         Verifier { settings }
+    }
+}
+
+/// What who tries again may read: the first wrong step, in the words of the response, without what it should have been;
+/// else the task's reason with the right answer hidden, which some tasks name there.
+fn told(problem: &Problem, verdict: &Verdict) -> Option<String> {
+    let wrong = verdict.steps.iter().enumerate().find(|(_, step)| !step.correct);
+    match wrong {
+        Some((index, step)) if step.step.text.is_empty() => Some(format!("step {} is missing", index + 1)),
+        Some((index, step)) => Some(format!("step {}: `{}` is wrong", index + 1, step.step.text)),
+        None => verdict.reason.as_deref().map(|why| redact(problem, why, "[masked]").text),
     }
 }
 
@@ -62,8 +74,7 @@ impl Evaluator for Verifier {
                 };
                 let feedback = Feedback::score(self.name(), score);
                 let probability = Some(if right { 1.0 } else { 0.0 });
-                // Some tasks name the right answer in their reason, and who tries again reads this text.
-                let text = verdict.reason.as_deref().map(|why| redact(input.problem, why, "[masked]").text);
+                let text = told(input.problem, &verdict);
                 Ok(Feedback { probability, text, verdict: Some(verdict), step_scores, ..feedback })
             })
             .collect()
@@ -120,6 +131,20 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let found = runtime.block_on(Verifier::new(VerifierSettings::default()).evaluate(input)).unwrap();
         assert_eq!(found[0].text.as_deref(), Some("says 31415, it is [masked]"));
+    }
+
+    #[test]
+    fn a_wrong_step_is_named_without_what_it_should_be() {
+        let task = elenchus_task::task("arithmetic", &serde_json::Value::Null).unwrap();
+        let problem = task.problems(elenchus_task::Split::Test, 1, 1).unwrap().remove(0);
+        let right = task.reference(&problem).unwrap();
+        let last = right.rfind('#').unwrap();
+        let wrong = format!("{}9#{}9", &right[..last], &right[last + 1..]);
+        let verdict = task.verify(&problem, &wrong).unwrap();
+        assert!(verdict.reason.as_deref().unwrap().contains("expected"), "the task says it: {verdict:?}");
+        let text = told(&problem, &verdict).unwrap();
+        assert!(text.starts_with("step ") && text.ends_with("is wrong"), "{text}");
+        assert!(!text.contains("expected") && !text.contains("[masked]"), "{text}");
     }
 
     #[test]

@@ -26,6 +26,8 @@ impl Lost {
     /// Notes it with the samples that came.
     pub(crate) fn note(self, completions: &mut [Completion]) {
         if let Some(first) = completions.first_mut() {
+            // A call that fails is booked as one, whether it fails alone or beside others.
+            first.usage.calls += self.samples as u64;
             first.extra.insert(FIELD.into(), json!(self));
         }
     }

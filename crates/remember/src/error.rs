@@ -16,6 +16,8 @@ pub enum ServerFailure {
     Full,
     /// It did not answer in time, or waited for somebody else's lock.
     Slow,
+    /// What was to be stored cannot be: out of range, against a constraint, too large.
+    Value,
     /// Anything else.
     Other,
 }
@@ -33,6 +35,7 @@ impl ServerFailure {
             }
             ServerFailure::Full => "free some space on the server's disk",
             ServerFailure::Slow => "the server is busy or another client holds a lock; try again",
+            ServerFailure::Value => "this one cannot be stored as it is; others can",
             ServerFailure::Other => "check that the tables `elenchus_…` are as elenchus made them",
         }
     }
@@ -241,7 +244,7 @@ impl RememberError {
                 source.sqlite_error_code(),
                 None | Some(Code::ConstraintViolation | Code::TypeMismatch | Code::TooBig)
             ),
-            RememberError::Server { kind, .. } => *kind == ServerFailure::Other,
+            RememberError::Server { kind, .. } => *kind == ServerFailure::Value,
             _ => false,
         }
     }

@@ -64,7 +64,7 @@ pub struct Stage {
 }
 
 /// The model of the experiment on evidence streams (arXiv 2506.07971, sheet 47): the base model, which looks names up,
-/// taught to look facts up by three signs at once, then letters by values, then both in a chain. It reads low-resolution
+/// taught to look facts up by three signs at once and letters by values, then both in a chain. It reads low-resolution
 /// streams and, behind a chain, segments at full resolution. Its chains of unreadable facts are guesses, as they are in
 /// the paper: the target is the true chain, whatever the first view shows.
 #[derive(Debug, Clone, PartialEq)]

@@ -357,7 +357,10 @@ fn report(
         Ok(())
     };
     claim("forest-over-majority", &forest_n.1.right, &majority_n.1.right)?;
-    claim("loop-over-forest", &full.1.right, &forest_equal.1.right)?;
+    // Where the responses that were drawn cost less than the loop, budgets are not equal and nothing is told.
+    if wide_cost(equal) >= cost {
+        claim("loop-over-forest", &full.1.right, &forest_equal.1.right)?;
+    }
     claim("attention-over-random", &full.1.right, &random.1.right)?;
     claim("evidence-over-reflection", &full.1.right, &nothing.1.right)?;
     claim("needed-over-forest", &needed.1.right, &forest_equal.1.right)?;

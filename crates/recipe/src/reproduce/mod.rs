@@ -96,7 +96,9 @@ impl Reproduce<'_> {
             Value::Number(seeds) => seeds.as_u64().map_or(0, |seeds| seeds as usize),
             _ => 1,
         };
-        Ok(self.models.len() * own)
+        // The same model twice is one.
+        let models: std::collections::BTreeSet<&String> = self.models.iter().collect();
+        Ok(models.len() * own)
     }
 
     fn acceptance(&self) -> Result<&Acceptance, RecipeError> {

@@ -108,7 +108,8 @@ pub(super) fn of_sums<const N: usize>(
     widened(bootstrap, pooled, &each, least_seeds).map(Some)
 }
 
-/// The interval over questions, or Student's over the values of the seeds where that is wider.
+/// The interval over questions, or as wide as Student's over the values of the seeds to both sides of the pooled value
+/// where that is wider: the mean over seeds is another estimate where the statistic is none of means.
 fn widened(
     bootstrap: &Bootstrap,
     pooled: Interval,
@@ -120,10 +121,13 @@ fn widened(
     }
     let over_seeds = student_interval(each, bootstrap.level)?;
     let wider = over_seeds.high - over_seeds.low > pooled.high - pooled.low;
-    Ok(if wider { Interval { value: pooled.value, ..over_seeds } } else { pooled })
+    let half = (over_seeds.high - over_seeds.low) / 2.0;
+    let around = Interval { low: pooled.value - half, high: pooled.value + half, ..pooled };
+    Ok(if wider { around } else { pooled })
 }
 
-/// The smallest of some estimates: what is claimed of all is claimed of this one.
+/// The smallest of some estimates: what is claimed of all is claimed of this one. Its interval is that of one estimate and
+/// does not know that it was picked.
 pub(super) fn smallest(intervals: impl IntoIterator<Item = Interval>) -> Option<Interval> {
     intervals.into_iter().min_by(|a, b| a.value.total_cmp(&b.value))
 }

@@ -109,8 +109,11 @@ pub fn export_rows(format: ExportFormat, judged: &[Judged]) -> Result<Vec<Map<St
                 said.edit.as_ref().is_some_and(|edit| edit.text.is_none() && edit.step.is_none());
             let is_good = reaction.map(Reaction::is_good).or(is_rejected.then_some(false));
             let edited = said.edit.as_ref().and_then(|edit| edit.text.as_ref());
-            let correction = said.correction.as_ref().or(edited).filter(|text| !text.is_empty());
-            let correction = correction.map(|text| Message::assistant(format!("{before}{text}")));
+            // A correction is the whole answer; an edited step stands behind those before it.
+            let whole = said.correction.clone();
+            let correction = whole
+                .or_else(|| edited.filter(|text| !text.is_empty()).map(|text| format!("{before}{text}")));
+            let correction = correction.filter(|text| !text.is_empty()).map(Message::assistant);
             match format {
                 ExportFormat::Sft => {
                     let liked = written.filter(|_| reaction.is_some_and(Reaction::is_good));

@@ -11,7 +11,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// Version of the tables; a newer one is refused.
@@ -170,10 +170,21 @@ impl SqliteStore {
     }
 
     /// A connection for something long: one that is free, else one in turn.
-    fn listing(&self) -> &Mutex<Connection> {
-        let free =
-            self.listing.iter().find(|reader| !matches!(reader.try_lock(), Err(TryLockError::WouldBlock)));
-        free.unwrap_or_else(|| &self.listing[self.next.fetch_add(1, Ordering::Relaxed) % LISTING_READERS])
+    fn listing(&self) -> MutexGuard<'_, Connection> {
+        let free = self.listing.iter().find_map(|reader| match reader.try_lock() {
+            Ok(reader) => Some(reader),
+            Err(TryLockError::Poisoned(reader)) => Some(reader.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        });
+        free.unwrap_or_else(|| {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed) % LISTING_READERS;
+            self.listing[turn].lock().unwrap_or_else(PoisonError::into_inner)
+        })
+    }
+
+    /// The connection for something short.
+    fn quick(&self) -> MutexGuard<'_, Connection> {
+        self.quick.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, operation: &'static str) -> impl FnOnce(rusqlite::Error) -> RememberError {
@@ -182,10 +193,9 @@ impl SqliteStore {
 
     fn read<T>(
         &self,
-        reader: &Mutex<Connection>,
+        reader: MutexGuard<'_, Connection>,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         work(&reader).map_err(self.failed("read"))
     }
 }
@@ -205,7 +215,7 @@ impl ServiceStore for SqliteStore {
     }
 
     fn trace(&self, id: &str) -> Result<Option<TraceEntry>> {
-        self.read(&self.quick, |connection| {
+        self.read(self.quick(), |connection| {
             connection
                 .prepare_cached(&format!("SELECT {WHOLE} FROM traces WHERE id = ?1"))?
                 .query_row(params![id], entry)
@@ -225,7 +235,7 @@ impl ServiceStore for SqliteStore {
     }
 
     fn feedback(&self, trace_id: &str) -> Result<Vec<FeedbackEntry>> {
-        self.read(&self.quick, |connection| feedback(connection, trace_id))
+        self.read(self.quick(), |connection| feedback(connection, trace_id))
     }
 
     fn labelled(&self, after: &str, limit: usize) -> Result<Vec<Labelled>> {
@@ -283,7 +293,7 @@ impl ServiceStore for SqliteStore {
     }
 
     fn keys(&self) -> Result<Vec<KeyEntry>> {
-        self.read(&self.quick, |connection| {
+        self.read(self.quick(), |connection| {
             let mut statement = connection.prepare_cached("SELECT entry FROM keys ORDER BY name")?;
             let rows = statement.query_map([], |row| json(row, 0))?;
             rows.collect()
@@ -291,7 +301,7 @@ impl ServiceStore for SqliteStore {
     }
 
     fn spent(&self, key: &str, since_ms: u64) -> Result<Usage> {
-        self.read(&self.quick, |connection| {
+        self.read(self.quick(), |connection| {
             connection.prepare_cached(SPENT)?.query_row(params![key, whole(since_ms)], |row| usage(row, 0))
         })
     }

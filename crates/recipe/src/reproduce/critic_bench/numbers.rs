@@ -63,11 +63,17 @@ impl Checks<'_> {
         self.each(thresholds, |q, c, _| q.certainty(self.samples) < c)
     }
 
-    /// Verdicts that know nothing, as often `wrong` as the critic's.
+    /// Verdicts that know nothing, as often `wrong` as the critic's on the questions that are checked.
     fn random(&self, thresholds: &[f64]) -> Vec<f64> {
-        let said = self.models.iter().flat_map(|model| &model.test).flat_map(|question| &question.said);
-        let rate = mean(&said.map(|said| unit(said.discards())).collect::<Vec<_>>());
         let n = self.samples;
+        let checked = self
+            .models
+            .iter()
+            .zip(thresholds)
+            .flat_map(|(model, &c)| model.test.iter().filter(move |question| question.certainty(n) < c));
+        let said: Vec<f64> =
+            checked.flat_map(|question| &question.said).map(|said| unit(said.discards())).collect();
+        let rate = if said.is_empty() { 0.0 } else { mean(&said) };
         self.each(thresholds, |q, c, index| {
             if q.certainty(n) >= c {
                 return unit(q.vote(n));

@@ -37,6 +37,8 @@ impl From<Error> for Failure {
             "25006" | "3D000" | "3F000" | "42501" => ServerFailure::Refused,
             code if code.starts_with("28") => ServerFailure::Refused,
             code if code.starts_with("57P") || code.starts_with("08") => ServerFailure::Unreachable,
+            // Data, integrity and program limits (SQLSTATE classes).
+            code if ["22", "23", "54"].contains(&&code[..2]) => ServerFailure::Value,
             _ => ServerFailure::Other,
         };
         let again = matches!(code.as_str(), "40P01" | "40001")
@@ -59,6 +61,7 @@ impl From<Error> for Failure {
         let refused = code.is_empty()
             && (reason.starts_with("invalid configuration") || reason.starts_with("authentication"));
         let kind = match (ours, refused) {
+            (true, _) if reason.contains("serializing") => ServerFailure::Value,
             (true, _) => ServerFailure::Other,
             (_, true) => ServerFailure::Refused,
             _ => kind,

@@ -59,9 +59,6 @@ const TABLES: &str = r#"
         trace TEXT
     );
     CREATE INDEX elenchus_traces_by_time ON elenchus_traces (created_ms DESC, id DESC);
-    -- What a key has spent is summed from the index alone, without the rows.
-    CREATE INDEX elenchus_traces_spent ON elenchus_traces (key, created_ms)
-        INCLUDE (prompt_tokens, completion_tokens, calls, seconds, money);
     CREATE TABLE elenchus_feedback (
         id TEXT COLLATE "C" PRIMARY KEY,
         trace_id TEXT COLLATE "C" NOT NULL REFERENCES elenchus_traces (id),
@@ -260,6 +257,14 @@ async fn transaction<T>(
     Ok(value)
 }
 
+/// Indexes that older stores lack.
+const LATER_INDEXES: &str = r#"
+    -- What a key has spent is summed from the index alone, without the rows.
+    CREATE INDEX IF NOT EXISTS elenchus_traces_spent ON elenchus_traces (key, created_ms)
+        INCLUDE (prompt_tokens, completion_tokens, calls, seconds, money);
+    DROP INDEX IF EXISTS elenchus_traces_by_key;
+"#;
+
 /// Makes the tables when they are missing; gives their version.
 async fn tables(connected: &Connected) -> Result<i32, tokio_postgres::Error> {
     let client = &connected.client;
@@ -270,6 +275,7 @@ async fn tables(connected: &Connected) -> Result<i32, tokio_postgres::Error> {
         client.batch_execute(TABLES).await?;
         client.execute("INSERT INTO elenchus_store VALUES ($1)", &[&STORE_VERSION]).await?;
     }
+    client.batch_execute(LATER_INDEXES).await?;
     client.query_one("SELECT max(version) FROM elenchus_store", &[]).await?.try_get(0)
 }
 
@@ -279,6 +285,9 @@ impl ServiceStore for PostgresStore {
         let mut order: Vec<usize> = (0..writes.len()).collect();
         order.sort_by_key(|&place| row_of(&writes[place]));
         let written = self.change("write", async |connected| {
+            for write in writes {
+                connected.statement(statement_of(write)).await?;
+            }
             // One statement goes out behind another without waiting for answers.
             try_join_all(order.iter().map(|&place| apply(connected, &writes[place]))).await
         })?;
@@ -399,6 +408,22 @@ const TOTALS: &str = "
         LEFT JOIN corrected ON corrected.trace_id = traces.id
     GROUP BY recipe ORDER BY recipe";
 
+// What a change is made by; ready before the first of a batch goes out, so that all go out in order.
+const STORE_TRACE: &str = "INSERT INTO elenchus_traces VALUES
+    ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+    ON CONFLICT (id) DO UPDATE SET request = excluded.request,
+    answer = excluded.answer, confidence = excluded.confidence,
+    status = excluded.status, elapsed_ms = excluded.elapsed_ms,
+    prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
+    calls = excluded.calls, seconds = excluded.seconds, money = excluded.money,
+    response = excluded.response, trace = excluded.trace";
+const STORE_FEEDBACK: &str = "INSERT INTO elenchus_feedback
+    (id, trace_id, created_ms, key, stage, reaction, corrects, hash, entry)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+    WHERE EXISTS (SELECT 1 FROM elenchus_traces WHERE id = $2) ON CONFLICT (id) DO NOTHING";
+const STORE_KEY: &str = "INSERT INTO elenchus_keys VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+const END_KEY: &str = "DELETE FROM elenchus_keys WHERE name = $1";
+
 /// The row that a change is about: what it refers to comes before it.
 fn row_of(write: &Write) -> (u8, &str) {
     match write {
@@ -409,21 +434,28 @@ fn row_of(write: &Write) -> (u8, &str) {
     }
 }
 
+fn statement_of(write: &Write) -> &'static str {
+    match write {
+        Write::Trace(_) => STORE_TRACE,
+        Write::Feedback(_) => STORE_FEEDBACK,
+        Write::Key(_) => STORE_KEY,
+        Write::RevokeKey(_) => END_KEY,
+    }
+}
+
 async fn apply(connected: &Connected, write: &Write) -> Result<Written, tokio_postgres::Error> {
     match write {
         Write::Trace(entry) => store_trace(connected, entry).await,
         Write::Feedback(entry) => store_feedback(connected, entry).await,
         Write::Key(entry) => {
-            let statement = connected
-                .statement("INSERT INTO elenchus_keys VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-                .await?;
+            let statement = connected.statement(STORE_KEY).await?;
             let json = to_json(entry);
             let values: [&(dyn ToSql + Sync); 3] = [&text(&entry.name), &text(&entry.hash), &json];
             let changed = connected.client.execute(&statement, &values).await?;
             Ok(if changed == 1 { Written::Stored } else { Written::Conflict })
         }
         Write::RevokeKey(name) => {
-            let statement = connected.statement("DELETE FROM elenchus_keys WHERE name = $1").await?;
+            let statement = connected.statement(END_KEY).await?;
             let changed = connected.client.execute(&statement, &[&text(name)]).await?;
             Ok(if changed == 1 { Written::Stored } else { Written::Missing })
         }
@@ -433,18 +465,7 @@ async fn apply(connected: &Connected, write: &Write) -> Result<Written, tokio_po
 async fn store_trace(connected: &Connected, entry: &TraceEntry) -> Result<Written, tokio_postgres::Error> {
     let TraceEntry { summary, request, response, trace } = entry;
     let usage = summary.usage;
-    let statement = connected
-        .statement(
-            "INSERT INTO elenchus_traces VALUES
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-             ON CONFLICT (id) DO UPDATE SET request = excluded.request,
-                 answer = excluded.answer, confidence = excluded.confidence,
-                 status = excluded.status, elapsed_ms = excluded.elapsed_ms,
-                 prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
-                 calls = excluded.calls, seconds = excluded.seconds, money = excluded.money,
-                 response = excluded.response, trace = excluded.trace",
-        )
-        .await?;
+    let statement = connected.statement(STORE_TRACE).await?;
     let values: [&(dyn ToSql + Sync); 18] = [
         &text(&summary.id),
         &whole(summary.created_ms),
@@ -473,14 +494,7 @@ async fn store_feedback(
     connected: &Connected,
     entry: &FeedbackEntry,
 ) -> Result<Written, tokio_postgres::Error> {
-    let stored = connected
-        .statement(
-            "INSERT INTO elenchus_feedback
-                 (id, trace_id, created_ms, key, stage, reaction, corrects, hash, entry)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
-             WHERE EXISTS (SELECT 1 FROM elenchus_traces WHERE id = $2) ON CONFLICT (id) DO NOTHING",
-        )
-        .await?;
+    let stored = connected.statement(STORE_FEEDBACK).await?;
     let (id, trace_id, hash) = (text(&entry.id), text(&entry.trace_id), entry.content_hash());
     let values: [&(dyn ToSql + Sync); 9] = [
         &id,
