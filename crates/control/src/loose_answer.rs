@@ -81,22 +81,33 @@ pub(crate) fn loosely_equal(left: &str, right: &str) -> bool {
 }
 
 /// The most frequent answer of texts, read where `read` has one for a text and else from its last line: the first text with
-/// it, how many have it, and the answer as that text has it. Answers that were read are the same where `same` says so; a
-/// last line is also the same as an answer that differs from it in units and decoration only. Beside answers that were
-/// read, a last line without a number is taken for talk. Ties go to the answer seen first.
+/// it, how many have it, and the answer as that text has it. Answers that were read are the same where `same` says so. A
+/// last line stands for the answer that was read and is the same as the line without units and decoration, else for the
+/// first that differs in those only; beside answers that were read, a last line without a number is taken for talk. Ties
+/// go to the answer seen first.
 pub(crate) fn loose_majority(
     texts: &[&str],
     read: &[Option<&str>],
     same: impl Fn(&str, &str) -> bool,
 ) -> Option<(usize, usize, String)> {
     let any_read = read.iter().any(Option::is_some);
-    let last_line =
-        |index: usize| last_line_answer(texts[index]).filter(|line| !any_read || !numbers(line).is_empty());
+    let meant = |line: &str| {
+        let bare = loose_form(line);
+        let mut known = read.iter().copied().flatten();
+        known
+            .clone()
+            .find(|answer| same(&bare, answer))
+            .or_else(|| known.find(|answer| loosely_equal(line, answer)))
+    };
+    let last_line = |index: usize| {
+        let line = last_line_answer(texts[index]).filter(|line| !any_read || !numbers(line).is_empty())?;
+        Some(meant(line).unwrap_or(line))
+    };
     let of = |index: usize| read.get(index).copied().flatten().or_else(|| last_line(index));
     let answers: Vec<Option<&str>> = (0..texts.len()).map(of).collect();
     let was_read = |answer: &str| read.iter().flatten().any(|known| *known == answer);
     let alike = |left: &str, right: &str| {
-        same(left, right) || !(was_read(left) && was_read(right)) && loosely_equal(left, right)
+        same(left, right) || !was_read(left) && !was_read(right) && loosely_equal(left, right)
     };
     let vote = crate::tally(group_answers(&answers, alike), |_| 1.0);
     let sample = vote.sample()?;

@@ -2,7 +2,9 @@
 
 use crate::cache::replay_stream;
 use crate::context::derive_seed;
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, ScoreRequest, Scored, StreamEvent};
+use crate::{
+    Capabilities, GenerateError, GenerateRequest, LanguageModel, Lost, ScoreRequest, Scored, StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Message, Usage};
 use futures::stream::BoxStream;
@@ -239,6 +241,11 @@ impl LanguageModel for Scripted {
             }
             completion.seed.get_or_insert_with(|| derive_seed(request.sampling.seed, "sample", index as u64));
             completions.push(completion);
+            // A reply that tells of samples lost beside it stands for those too.
+            if Lost::of(&completions).is_some_and(|lost| completions.len() + lost.samples >= request.samples)
+            {
+                break;
+            }
         }
         Ok(completions)
     }
