@@ -66,7 +66,7 @@ fn cell(cell: &Cell) -> String {
         Cell::Number(value, places) => format!("{value:.places$}"),
         Cell::Count(count) => count.to_string(),
         Cell::Percent(share) => format!("{:.1} %", 100.0 * share),
-        Cell::PercentInterval(interval) => percent(interval),
+        Cell::PercentInterval(interval) => percent(&interval.of_share()),
         Cell::Points(i) | Cell::PointsDown(i) => {
             format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * i.value, 100.0 * i.low, 100.0 * i.high)
         }

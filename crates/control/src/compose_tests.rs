@@ -1,8 +1,10 @@
 use super::*;
 use crate::strategy;
 use crate::testing::{away, context, context_with, run};
-use elenchus_generate::{LanguageModel, Scored, Scripted};
-use elenchus_trace::{Budget, NodeKind, Trace};
+use elenchus_generate::{GenerateRequest, LanguageModel, Scored, Scripted, StreamEvent};
+use elenchus_trace::{Budget, FinishReason, NodeKind, Trace};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 
 fn made(text: &str) -> Arc<dyn Strategy> {
     strategy(text, Value::Null).unwrap()
@@ -155,4 +157,45 @@ fn only_the_last_part_is_told_while_it_is_written() {
     assert_eq!(answer.answer.as_deref(), Some("7"));
     let kept = answer.trace.chosen().and_then(|node| answer.trace.completion(node)).unwrap();
     assert_eq!(kept.text, "x#7");
+}
+
+/// A model whose stream breaks off behind its first words.
+struct BreaksOff(Scripted);
+
+#[async_trait::async_trait]
+impl LanguageModel for BreaksOff {
+    fn name(&self) -> &str {
+        "breaks-off"
+    }
+
+    fn capabilities(&self) -> elenchus_generate::Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
+        self.0.generate(request).await
+    }
+
+    async fn stream(
+        &self,
+        _: &GenerateRequest,
+    ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
+        let words = StreamEvent::Text { index: 0, text: "to begin".into() };
+        Ok(stream::iter([Ok(words), Err(away())]).boxed())
+    }
+}
+
+#[test]
+fn words_that_were_told_before_a_stream_broke_off_stand_in_the_trace() {
+    let live = elenchus_generate::LiveAnswer::new(|_, _| {});
+    let model = Arc::new(BreaksOff(Scripted::always(["x#7"])));
+    let context = Context::builder().role("actor", model).live(live).build().unwrap();
+    let answer = run(made("gsa").as_ref(), &context).unwrap();
+    assert_eq!((answer.text.as_str(), answer.answer.as_deref()), ("to begin\n\nx#7", Some("7")));
+    let begun = answer.trace.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Generated { completion, .. } => Some(completion),
+        _ => None,
+    });
+    let begun: Vec<_> = begun.filter(|completion| completion.finish == FinishReason::Interrupted).collect();
+    assert!(matches!(begun.as_slice(), [one] if one.text == "to begin"), "{begun:?}");
 }

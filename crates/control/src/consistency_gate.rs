@@ -223,15 +223,15 @@ impl ConsistencyGate {
 
 /// The prompt in view of the two strongest answers; `None` while there are not two.
 fn contrast<'p>(place: Place<'p>, drawn: &Sampled) -> Option<PromptSlots<'p>> {
-    let answers = drawn.answers();
-    let votes = majority(&answers, |left, right| place.task.equivalent(place.problem, left, right));
+    let ballots = drawn.ballots();
+    let votes = majority(&ballots, |left, right| place.task.equivalent(place.problem, left, right));
     let winner = votes.winner?;
     let rival = (0..votes.counts.len()).filter(|&group| group != winner).max_by_key(|&group| {
         // Of equals the one seen first.
         (votes.counts[group], std::cmp::Reverse(group))
     })?;
     let texts = drawn.texts();
-    let total = answers.len() as f64;
+    let total = ballots.len() as f64;
     let share = |group: usize| format!("{:.2}", votes.counts[group] as f64 / total);
     let mut slots = PromptSlots::new(place.problem);
     slots.extra = json!({
@@ -335,7 +335,7 @@ impl Strategy for ConsistencyGate {
                     break;
                 }
             }
-            let votes = majority(&drawn.answers(), |left, right| task.equivalent(problem, left, right));
+            let votes = majority(&drawn.ballots(), |left, right| task.equivalent(problem, left, right));
             found = consistency(&consistency_labels(&votes.groups)).ok();
             let value = found.as_ref().and_then(|found| measure.of(found));
             history.push(value);
@@ -351,11 +351,11 @@ impl Strategy for ConsistencyGate {
                 break;
             }
         }
-        let (answers, texts) = (drawn.answers(), drawn.texts());
-        let votes = majority(&answers, |left, right| task.equivalent(problem, left, right));
+        let (ballots, texts) = (drawn.ballots(), drawn.texts());
+        let votes = majority(&ballots, |left, right| task.equivalent(problem, left, right));
         let identical = all_identical(&texts);
         let value = history.last().copied().flatten();
-        let table = votes.table(&answers);
+        let table = votes.table(&ballots);
         let data = json!({
             "drawn": texts.len(), "of": samples, "rounds": history.len(), "measure": measure, "enough": enough,
             "history": history, "consistency": found, "stopped": stopped, "identical": identical, "votes": table,
@@ -367,7 +367,7 @@ impl Strategy for ConsistencyGate {
             let text = texts.first().copied().unwrap_or_default().to_string();
             return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));
         };
-        let mut decision = format!("{} of {} votes; {stopped}", table[0].count, texts.len());
+        let mut decision = format!("{} of {} votes; {stopped}", table[0].count, ballots.len());
         if identical {
             decision.push_str("; all responses are identical, so their agreement says nothing");
         }

@@ -63,7 +63,7 @@ impl Drafts {
     /// The vote over their answers.
     pub(crate) fn vote(&self, place: Place<'_>) -> VoteResult {
         let same = |left: &str, right: &str| place.task.equivalent(place.problem, left, right);
-        majority(&self.drawn.answers(), same)
+        majority(&self.drawn.ballots(), same)
     }
 
     /// Whether several drafts are one text.
@@ -89,10 +89,10 @@ impl Drafts {
     ) -> Answer {
         let vote = self.vote(place);
         data["fallback"] = json!(why);
-        let answers = self.drawn.answers();
-        let table = vote.table(&answers);
+        let ballots = self.drawn.ballots();
+        let table = vote.table(&ballots);
         let Some(draft) = vote.sample() else {
-            let count = answers.len();
+            let count = self.drawn.candidates.len();
             let reason =
                 format!("{why}, and none of the {count} drafts has an answer that the task can extract");
             trail.decided(None, reason.clone(), None, data);

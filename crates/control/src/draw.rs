@@ -74,6 +74,13 @@ impl Sampled {
         self.candidates.iter().map(|candidate| candidate.answer.as_deref()).collect()
     }
 
+    /// The answers as votes: a response that did not come abstains.
+    pub fn ballots(&self) -> Vec<Option<&str>> {
+        let mut ballots = self.answers();
+        ballots.resize(ballots.len() + self.lost, None);
+        ballots
+    }
+
     /// The whole responses, in order.
     pub fn texts(&self) -> Vec<&str> {
         self.candidates.iter().map(|candidate| candidate.completion.text.as_str()).collect()
@@ -260,22 +267,26 @@ async fn hear(
         Ok(stream) => stream,
         Err(error) => return or_whole(error),
     };
-    let (mut told, mut written) = (false, None);
+    let (mut told, mut written) = (String::new(), None);
     // To its end, behind which the layers of the model count it as done.
     while let Some(event) = stream.next().await {
         match event {
             Ok(StreamEvent::Text { text, .. }) => {
-                told |= !text.is_empty();
                 live.add(&text);
+                told.push_str(&text);
             }
             Ok(StreamEvent::Done { completion, .. }) => written = Some(completion),
-            Err(error) if told => return Err(error),
-            Err(error) => return or_whole(error),
+            Err(error) if told.is_empty() => return or_whole(error),
+            // What somebody has read stands in the trace.
+            Err(error) => {
+                let begun = Completion { finish: FinishReason::Interrupted, ..Completion::text(told) };
+                return Ok(Heard::Broken(Box::new(begun), error));
+            }
         }
     }
     Ok(match written {
         Some(completion) if completion.finish != FinishReason::Interrupted => Heard::Whole(completion),
-        Some(completion) if told => {
+        Some(completion) if !told.is_empty() => {
             let note = completion.extra.get("note").and_then(|note| note.as_str());
             let error = GenerateError::Unavailable {
                 model: context.model(role).name().into(),

@@ -237,11 +237,13 @@ impl Strategy for Fobar {
         let detail = LogprobDetail::Offered;
         let request = settings.draw.request(context, problem, settings.samples, several, detail, 0)?;
         let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
-        let answers = drawn.answers();
+        let answers = drawn.ballots();
         let vote = majority(&answers, |left, right| task.equivalent(problem, left, right));
         if vote.winner.is_none() {
-            let reason =
-                format!("none of the {} responses has an answer that the task can extract", answers.len());
+            let reason = format!(
+                "none of the {} responses has an answer that the task can extract",
+                drawn.nodes.len()
+            );
             trail.decided(None, reason.clone(), None, json!(null));
             let text = drawn.texts().first().copied().unwrap_or_default().to_string();
             return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));

@@ -388,8 +388,7 @@ impl Strategy for Iad {
                 Ok(()) => {}
                 // What was judged before still stands.
                 Err(error) => {
-                    budget_over(&mut trail, Some(stage), error)?;
-                    stopped = "the budget ended while a round was judged".into();
+                    stopped = budget_over(&mut trail, Some(stage), error)?;
                     break;
                 }
             }
@@ -428,6 +427,7 @@ impl Strategy for Iad {
             if let Some(why) = seen.feedback.iter().find_map(|feedback| feedback.abstained.as_deref()) {
                 reason.push_str(&format!(": `{}` abstained, {why}", self.evaluator.name()));
             }
+            reason.push_str(&format!("; {stopped}"));
             trail.decided(None, reason.clone(), None, data);
             let text = texts.first().copied().unwrap_or_default().to_string();
             return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));

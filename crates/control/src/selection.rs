@@ -314,8 +314,7 @@ impl Selection {
             put("fallback", json!("answers were counted: no response carries what the method weighs"));
         }
         if matches!(rule, Rule::Majority) {
-            // In a count of votes, a response that did not come abstains.
-            answers.resize(answers.len() + drawn.lost, None);
+            answers = drawn.ballots();
         }
         let equivalent = |left: &str, right: &str| task.equivalent(problem, left, right);
         let chosen = if needs_answers && answers.iter().all(Option::is_none) {

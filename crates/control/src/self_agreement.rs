@@ -272,7 +272,7 @@ impl Strategy for SelfAgreement {
         let decision =
             drafts.noting_identical(format!("{count} of {} responses have the voted answer", answers.len()));
         trail.decided(Some(stage), decision, drafts.drawn.nodes.get(sample).copied(), data);
-        let share = count as f64 / answers.len().max(1) as f64;
+        let share = count as f64 / drafts.drawn.ballots().len().max(1) as f64;
         let text = drafts.drawn.texts()[sample].to_string();
         Ok(trail.answer(text, Some(answer), Some(share), Vec::new(), None))
     }

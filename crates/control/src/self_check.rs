@@ -179,13 +179,15 @@ impl Strategy for SelfCheck {
         let request =
             self.settings.draw.request(context, problem, self.settings.samples, several, detail, 0)?;
         let drawn = ask(&mut trail, context, task, problem, ACTOR, None, &request).await?;
-        let answers = drawn.answers();
+        let answers = drawn.ballots();
         let equivalent = |left: &str, right: &str| task.equivalent(problem, left, right);
         let first = majority(&answers, equivalent);
         let certainty = certainty_of(self.settings.certainty, &first, answers.len());
         let Some(certainty) = certainty else {
-            let reason =
-                format!("none of the {} responses has an answer that the task can extract", answers.len());
+            let reason = format!(
+                "none of the {} responses has an answer that the task can extract",
+                drawn.nodes.len()
+            );
             trail.decided(None, reason.clone(), None, json!(null));
             let text = drawn.texts().first().copied().unwrap_or_default().to_string();
             return Ok(trail.answer(text, None, None, Vec::new(), Some(reason)));

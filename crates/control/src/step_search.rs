@@ -357,7 +357,7 @@ impl Strategy for StepSearch {
         };
         let data = json!({
             "responses": walker.responses, "expansions": walker.expansions, "nodes": tree.len(),
-            "abstentions": walker.abstentions, "score": walker.best.as_ref().map(|best| best.score), "cut": cut,
+            "abstentions": walker.abstentions, "score": walker.best.as_ref().map(|best| best.score), "cut": &cut,
         });
         let stage = trail.called(
             None,
@@ -370,6 +370,9 @@ impl Strategy for StepSearch {
             let mut reason = format!("none of {} responses has both an answer and a score", walker.responses);
             if let Some(why) = &walker.why_abstained {
                 reason.push_str(&format!(": `{}` abstained, {why}", self.evaluator.name()));
+            }
+            if let Some(why) = &cut {
+                reason.push_str(&format!("; {why}"));
             }
             return Ok(trail.answer("", None, None, Vec::new(), Some(reason)));
         };
@@ -445,6 +448,10 @@ mod tests {
         let budget = Budget { calls: Some(12), ..Budget::default() };
         let answer = run(&step_search(json!({})), &context_with(model().shared(), budget)).unwrap();
         assert!(answer.answer.is_some() && answer.usage.calls <= 12);
+        let budget = Budget { calls: Some(1), ..Budget::default() };
+        let answer = run(&step_search(json!({})), &context_with(model().shared(), budget)).unwrap();
+        let reason = answer.abstained.unwrap();
+        assert!(reason.contains("the budget is over: "), "{reason}");
     }
 
     #[test]

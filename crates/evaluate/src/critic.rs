@@ -1,13 +1,12 @@
 //! A model that checks a solution step by step.
 
 use crate::{
-    Candidate, CandidateSize, Critique, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds,
+    Candidate, CandidateSize, Critique, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds, each,
     judge::abstain_or_fail, parse_chat_critique, parse_compact_critique,
 };
 use async_trait::async_trait;
 use elenchus_generate::{GenerateRequest, PromptSlots, Sampling, Voice};
 use elenchus_trace::{Feedback, FinishReason, Outcome, Step, StepVerdict, Usage, Verdict};
-use futures::future::try_join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -183,7 +182,7 @@ impl Evaluator for Critic {
     }
 
     async fn evaluate(&self, input: EvaluateInput<'_>) -> Result<Vec<Feedback>, EvaluateError> {
-        try_join_all((0..input.candidates.len()).map(|index| self.one(input, index))).await
+        each(self.name(), input.candidates.len(), |index| self.one(input, index)).await
     }
 }
 

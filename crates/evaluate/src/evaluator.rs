@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use elenchus_generate::{Context, GenerateError};
 use elenchus_task::{Task, TaskError};
 use elenchus_trace::{Completion, Feedback, Problem, ToolCall, Usage, calls_text};
+use futures::future::try_join_all;
 use std::borrow::Cow;
 
 /// A response to judge.
@@ -157,6 +158,41 @@ pub trait Evaluator: Send + Sync {
     /// One [`Feedback`] per candidate, in order. A candidate that cannot be judged gets an abstention with the
     /// reason; a failure that concerns all of them is an error. Never a score that stands for a failure.
     async fn evaluate(&self, input: EvaluateInput<'_>) -> Result<Vec<Feedback>, EvaluateError>;
+}
+
+/// Asks for feedback on each of `count` candidates at once. Where the budget ended between them, what it left unjudged
+/// abstains.
+///
+/// Errors: the first failure of any other kind; the budget, where it left all unjudged.
+pub(crate) async fn each<F>(
+    evaluator: &str,
+    count: usize,
+    one: impl Fn(usize) -> F,
+) -> Result<Vec<Feedback>, EvaluateError>
+where
+    F: Future<Output = Result<Feedback, EvaluateError>>,
+{
+    let judged = try_join_all((0..count).map(|index| {
+        let asked = one(index);
+        async move {
+            match asked.await {
+                Err(error @ EvaluateError::Generate(GenerateError::Budget { .. })) => Ok(Err(error)),
+                judged => judged.map(Ok),
+            }
+        }
+    }))
+    .await?;
+    if judged.iter().all(Result::is_err) {
+        return judged.into_iter().collect();
+    }
+    let unjudged = |error: EvaluateError| {
+        let said = error.to_string();
+        Feedback::abstain(
+            evaluator,
+            format!("the budget is over: {}", said.lines().next().unwrap_or_default()),
+        )
+    };
+    Ok(judged.into_iter().map(|judged| judged.unwrap_or_else(unjudged)).collect())
 }
 
 /// Runs an evaluator with both of its promises held: its needs are checked before any call, and there is one

@@ -1,6 +1,6 @@
 //! A model that says whether an answer is right: P(True) (arXiv 2207.05221).
 
-use crate::{CandidateSize, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds};
+use crate::{CandidateSize, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds, each};
 use async_trait::async_trait;
 use elenchus_generate::{
     Capabilities, GenerateError, GenerateRequest, JudgeLabels, LogprobDetail, PromptSlots, Sampling,
@@ -533,7 +533,7 @@ impl Evaluator for Judge {
                 hint: "leave `examples` out, or speak to the judge in the chat voice".into(),
             });
         }
-        try_join_all((0..input.candidates.len()).map(|index| self.one(input, index))).await
+        each(self.name(), input.candidates.len(), |index| self.one(input, index)).await
     }
 }
 
@@ -783,6 +783,19 @@ mod tests {
         let error =
             testing::evaluate_with(model, Voice::Chat, &judge(JudgeReading::Sample), &one()).unwrap_err();
         assert!(matches!(error, EvaluateError::Generate(GenerateError::Budget { .. })));
+    }
+
+    #[test]
+    fn what_the_budget_left_unjudged_abstains() {
+        let broke = GenerateError::Budget { what: "3 of 3 calls".into(), option: "budget.calls".into() };
+        let replies = [Ok(Completion::text("A")), Err(broke)];
+        let model = Scripted::new("m").on_completions("", replies);
+        let two = candidates(&[("a=2+5=7#7", Some("7")), ("a=2+5=8#8", Some("8"))]);
+        let settings =
+            JudgeSettings { reading: JudgeReading::Sample, swap: false, samples: 1, ..Default::default() };
+        let found = testing::evaluate_with(model, Voice::Chat, &Judge::new(settings).unwrap(), &two).unwrap();
+        assert_eq!(found[0].score, Some(1.0));
+        assert!(found[1].abstained.as_deref().unwrap().contains("the budget is over: "), "{found:?}");
     }
 
     #[test]

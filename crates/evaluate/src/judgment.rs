@@ -2,13 +2,12 @@
 
 use crate::judge::abstain_or_fail;
 use crate::{
-    CandidateSize, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds, parse_compact_critique,
+    CandidateSize, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds, each, parse_compact_critique,
 };
 use async_trait::async_trait;
 use elenchus_generate::{GenerateRequest, PromptSlots, Sampling, Voice};
 use elenchus_task::{Skill, parse_judge};
 use elenchus_trace::{Completion, Feedback, FinishReason, Outcome, Usage, Verdict};
-use futures::future::try_join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -230,7 +229,7 @@ impl Evaluator for Judgment {
     }
 
     async fn evaluate(&self, input: EvaluateInput<'_>) -> Result<Vec<Feedback>, EvaluateError> {
-        try_join_all((0..input.candidates.len()).map(|index| self.one(input, index))).await
+        each(self.name(), input.candidates.len(), |index| self.one(input, index)).await
     }
 }
 

@@ -43,6 +43,7 @@ pub use critique::{Critique, parse_chat_critique, parse_compact_critique};
 pub use dialogue_judge::{
     DialogueJudge, ModelJudge, Question, Review, ReviewInput, ReviewedTurn, parse_review, parse_verdict_line,
 };
+pub(crate) use evaluator::each;
 pub use evaluator::{Basis, Candidate, CandidateSize, EvaluateError, EvaluateInput, Evaluator, evaluate_all};
 pub use gold_feedback::{FeedbackSource, GoldFeedback, GoldFeedbackInput, PastAttempt, WhyUnsolved};
 pub use group::{Groups, group_answers};

@@ -1,10 +1,9 @@
 //! Self-assessment of an unfinished solution: is it still going to be right? (Tree of Thoughts, arXiv 2305.10601; sheet 41)
 
-use crate::{CandidateSize, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds};
+use crate::{CandidateSize, EvaluateError, EvaluateInput, Evaluator, Needs, RoleNeeds, each};
 use async_trait::async_trait;
 use elenchus_generate::{GenerateError, GenerateRequest, PromptSlots, Sampling};
 use elenchus_trace::{Feedback, Usage};
-use futures::future::try_join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -182,7 +181,7 @@ impl Evaluator for Outlook {
     }
 
     async fn evaluate(&self, input: EvaluateInput<'_>) -> Result<Vec<Feedback>, EvaluateError> {
-        try_join_all((0..input.candidates.len()).map(|index| self.one(input, index))).await
+        each(self.name(), input.candidates.len(), |index| self.one(input, index)).await
     }
 }
 

@@ -39,6 +39,15 @@ impl Interval {
         let (a, b) = (self.low * factor, self.high * factor);
         Interval { value: self.value * factor, low: a.min(b), high: a.max(b) }
     }
+
+    /// The interval of a share, to be shown: what goes below 0 or above 1 is cut off, since Student's interval over few
+    /// seeds does not know that a share lies between. As it is where the value itself lies outside.
+    pub fn of_share(&self) -> Self {
+        match (0.0..=1.0).contains(&self.value) {
+            true => Interval { low: self.low.max(0.0), high: self.high.min(1.0), ..*self },
+            false => *self,
+        }
+    }
 }
 
 /// Share of `correct` among `total` with the Wilson score interval at 95 %.

@@ -168,6 +168,7 @@ fn cell(cell: &Cell) -> String {
         Cell::Count(count) => format::thousands(*count),
         Cell::Percent(share) => format::percent(*share),
         Cell::PercentInterval(i) => {
+            let i = i.of_share();
             let end = |v: f64| format::decimals(v * 100.0, 1);
             format!("{}<small>{} to {}</small>", format::percent(i.value), end(i.low), end(i.high))
         }
@@ -499,6 +500,8 @@ mod tests {
     fn cells_are_written() {
         let i = Interval { value: -0.013, low: -0.025, high: -0.002 };
         assert!(cell(&Cell::Points(i)).contains("class=\"down\">-1.3<"));
+        let wide = Interval { value: 0.3, low: -0.33, high: 1.1 };
+        assert!(cell(&Cell::PercentInterval(wide)).contains("<small>0.0 to 100.0</small>"));
         assert!(cell(&Cell::PointsDown(i)).contains("class=\"up\">-1.3<"));
         assert_eq!(cell(&Cell::Count(12_345)), "12,345");
         assert_eq!(cell(&Cell::Number(0.12345, 3)), "0.123");

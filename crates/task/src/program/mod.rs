@@ -267,8 +267,11 @@ impl Task for ProgramTask {
 
     /// The share of the tests that pass.
     fn grade(&self, problem: &Problem, response: &str, verdict: &Verdict) -> Result<f64, TaskError> {
-        if verdict.outcome == Outcome::NoAnswer {
-            return Ok(0.0);
+        match verdict.outcome {
+            Outcome::NoAnswer => return Ok(0.0),
+            Outcome::Correct => return Ok(1.0),
+            // Verifying ended at the first test that failed.
+            Outcome::Wrong => {}
         }
         let report = self.run(problem, response, false)?;
         Ok(report.map_or(0.0, |report| report.passed() as f64 / report.tests.len().max(1) as f64))
