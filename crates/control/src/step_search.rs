@@ -448,7 +448,7 @@ mod tests {
         let budget = Budget { calls: Some(12), ..Budget::default() };
         let answer = run(&step_search(json!({})), &context_with(model().shared(), budget)).unwrap();
         assert!(answer.answer.is_some() && answer.usage.calls <= 12);
-        let budget = Budget { calls: Some(1), ..Budget::default() };
+        let budget = Budget { calls: Some(2), ..Budget::default() };
         let answer = run(&step_search(json!({})), &context_with(model().shared(), budget)).unwrap();
         let reason = answer.abstained.unwrap();
         assert!(reason.contains("the budget is over: "), "{reason}");

@@ -122,8 +122,24 @@ fn the_full_size_says_beforehand_that_one_model_tells_nothing() {
         "{:?}",
         found.findings.notes
     );
-    let (found, said) = run(&[one.clone(), one.clone(), one]);
+    let (_, said) = run(&[one.clone(), one.clone(), one.clone()]);
+    assert!(said.contains("has 1"), "one model named three times is one: {said}");
+    let folders: Vec<tempfile::TempDir> = (0..2).map(|_| copy_of_embedded()).collect();
+    let copies = folders.iter().map(|folder| folder.path().display().to_string());
+    let (found, said) = run(&std::iter::once(one).chain(copies).collect::<Vec<_>>());
     assert!(said.is_empty() && found.reproduction.claims.iter().any(|claim| claim.holds.is_some()), "{said}");
+}
+
+/// The embedded model in a folder of its own.
+fn copy_of_embedded() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/seedling");
+    for entry in std::fs::read_dir(source).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+    }
+    folder
 }
 
 /// Keeps what is noted.
