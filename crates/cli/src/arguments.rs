@@ -198,6 +198,20 @@ mod tests {
         }
     }
 
+    /// A line that the terminal breaks is no command that can be copied.
+    #[test]
+    fn what_help_says_below_the_options_fits_a_terminal() {
+        fn check(command: &clap::Command, path: &str) {
+            for line in command.get_after_help().map(ToString::to_string).unwrap_or_default().lines() {
+                assert!(line.chars().count() <= 100, "{path}: {line}");
+            }
+            for inner in command.get_subcommands() {
+                check(inner, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        check(&<Arguments as clap::CommandFactory>::command(), "elenchus");
+    }
+
     /// Who builds the checkpoints as the recipe says has those that its reproduction needs.
     #[test]
     fn the_checkpoints_of_an_example_are_those_of_the_quick_size() {

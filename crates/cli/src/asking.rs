@@ -8,8 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use elenchus_control::{BY, Part, Strategy, strategy};
 use elenchus_evaluate::Needs;
 use elenchus_generate::{
-    CancelToken, ChatTemplate, Context, LanguageModel, NativeModel, NativeOptions, OpenAi, OpenAiConfig,
-    PrefixStyle, Replay, RunJournal, ServerAbilities, Voice, stack,
+    CancelToken, ChatTemplate, Context, GenerateError, LanguageModel, NativeModel, NativeOptions, OpenAi,
+    OpenAiConfig, PrefixStyle, Replay, RunJournal, ServerAbilities, Voice, stack,
 };
 use elenchus_recipe::{
     CONFIGURATION_FILE, Composition, Configuration, EndpointDefaults, EndpointLayers, models, strategy_of,
@@ -17,7 +17,7 @@ use elenchus_recipe::{
 };
 use elenchus_remember::Run;
 use elenchus_task::Task;
-use elenchus_trace::{Answer, Budget, NodeKind, Price, Problem, SampleRow, nearest};
+use elenchus_trace::{Answer, Budget, NodeKind, Price, Problem, SampleRow, Usage, nearest};
 use futures::stream::{self, StreamExt};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -248,6 +248,11 @@ impl ModelChoice {
         ModelChoice { model, replay: None, voice: None, ..self.clone() }
     }
 
+    /// Whether it is at a server.
+    fn is_remote(&self) -> bool {
+        self.endpoint.is_some()
+    }
+
     /// Base URL of its server.
     pub fn endpoint(&self) -> Option<&str> {
         self.endpoint.as_deref()
@@ -306,7 +311,18 @@ impl Asking {
 
     /// Whether calls go to a server, and may cost money.
     pub fn is_remote(&self) -> bool {
-        self.model.endpoint.is_some()
+        self.model.is_remote() || self.roles.values().any(ModelChoice::is_remote)
+    }
+
+    /// The same with what was spent taken off its bounds.
+    pub fn after(&self, spent: &Usage) -> Self {
+        let budget = Budget {
+            tokens: self.budget.tokens.map(|most| most.saturating_sub(spent.tokens())),
+            calls: self.budget.calls.map(|most| most.saturating_sub(spent.calls)),
+            seconds: self.budget.seconds.map(|most| (most - spent.seconds).max(0.0)),
+            money: self.budget.money.map(|most| (most - spent.money).max(0.0)),
+        };
+        Asking { budget, ..self.clone() }
     }
 
     /// Whether there is any bound on what is spent.
@@ -337,12 +353,14 @@ impl Asking {
             .filter(|role| role.model != model.model)
             .filter_map(|role| Some((role.model.clone(), configuration.price(&role.model)?)))
             .collect();
-        let has_price = |name: &String| match *name == model.model {
+        // What runs on this machine costs no money.
+        let has_price = |one: &&ModelChoice| match one.model == model.model {
+            _ if !one.is_remote() => true,
             true => price.is_some(),
-            false => role_prices.contains_key(name),
+            false => role_prices.contains_key(&one.model),
         };
         let free =
-            [&model].into_iter().chain(roles.values()).map(|one| &one.model).find(|name| !has_price(name));
+            [&model].into_iter().chain(roles.values()).find(|one| !has_price(one)).map(|one| &one.model);
         if let (true, Some(name)) = (budget.max_money.is_some(), free) {
             let known: Vec<&str> = configuration.prices.keys().map(String::as_str).collect();
             let near = match known.is_empty() {
@@ -481,11 +499,15 @@ pub async fn answer_within_budget(
     Ok((answers, None))
 }
 
-/// Whether an answer had to do with less than its strategy wanted, because the budget was used up.
+/// Whether an answer had to do with less than its strategy wanted, because the budget was used up: a call was refused, or
+/// an evaluator abstained for want of it.
 pub fn was_cut(answer: &Answer) -> bool {
-    let spent =
-        |kind: &NodeKind| matches!(kind, NodeKind::Failed { error } if error.contains("budget exhausted"));
-    answer.trace.nodes.iter().any(|node| spent(&node.kind))
+    let said = |text: &str| text.contains(GenerateError::BUDGET_EXHAUSTED);
+    answer.trace.nodes.iter().any(|node| match &node.kind {
+        NodeKind::Failed { error } => said(error),
+        NodeKind::Evaluated { feedback, .. } => feedback.abstained.as_deref().is_some_and(said),
+        _ => false,
+    })
 }
 
 /// Runs work on an asynchronous runtime; Ctrl-C cancels the calls in flight. What goes wrong says how to go on with
@@ -501,7 +523,7 @@ pub fn block_on<T>(
             result = work => result,
             _ = tokio::signal::ctrl_c() => {
                 cancel.cancel();
-                Err(elenchus_generate::GenerateError::Cancelled.into())
+                Err(GenerateError::Cancelled.into())
             }
         }
     });

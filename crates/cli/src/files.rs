@@ -30,13 +30,24 @@ pub fn tell_skipped(count: usize, path: &Path) {
     }
 }
 
-/// All traces of a file that `eval --traces` wrote.
+/// All traces of a file that `eval --traces` wrote. With `skip`, rows that are no traces are left out and counted on
+/// standard error.
 pub fn read_traces(path: &Path, skip: bool) -> Result<Vec<Trace>, Failure> {
-    let traces =
-        read::<serde_json::Value>(path, skip)?.into_iter().map(|row| Trace::from_json(&row.to_string()));
-    traces
-        .collect::<Result<_, _>>()
-        .map_err(|error| Failure { code: Code::Input, message: format!("`{}`: {error}", path.display()) })
+    let (mut traces, mut broken) = (Vec::new(), 0);
+    for (index, row) in read::<serde_json::Value>(path, skip)?.into_iter().enumerate() {
+        match Trace::from_json(&row.to_string()) {
+            Ok(trace) => traces.push(trace),
+            Err(_) if skip => broken += 1,
+            Err(error) => {
+                let message = format!("`{}`, row {}: {error}", path.display(), index + 1);
+                return Err(Failure { code: Code::Input, message });
+            }
+        }
+    }
+    if broken > 0 {
+        anstream::eprintln!("warning: {broken} rows left out of `{}` that are no traces", path.display());
+    }
+    Ok(traces)
 }
 
 /// Whether a file holds traces: its first whole row has nodes. What is wrong with a file, the reader says.

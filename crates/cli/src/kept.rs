@@ -16,6 +16,7 @@ use elenchus_remember::{RememberError, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where calls are kept.
 #[derive(Debug, Clone, Args)]
@@ -60,21 +61,41 @@ impl KeptConfig {
     }
 
     /// Runs the command, in the run when there is one.
-    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
+    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<Done, Failure> {
         match self {
-            KeptConfig::Ask(config) => config.execute(run, global),
-            KeptConfig::Eval(config) => config.execute(run, global),
-            KeptConfig::Compare(config) => config.execute(run, global),
-            KeptConfig::Grid(config) => config.execute(run, global),
-            KeptConfig::Audit(config) => config.execute(run, global),
-            KeptConfig::Calibrate(config) => config.execute(run, global),
+            KeptConfig::Ask(config) => config.execute(run, global)?,
+            KeptConfig::Eval(config) => config.execute(run, global)?,
+            KeptConfig::Compare(config) => return config.execute(run, global),
+            KeptConfig::Grid(config) => config.execute(run, global)?,
+            KeptConfig::Audit(config) => config.execute(run, global)?,
+            KeptConfig::Calibrate(config) => config.execute(run, global)?,
         }
+        Ok(Done::All)
     }
 }
 
 /// Fields that do not decide what is asked: a run may go on with more money, or write its traces elsewhere.
-const FREE: [&str; 6] =
-    ["/asking/budget", "/asking/price", "/asking/model/layers", "/problems/at_once", "/at_once", "/traces"];
+const FREE: [&str; 7] = [
+    "/asking/budget",
+    "/asking/price",
+    "/asking/role_prices",
+    "/asking/model/layers",
+    "/problems/at_once",
+    "/at_once",
+    "/traces",
+];
+
+/// How long a command that was not done is kept in the cache.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What is left of a command that ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// Nothing.
+    All,
+    /// What a larger bound would have let it do.
+    ToTheBound,
+}
 
 /// Begins the run, or goes on with it when it was begun with the same configuration; and runs the command.
 pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(), Failure> {
@@ -82,7 +103,7 @@ pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(
         return if config.asking().is_remote() {
             run_in_cache(config, global)
         } else {
-            config.execute(None, global)
+            config.execute(None, global).map(|_| ())
         };
     };
     let run = Run::open_or_create(folder, config)?;
@@ -95,7 +116,7 @@ pub fn run(keep: &KeepOptions, config: &KeptConfig, global: &Global) -> Result<(
             format!("`elenchus resume {folder}` goes on with it; give another `--out` for a new one"),
         ));
     }
-    config.execute(Some(&run), global).map_err(|failure| failure.in_run(&run))
+    config.execute(Some(&run), global).map(|_| ()).map_err(|failure| failure.in_run(&run))
 }
 
 /// The paths at which the configuration of a run differs from another.
@@ -107,13 +128,16 @@ fn differing(run: &Run, config: &KeptConfig) -> Result<Vec<String>, Failure> {
 }
 
 /// Runs the command in a folder of the cache that bears the hash of its configuration. A command that is done leaves
-/// nothing; one that failed or was stopped leaves its answered calls, and the same command goes on with them.
+/// nothing; one that failed, was stopped or reached its bound leaves its answered calls for [`KEPT`], and the same command
+/// goes on with them.
 fn run_in_cache(config: &KeptConfig, global: &Global) -> Result<(), Failure> {
-    let run = match cached_run(&cached_runs(), config) {
+    let folder = cached_runs();
+    prune(&folder);
+    let run = match cached_run(&folder, config) {
         Ok(run) => run,
         Err(failure) => {
             anstream::eprintln!("warning: calls are not kept: {failure}");
-            return config.execute(None, global);
+            return config.execute(None, global).map(|_| ());
         }
     };
     let before = answered(&run);
@@ -124,17 +148,48 @@ fn run_in_cache(config: &KeptConfig, global: &Global) -> Result<(), Failure> {
     }
     let result = config.execute(Some(&run), global).map_err(|failure| failure.in_run(&run));
     tidy(run, &result);
-    result
+    result.map(|_| ())
 }
 
 /// Goes on with a run.
 pub fn resume(run: Run, global: &Global) -> Result<(), Failure> {
     let result =
         run.config::<KeptConfig>()?.execute(Some(&run), global).map_err(|failure| failure.in_run(&run));
-    if run.path().starts_with(cached_runs()) {
+    if is_within(run.path(), &cached_runs()) {
         tidy(run, &result);
     }
-    result
+    result.map(|_| ())
+}
+
+/// Whether a folder lies in another, however both are spelled.
+fn is_within(folder: &Path, outer: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().ok();
+    whole(folder).zip(whole(outer)).is_some_and(|(folder, outer)| folder.starts_with(outer))
+}
+
+/// Removes what has been kept for longer than [`KEPT`]: nobody goes on with it.
+fn prune(folder: &Path) {
+    let old = |path: &Path| {
+        let changed = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        changed.and_then(|changed| changed.elapsed().ok()).is_some_and(|age| age > KEPT)
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for folder in entries.flatten().map(|entry| entry.path()).filter(|path| old(path)) {
+        // The lock says that no process works on it.
+        if let Ok(run) = Run::open(&folder) {
+            remove(run);
+        }
+    }
+}
+
+/// Removes a run. It leaves its place while it is locked, so that no other process begins to work on what goes away.
+fn remove(run: Run) {
+    let folder = run.path().to_path_buf();
+    let gone = folder.with_extension(format!("{}.gone", std::process::id()));
+    let moved = std::fs::rename(&folder, &gone).is_ok();
+    drop(run);
+    // What cannot be removed is in nobody's way.
+    let _ = elenchus_remember::fs::remove_dir_all(if moved { &gone } else { &folder });
 }
 
 fn cached_runs() -> PathBuf {
@@ -143,22 +198,24 @@ fn cached_runs() -> PathBuf {
 
 /// Removes the folder of a command that is done, or failed with nothing to go on with: later ones ask anew. A folder that
 /// a message names stays.
-fn tidy(run: Run, result: &Result<(), Failure>) {
-    let named = |failure: &Failure| matches!(failure.code, Code::Interrupted | Code::Storage);
-    let needed = result.as_ref().is_err_and(|failure| named(failure) || answered(&run) > 0);
+fn tidy(run: Run, result: &Result<Done, Failure>) {
+    let needed = match result {
+        Ok(done) => *done == Done::ToTheBound,
+        Err(failure) => matches!(failure.code, Code::Interrupted | Code::Storage) || answered(&run) > 0,
+    };
     if !needed {
-        let folder = run.path().to_path_buf();
-        drop(run);
-        // What cannot be removed is in nobody's way.
-        let _ = elenchus_remember::fs::remove_dir_all(&folder);
+        remove(run);
     }
 }
 
-/// The run of a configuration below a folder. While another process works on it, the next one.
+/// The run of a configuration below a folder, which nobody else may read. While another process works on it, the next
+/// one. The names of files mean something in the folder of the command only.
 fn cached_run(folder: &Path, config: &KeptConfig) -> Result<Run, Failure> {
     const MOST_AT_ONCE: usize = 64;
+    private_folder(folder)?;
     let wanted = comparable(&serde_json::to_value(config).map_err(std::io::Error::other)?);
-    let hash = blake3::hash(wanted.to_string().as_bytes()).to_hex();
+    let here = std::env::current_dir()?;
+    let hash = blake3::hash(format!("{}\0{wanted}", here.display()).as_bytes()).to_hex();
     let command = wanted["command"].as_str().unwrap_or_default();
     let name = format!("{command}-{}", &hash[..16]);
     let mut number = 1;
@@ -171,8 +228,20 @@ fn cached_run(folder: &Path, config: &KeptConfig) -> Result<Run, Failure> {
     }
 }
 
+/// Makes a folder for the user alone: prompts and answers are nobody else's business.
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
 fn comparable(config: &Value) -> Value {
     let mut config = config.clone();
+    if let Some(roles) = config.pointer_mut("/asking/roles").and_then(Value::as_object_mut) {
+        roles.values_mut().for_each(|role| role["layers"] = Value::Null);
+    }
     for path in FREE {
         if let Some(field) = config.pointer_mut(path) {
             *field = Value::Null;
@@ -213,6 +282,36 @@ pub fn record_result<T: Serialize>(run: Option<&Run>, result: &T) -> Result<(), 
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_folder_is_known_by_any_spelling_and_goes_away_whole() {
+        let cache = tempfile::tempdir().unwrap();
+        let runs = cache.path().join("runs");
+        private_folder(&runs).unwrap();
+        let folder = runs.join("ask-1");
+        let run = Run::create(&folder, &json!({})).unwrap();
+        assert!(is_within(&runs.join("../runs/ask-1"), &runs) && !is_within(cache.path(), &runs));
+        prune(&runs);
+        assert!(folder.exists(), "it is in use, and not old");
+        remove(run);
+        assert_eq!(std::fs::read_dir(&runs).unwrap().count(), 0);
+        let old = Run::create(&folder, &json!({})).unwrap();
+        drop(old);
+        let long_ago = std::time::SystemTime::now() - KEPT - Duration::from_secs(60);
+        std::fs::File::open(&folder).unwrap().set_modified(long_ago).unwrap();
+        prune(&runs);
+        assert!(!folder.exists(), "nobody goes on with it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_kept_is_the_user_s_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let cache = tempfile::tempdir().unwrap();
+        let runs = cache.path().join("runs");
+        private_folder(&runs).unwrap();
+        assert_eq!(std::fs::metadata(&runs).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 
     #[test]
     fn differences_are_named_by_path_and_the_budget_is_free() {

@@ -46,6 +46,34 @@ fn a_strategy_that_reaches_its_bound_is_compared_on_what_both_answered() {
 }
 
 #[test]
+fn what_was_paid_up_to_a_bound_is_there_for_a_larger_one() {
+    let folder = scratch();
+    let server = Server::start();
+    let short = ["--problems", "6", "--max-calls", "2"];
+    let output = run(folder.path(), &compare(&server, &["single", VOTE_OF_FOUR], &short));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(server.count(), 4, "two calls for each");
+    let output =
+        run(folder.path(), &compare(&server, &["single", VOTE_OF_FOUR], &["--problems", "6", "--json"]));
+    assert_eq!(json_of(&output)["problems"], 6);
+    assert_eq!(server.count(), 12, "what was answered is not asked for again");
+    let left = std::fs::read_dir(folder.path().join("cache/elenchus/runs")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "a command that is done leaves nothing");
+}
+
+#[test]
+fn a_bound_that_ends_while_samples_are_chosen_says_so() {
+    let folder = scratch();
+    let server = Server::start();
+    let short = ["--problems", "5", "--tokens", "60", "--pilot", "2", "--max-calls", "3"];
+    let votes = ["self-consistency:early_stop=false", "single"];
+    let output = run(folder.path(), &compare(&server, &votes, &short));
+    assert_eq!(code(&output), 5, "{}", stderr(&output));
+    assert!(stderr(&output).contains("choosing `samples` of `self-consistency`"), "{}", stderr(&output));
+    assert_eq!(server.count(), 3, "the bound holds for all of it together");
+}
+
+#[test]
 fn tokens_choose_how_many_samples_are_drawn() {
     let folder = scratch();
     let server = Server::start();
@@ -61,7 +89,11 @@ fn tokens_choose_how_many_samples_are_drawn() {
         let arm = &found["strategies"][arm];
         assert_eq!(arm["strategy"], format!("self-consistency:{wanted}"));
         assert_eq!(arm["tokens"], 300);
+        // Two problems with 2 and with 6 samples beside those with 10, which are among the five.
+        let spent = arm["spent"]["prompt_tokens"].as_u64().zip(arm["spent"]["completion_tokens"].as_u64());
+        assert_eq!(spent.map(|(prompt, completion)| prompt + completion), Some(40 + 80 + 300), "{arm}");
     }
+    assert_eq!(server.count(), 2 * (2 + 2 + 5), "no problem is answered twice with as many samples");
     assert_eq!(found["equal_budget"], true);
     let sentence = found["comparisons"][0]["sentence"].as_str().unwrap_or_default();
     assert!(!sentence.contains("not equal"), "{sentence}");

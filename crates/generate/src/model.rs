@@ -192,7 +192,7 @@ pub enum GenerateError {
         hint: String,
     },
     /// The budget does not allow the call.
-    #[error("budget exhausted: {what}\nhint: raise it with `{option}`, or ask for fewer samples")]
+    #[error("{}: {what}\nhint: raise it with `{option}`, or ask for fewer samples", Self::BUDGET_EXHAUSTED)]
     Budget {
         /// Which bound, how much of it is spent.
         what: String,
@@ -252,6 +252,11 @@ pub enum GenerateError {
     /// Cancelled from outside.
     #[error("cancelled\nhint: ask again; what a journal or a cache holds already is not paid for twice")]
     Cancelled,
+}
+
+impl GenerateError {
+    /// The words with which a spent budget is told, in errors and in what a trace says of them.
+    pub const BUDGET_EXHAUSTED: &'static str = "budget exhausted";
 }
 
 /// Four bytes per token is the usual rule of thumb for English text.

@@ -4,7 +4,7 @@ use super::eval::{Asked, HEADING, Measured, ProblemOptions, answer, row, verify}
 use crate::arguments::Global;
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::failure::{Code, Failure};
-use crate::kept::{self, KeepOptions, KeptConfig};
+use crate::kept::{self, Done, KeepOptions, KeptConfig};
 use crate::output;
 use clap::Args;
 use elenchus_measure::{Bootstrap, Comparison, compare, holm};
@@ -13,6 +13,7 @@ use elenchus_remember::Run;
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Problem, Usage};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Two or more strategies on the same problems, with paired differences
 #[derive(Debug, Args)]
@@ -77,7 +78,7 @@ struct Arm {
     answered: usize,
     /// Whether its bound ended it before the last problem.
     reached_bound: bool,
-    /// What all its answers cost, those that are not compared included.
+    /// What all its answers cost, those that are not compared and those that chose its number of samples included.
     spent: Usage,
 }
 
@@ -109,6 +110,24 @@ struct Tried {
     name: String,
     answers: Vec<Answer>,
     answered: usize,
+    /// What it cost to choose its number of samples, beside these answers.
+    pilot: Usage,
+}
+
+/// What choosing a number of samples found and cost.
+#[derive(Default)]
+struct Pilot {
+    /// The number, where one was chosen.
+    samples: Option<usize>,
+    /// Answers to the first problems, by number of samples.
+    answers: BTreeMap<usize, Vec<Answer>>,
+}
+
+impl Pilot {
+    /// What its answers cost.
+    fn cost(&self) -> Usage {
+        self.answers.values().flatten().map(|answer| answer.usage).sum()
+    }
 }
 
 /// Runs the command.
@@ -158,14 +177,21 @@ impl CompareConfig {
     ) -> Result<Tried, Failure> {
         let (name, mut settings) = with_settings(spelled);
         let mut spelled = spelled.to_string();
-        if let Some(tokens) = self.tokens
-            && let Some(samples) =
-                self.samples_for(tokens, (asked, task, problems), name, &settings, global)?
-        {
+        let mut pilot = Pilot::default();
+        if let Some(tokens) = self.tokens {
+            pilot = self.samples_for(tokens, (asked, task, problems), name, &settings, global)?;
+        }
+        if let Some(samples) = pilot.samples {
             settings.push(format!("samples={samples}"));
             spelled = format!("{name}:{}", settings.join(","));
         }
-        let (mut answers, ended) = answer(asked, task, problems, name, &settings, global)?;
+        // The first problems are answered already.
+        let left = self.asking.after(&pilot.cost());
+        let mut answers =
+            pilot.samples.and_then(|samples| pilot.answers.remove(&samples)).unwrap_or_default();
+        let rest = Asked { asking: &left, ..*asked };
+        let (more, ended) = answer(&rest, task, &problems[answers.len()..], name, &settings, global)?;
+        answers.extend(more);
         let cut = |answer: &Answer| self.asking.is_bounded() && asking::was_cut(answer);
         let answered = answers.iter().position(cut).unwrap_or(answers.len());
         if answered == 0 {
@@ -182,7 +208,7 @@ impl CompareConfig {
             ));
         }
         answers.truncate(answered);
-        Ok(Tried { spelled, name: name.to_string(), answers, answered })
+        Ok(Tried { spelled, name: name.to_string(), answers, answered, pilot: pilot.cost() })
     }
 
     /// The number of samples with which a strategy takes about so many tokens per problem; nothing for a strategy that
@@ -194,26 +220,34 @@ impl CompareConfig {
         name: &str,
         settings: &[String],
         global: &Global,
-    ) -> Result<Option<usize>, Failure> {
+    ) -> Result<Pilot, Failure> {
+        let mut pilot = Pilot::default();
         let with = |samples: usize| [settings, &[format!("samples={samples}")]].concat();
         let given = settings.iter().any(|setting| setting.split('=').next() == Some("samples"));
         if given || asking::named_strategy(name, &with(2)).is_err() {
-            return Ok(None);
+            return Ok(pilot);
         }
-        let pilot = &problems[..problems.len().min(self.pilot.unwrap_or(1) as usize)];
+        let first = &problems[..problems.len().min(self.pilot.unwrap_or(1) as usize)];
         let cost = |samples: usize| -> Result<f64, Failure> {
-            let (answers, ended) = answer(asked, task, pilot, name, &with(samples), global)?;
+            let left = self.asking.after(&pilot.cost());
+            let within = Asked { asking: &left, ..*asked };
+            let (answers, ended) = answer(&within, task, first, name, &with(samples), global)?;
             if let Some(failure) = ended {
-                return Err(asking::explained(failure, asked.run));
+                let message =
+                    format!("choosing `samples` of `{name}` for `--tokens` ended early: {}", failure.message);
+                return Err(asking::explained(Failure { message, ..failure }, asked.run));
             }
             let tokens: u64 = answers.iter().map(|answer| answer.usage.tokens()).sum();
-            Ok(tokens as f64 / answers.len().max(1) as f64)
+            let mean = tokens as f64 / answers.len().max(1) as f64;
+            pilot.answers.insert(samples, answers);
+            Ok(mean)
         };
-        Ok(Some(calibrate(tokens as f64, cost)?.0))
+        let samples = calibrate(tokens as f64, cost)?.0;
+        Ok(Pilot { samples: Some(samples), ..pilot })
     }
 
     /// Compares, or goes on with a run.
-    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
+    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<Done, Failure> {
         let (task, problems) = self.problems.load(&self.asking)?;
         let task = task.as_ref();
         let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
@@ -224,10 +258,12 @@ impl CompareConfig {
             .collect::<Result<Vec<_>, Failure>>()?;
         let compared = self.compared(task, &problems, tried)?;
         kept::record_result(run, &compared)?;
-        if global.json {
-            return output::json(&compared);
+        match global.json {
+            true => output::json(&compared)?,
+            false => print(&compared, problems.len())?,
         }
-        print(&compared, problems.len())
+        let whole = compared.strategies.iter().all(|arm| !arm.reached_bound);
+        Ok(if whole { Done::All } else { Done::ToTheBound })
     }
 
     fn compared(
@@ -238,8 +274,8 @@ impl CompareConfig {
     ) -> Result<Compared, Failure> {
         let common = tried.iter().map(|one| one.answered).min().unwrap_or(0);
         let mut arms = Vec::with_capacity(tried.len());
-        for Tried { spelled, name, answers, answered } in tried {
-            let spent = answers.iter().map(|answer| answer.usage).sum();
+        for Tried { spelled, name, answers, answered, pilot } in tried {
+            let spent = pilot + answers.iter().map(|answer| answer.usage).sum::<Usage>();
             let answers = &answers[..common];
             let correct = verify(task, problems, answers)?;
             let mut measured = Measured::of(&name, task, answers, correct, self.asking.seed)?;
@@ -268,7 +304,8 @@ impl CompareConfig {
         let p_values: Vec<f64> =
             comparisons.iter().filter_map(|c| c.comparison.mcnemar.as_ref().map(|m| m.p_value)).collect();
         let adjusted_p = if p_values.is_empty() { Vec::new() } else { holm(&p_values)? };
-        let equal_budget = comparisons.iter().all(|paired| paired.equal_budget);
+        let tokens = || arms.iter().map(|arm| arm.tokens);
+        let equal_budget = equal(tokens().min().unwrap_or(0), tokens().max().unwrap_or(0));
         Ok(Compared { problems: common, strategies: arms, comparisons, adjusted_p, equal_budget })
     }
 }

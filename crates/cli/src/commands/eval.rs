@@ -141,7 +141,8 @@ impl ProblemOptions {
       --max-total-tokens 500000
   elenchus eval --strategy 'best of self-consistency, gsa by judge' --set by.reading=sample \\
       --file gsm8k.jsonl \\
-      --endpoint http://localhost:8000/v1 --model qwen2.5-7b --role judge=qwen2.5-32b@http://localhost:8001/v1")]
+      --endpoint http://localhost:8000/v1 --model qwen2.5-7b \\
+      --role judge=qwen2.5-32b@http://localhost:8001/v1")]
 pub struct Eval {
     /// A strategy, a recipe or a recipe file, or several: `a then b`, `best of a, b by judge`, `a else b`
     #[arg(long, visible_alias = "recipe", default_value = "single")]

@@ -22,7 +22,7 @@ use std::time::Instant;
   elenchus improve --set rounds.reward.step=none        the filter that checks answers only
   elenchus improve --task-set steps=[6,8]               longer problems
   elenchus improve --set rounds.evaluate.split=validation --set rounds.train.steps=300
-                                                        choose settings without looking at test problems")]
+                                        choose settings without looking at test problems")]
 pub struct Improve {
     /// Rounds of self-improvement [default: the recipe's]
     #[arg(long)]

@@ -14,7 +14,8 @@ use std::path::PathBuf;
   elenchus serve                                        the embedded model, on http://127.0.0.1:8080
   elenchus serve --upstream http://localhost:11434/v1   in front of any compatible server
   curl http://127.0.0.1:8080/v1/chat/completions -d \\
-      '{\"model\": \"elenchus/self-consistency@5/embedded\", \"messages\": [{\"role\": \"user\", \"content\": \"g=50;e=g-1;e?\"}]}'")]
+      '{\"model\": \"elenchus/self-consistency@5/embedded\",
+        \"messages\": [{\"role\": \"user\", \"content\": \"g=50;e=g-1;e?\"}]}'")]
 pub struct Serve {
     /// Port; 0 takes a free one [default: the configuration's, else 8080]
     #[arg(long, value_name = "PORT")]
