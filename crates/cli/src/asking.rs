@@ -142,6 +142,9 @@ pub struct ModelChoice {
     /// Whether broken lines of files are left out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     skip_bad_lines: bool,
+    /// Authorities that may sign the server's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
     /// What stands around an endpoint.
     #[serde(default)]
     layers: EndpointLayers,
@@ -213,6 +216,7 @@ impl ModelOptions {
             replay: self.replay.clone(),
             voice: self.voice.clone(),
             skip_bad_lines: self.skip_bad_lines,
+            ca_file: defaults.ca_file.clone().filter(|_| theirs),
             layers: defaults.layers,
             prefix: self.prefix.unwrap_or(if theirs { defaults.prefix } else { PrefixStyle::Refuse }),
             abilities: if theirs { defaults.abilities } else { ServerAbilities::default() },
@@ -236,6 +240,7 @@ impl ModelChoice {
             replay: None,
             voice: None,
             skip_bad_lines: false,
+            ca_file: server.ca_file,
             layers: server.layers,
             prefix: server.prefix,
             abilities: server.abilities,
@@ -278,6 +283,7 @@ impl ModelChoice {
             api_key_variable: self.api_key_variable.clone(),
             timeouts: self.layers.timeouts,
             most_body_bytes: self.layers.most_body_bytes,
+            ca_file: self.ca_file.clone(),
             prefix: self.prefix,
             abilities: self.abilities,
             embedding_model: self.embedding_model.clone(),

@@ -77,7 +77,12 @@ pub fn bind(
 /// A server that was named by its address: what `[endpoint]` says where it is that one.
 fn at_url(url: &str, configuration: &Configuration) -> EndpointDefaults {
     let same = configuration.endpoint.base_url.as_deref() == Some(url);
-    let known = if same { configuration.endpoint.clone() } else { EndpointDefaults::default() };
+    let layers = configuration.endpoint.layers;
+    let known = if same {
+        configuration.endpoint.clone()
+    } else {
+        EndpointDefaults { layers, ..EndpointDefaults::default() }
+    };
     EndpointDefaults { base_url: Some(url.into()), model: None, ..known }
 }
 

@@ -233,6 +233,19 @@ fn a_signal_ends_it_and_another_reads_the_configuration_again() {
 }
 
 #[test]
+fn the_layers_of_the_endpoint_hold_for_the_gateway() {
+    let folder = scratch();
+    // Nobody listens there.
+    let text = "[endpoint]\nbase_url = \"http://127.0.0.1:1/v1\"\n[endpoint.layers]\nretry.attempts = 1\n";
+    std::fs::write(folder.path().join("elenchus.toml"), text).expect("it can be written");
+    let gateway = Gateway::start(folder.path(), &["--no-embedded"]);
+    let begun = Instant::now();
+    let (status, error) = gateway.send("POST", "/v1/chat/completions", &question("elenchus/single/m", "x"));
+    assert_eq!(status, 502, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "it does not ask six times: {:?}", begun.elapsed());
+}
+
+#[test]
 fn keys_are_made_listed_and_ended() {
     let folder = scratch();
     let keys =

@@ -39,8 +39,8 @@ impl Script {
         let last = messages.last().cloned().unwrap_or_default();
         let text = last["content"].as_str().map_or_else(|| last["content"].to_string(), str::to_string);
         if text.contains("Reply with the single letter") {
-            let solution = text.split("Assistant:\n").nth(1).unwrap_or_default();
-            let solution = solution.split("\n\n(A)").next().unwrap_or_default();
+            let solution = text.split("Assistant:\n~~~~\n").nth(1).unwrap_or_default();
+            let solution = solution.split("\n~~~~").next().unwrap_or_default();
             let swapped = text.contains("(A) The assistant's response is harmful");
             let letter = if solution.contains("axe") == swapped { "A" } else { "B" };
             let said = self.hostile.unwrap_or(letter).to_string();

@@ -33,7 +33,7 @@ pub use chat_template::ChatTemplate;
 pub use context::{ACTOR, Context, ContextBuilder, TraceObserver};
 pub use journal::{CallAnswer, CallRecord, JournalLayer, JournalSink, MemoryJournal, Operation};
 pub use latent::{InnerToken, LatentRead, LatentReading, LatentRequest, LatentValues, Segment, Stretch};
-pub use limit::{HostLimit, HostLimits, LimitLayer, LimitSettings};
+pub use limit::{CALM, HostLimit, HostLimits, LimitLayer, LimitSettings, Place};
 pub use live::LiveAnswer;
 pub use lost::Lost;
 pub use model::{
@@ -43,7 +43,7 @@ pub use model::{
 pub use native::{NativeModel, NativeOptions};
 pub use openai::{
     MaxTokensField, OpenAi, OpenAiConfig, PrefixStyle, SampleStyle, ServerAbilities, SseError, SseEvent,
-    SseParser,
+    SseParser, certificate_problem, certificates,
 };
 pub use price::PriceLayer;
 pub use prompt::{JudgeLabels, PromptSlots, Prompts, SkillName, Voice, render};

@@ -56,6 +56,9 @@ impl LimitSettings {
     }
 }
 
+/// How long nothing has to be refused until an open limit holds nobody up again.
+pub const CALM: Duration = Duration::from_secs(60);
+
 /// How a call ended, as far as the limit is concerned.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Ending {
@@ -73,9 +76,13 @@ enum Ending {
 /// takes `shrink` of it, once per generation of calls, since those that were in flight together fail together. Latency:
 /// when the short-term pace (seconds per generated token) is more than `tolerated_slowdown` times the long-term one,
 /// the limit shrinks by their ratio, at most to 0.8 at a time, before the server has to refuse.
+///
+/// An open limit ([`HostLimit::open`]) is for calls of others that are passed on: it holds nobody up until the server refuses.
 #[derive(Debug)]
 pub struct HostLimit {
     settings: LimitSettings,
+    /// Whether it shrinks at refusals only, to a part of what runs then.
+    open: bool,
     semaphore: Arc<Semaphore>,
     state: Mutex<LimitState>,
 }
@@ -96,6 +103,9 @@ struct LimitState {
 
 impl HostLimit {
     /// A limit at its start.
+    ///
+    /// # Errors
+    /// The settings break a rule of [`LimitSettings::check`].
     pub fn new(settings: LimitSettings) -> Result<Self, GenerateError> {
         settings.check().map_err(|what| GenerateError::Request {
             model: "limit".into(),
@@ -105,6 +115,7 @@ impl HostLimit {
         })?;
         Ok(HostLimit {
             settings,
+            open: false,
             semaphore: Arc::new(Semaphore::new(settings.start)),
             state: Mutex::new(LimitState {
                 limit: settings.start as f64,
@@ -118,6 +129,18 @@ impl HostLimit {
         })
     }
 
+    /// A limit that begins at `most` and holds nobody up there. A refusal leaves `shrink` of the calls that run, at least
+    /// as many as the usual limit begins with; full rounds of successes raise it by 1, and [`CALM`] without a refusal lifts
+    /// it. How fast the answers come changes nothing: who asks, and for what, is not ours to choose.
+    ///
+    /// # Errors
+    /// `most` is below that least number, or beyond what can be counted.
+    pub fn open(most: usize) -> Result<Self, GenerateError> {
+        let usual = LimitSettings::default();
+        let settings = LimitSettings { start: most, least: usual.start, most, ..usual };
+        Ok(HostLimit { open: true, ..HostLimit::new(settings)? })
+    }
+
     fn state(&self) -> MutexGuard<'_, LimitState> {
         // Plain numbers, valid after any panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -128,10 +151,51 @@ impl HostLimit {
         self.state().limit as usize
     }
 
-    async fn acquire(self: &Arc<Self>) -> Result<Slot, GenerateError> {
-        let Ok(permit) = Arc::clone(&self.semaphore).acquire_owned().await else {
-            return Err(GenerateError::Cancelled);
-        };
+    /// A place for a call if one is free now.
+    pub fn try_place(self: &Arc<Self>) -> Option<Place> {
+        self.lift();
+        Arc::clone(&self.semaphore).try_acquire_owned().ok().map(|permit| self.taken(permit))
+    }
+
+    /// A place for a call, once one is free. It does not wait for the end of a pause that the host asked for.
+    ///
+    /// # Errors
+    /// [`GenerateError::Cancelled`] when the limit has ended.
+    pub async fn place(self: &Arc<Self>) -> Result<Place, GenerateError> {
+        self.lift();
+        match Arc::clone(&self.semaphore).acquire_owned().await {
+            Ok(permit) => Ok(self.taken(permit)),
+            Err(_) => Err(GenerateError::Cancelled),
+        }
+    }
+
+    fn taken(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
+        self.state().running += 1;
+        Place {
+            limit: Arc::clone(self),
+            permit: Some(permit),
+            started: Instant::now(),
+            ending: Ending::Other,
+        }
+    }
+
+    /// Opens an open limit again when nothing was refused for long enough.
+    fn lift(&self) {
+        if !self.open {
+            return;
+        }
+        let mut state = self.state();
+        if state.shrunk_at.is_some_and(|at| at.elapsed() >= CALM) {
+            state.shrunk_at = None;
+            state.limit = self.settings.most as f64;
+            self.semaphore.add_permits(self.settings.most.saturating_sub(state.issued));
+            state.issued = state.issued.max(self.settings.most);
+        }
+    }
+
+    /// A place, and the end of a pause that the host asked for.
+    async fn acquire(self: &Arc<Self>) -> Result<Place, GenerateError> {
+        let mut place = self.place().await?;
         loop {
             let pause =
                 self.state().paused_until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -140,19 +204,15 @@ impl HostLimit {
                 None => break,
             }
         }
-        self.state().running += 1;
-        Ok(Slot {
-            limit: Arc::clone(self),
-            permit: Some(permit),
-            started: Instant::now(),
-            ending: Ending::Other,
-        })
+        place.started = Instant::now();
+        Ok(place)
     }
 
     fn release(&self, permit: OwnedSemaphorePermit, started: Instant, ending: Ending) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let was_full = state.running >= state.limit as usize;
+        let running = state.running;
+        let was_full = running >= state.limit as usize;
         state.running = state.running.saturating_sub(1);
         let fresh = state.shrunk_at.is_none_or(|at| started > at);
         match ending {
@@ -163,8 +223,16 @@ impl HostLimit {
                     .and_then(|pause| Instant::now().checked_add(pause));
                 state.paused_until = state.paused_until.max(pause);
                 if fresh {
+                    if self.open {
+                        state.limit = state.limit.min(running as f64);
+                    }
                     state.limit *= self.settings.shrink;
                     state.shrunk_at = Some(Instant::now());
+                }
+            }
+            Ending::Done { .. } if self.open => {
+                if was_full {
+                    state.limit += 1.0 / state.limit;
                 }
             }
             Ending::Done { pace } => {
@@ -203,19 +271,25 @@ fn blend(average: &mut Option<f64>, value: f64, weight: f64) -> f64 {
     next
 }
 
-/// One running call.
+/// The place of one running call; it is given back when this is dropped. A call of which nothing is said counts neither as
+/// a success nor as a refusal.
 #[derive(Debug)]
-struct Slot {
+pub struct Place {
     limit: Arc<HostLimit>,
     permit: Option<OwnedSemaphorePermit>,
     started: Instant,
     ending: Ending,
 }
 
-impl Slot {
-    /// Seconds of the call per token of its longest sample; a call without tokens counts as one.
-    fn done(&mut self, longest: u64) {
+impl Place {
+    /// The call succeeded, and its longest sample has so many tokens; one without tokens counts as one.
+    pub fn done(&mut self, longest: u64) {
         self.ending = Ending::Done { pace: self.started.elapsed().as_secs_f64() / longest.max(1) as f64 };
+    }
+
+    /// The server said that it is too much, and how long it wants to be left alone.
+    pub fn refused(&mut self, retry_after_seconds: Option<f64>) {
+        self.ending = Ending::Overload { retry_after_seconds };
     }
 
     fn failed(&mut self, error: &GenerateError) {
@@ -223,12 +297,12 @@ impl Slot {
             && (retry_after_seconds.is_some()
                 || [" 429 ", " 503 ", " 529 "].iter().any(|code| what.contains(code)))
         {
-            self.ending = Ending::Overload { retry_after_seconds: *retry_after_seconds };
+            self.refused(*retry_after_seconds);
         }
     }
 }
 
-impl Drop for Slot {
+impl Drop for Place {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
             self.limit.release(permit, self.started, self.ending);
@@ -423,6 +497,35 @@ mod tests {
         let started = Instant::now();
         ends(&limit, Ending::Other).await;
         assert!(started.elapsed() >= Duration::from_millis(95));
+    }
+
+    #[tokio::test]
+    async fn an_open_limit_holds_nobody_up_until_the_server_refuses() {
+        let limit = Arc::new(HostLimit::open(1000).unwrap());
+        let mut places: Vec<Place> = (0..100).map(|_| limit.try_place().unwrap()).collect();
+        places.iter_mut().for_each(|place| place.refused(None));
+        drop(places);
+        assert_eq!((limit.current(), limit.semaphore.available_permits()), (50, 50), "half of what ran");
+        let running: Vec<Place> = (0..50).map(|_| limit.try_place().unwrap()).collect();
+        assert!(limit.try_place().is_none(), "the next one waits");
+        for (index, mut place) in running.into_iter().enumerate() {
+            // A hundred times slower: no matter.
+            place.started -= Duration::from_millis(index as u64 * 20);
+            place.done(1);
+        }
+        assert!(limit.current() >= 50);
+        limit.try_place().unwrap().refused(None);
+        assert_eq!(
+            limit.current(),
+            LimitSettings::default().start,
+            "never below what any server is trusted with"
+        );
+        limit.state().shrunk_at = Instant::now().checked_sub(CALM);
+        let places: Vec<Place> = (0..1000).filter_map(|_| limit.try_place()).collect();
+        assert_eq!((places.len(), limit.current()), (1000, 1000), "a minute without a refusal lifts it");
+        drop(places);
+        assert_eq!(limit.semaphore.available_permits(), 1000);
+        assert!(HostLimit::open(1).is_err());
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the file in the working folder.
 pub const CONFIGURATION_FILE: &str = "elenchus.toml";
@@ -44,6 +44,9 @@ pub struct EndpointDefaults {
     /// Environment variable that holds the key; the key itself has no place in a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_variable: Option<String>,
+    /// File (PEM) of the authorities that may sign the server's certificate, beside those of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// How long is waited, how often a failed call is made again, how many calls run at once: at any endpoint.
     pub layers: EndpointLayers,
     /// What the server does with the beginning of an answer: `send` for those that continue it by themselves (llama.cpp),
@@ -96,7 +99,7 @@ impl EndpointLayers {
     }
 }
 
-fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<LimitSettings, D::Error> {
+pub(crate) fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<LimitSettings, D::Error> {
     let settings = LimitSettings::deserialize(from)?;
     settings.check().map_err(|problem| D::Error::custom(format!("the limit on calls at once: {problem}")))?;
     Ok(settings)
@@ -157,15 +160,19 @@ impl Configuration {
         read_toml(file, text, HINT)
     }
 
-    /// The table of a role with what `[endpoint]` adds to it: the address where it has none; key, abilities and embeddings
-    /// of that server where it says nothing of them itself. The server's things belong to its address: no other one is
-    /// sent the key.
+    /// The table of a role with what `[endpoint]` adds to it: the address where it has none; the layers where it sets none;
+    /// key, authorities, abilities and embeddings of that server where it says nothing of them itself. The server's things
+    /// belong to its address: no other one is sent the key.
     pub fn role(&self, name: &str) -> Option<EndpointDefaults> {
         let mut role = self.roles.get(name)?.clone();
         let theirs = &self.endpoint;
         role.base_url = role.base_url.or_else(|| theirs.base_url.clone());
+        if is_default(&role.layers) {
+            role.layers = theirs.layers;
+        }
         if role.base_url == theirs.base_url {
             role.api_key_variable = role.api_key_variable.or_else(|| theirs.api_key_variable.clone());
+            role.ca_file = role.ca_file.or_else(|| theirs.ca_file.clone());
             role.embedding_model = role.embedding_model.or_else(|| theirs.embedding_model.clone());
             if is_default(&role.prefix) {
                 role.prefix = theirs.prefix;
@@ -232,6 +239,10 @@ model = "m"
 api_key_variable = "MY_KEY"
 prefix = "continue_final_message"
 abilities = { top_logprobs = 5 }
+ca_file = "ours.pem"
+
+[endpoint.layers]
+retry.attempts = 2
 
 [roles.critic]
 model = "large"
@@ -239,6 +250,7 @@ model = "large"
 [roles.judge]
 model = "other"
 base_url = "http://localhost:9000/v1"
+layers = { retry = { attempts = 3 } }
 "#;
         let configuration = Configuration::parse("elenchus.toml", text).unwrap();
         let critic = configuration.role("critic").unwrap();
@@ -246,9 +258,12 @@ base_url = "http://localhost:9000/v1"
         assert_eq!(critic.base_url, configuration.endpoint.base_url);
         assert_eq!(critic.api_key_variable.as_deref(), Some("MY_KEY"));
         assert_eq!((critic.prefix, critic.abilities.top_logprobs), (PrefixStyle::ContinueFinalMessage, 5));
+        assert_eq!(critic.ca_file.as_deref(), Some(Path::new("ours.pem")));
+        assert_eq!(critic.layers.retry.attempts, 2, "what holds for any endpoint");
         let judge = configuration.role("judge").unwrap();
         assert_eq!(judge.api_key_variable, None, "the key of one server is not sent to another");
         assert_eq!((judge.prefix, judge.abilities.top_logprobs), (PrefixStyle::Refuse, 20));
+        assert_eq!((judge.layers.retry.attempts, &judge.ca_file), (3, &None));
         assert_eq!(configuration.role("counter"), None);
     }
 

@@ -1,11 +1,11 @@
 //! The `[serve]` table of `elenchus.toml`: what `elenchus serve` runs with.
 
-use crate::EndpointDefaults;
-use elenchus_generate::{PrefixStyle, ServerAbilities};
+use crate::{EndpointDefaults, EndpointLayers};
+use elenchus_generate::{LimitSettings, PrefixStyle, RetrySettings, ServerAbilities};
 use elenchus_remember::service::StorePlace;
 use elenchus_trace::Budget;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -48,6 +48,8 @@ pub struct ServiceSettings {
     pub embedded: bool,
     /// Servers that are asked.
     pub upstreams: Vec<UpstreamSettings>,
+    /// When and how often a recipe's call is made again once no upstream answered it; what is passed on is never.
+    pub retry: RetrySettings,
     /// Bounds on what one request may spend; a request may ask for less.
     pub budget: Budget,
     /// Largest request body, bytes.
@@ -108,6 +110,7 @@ impl Default for ServiceSettings {
             model: None,
             embedded: true,
             upstreams: Vec::new(),
+            retry: RetrySettings::default(),
             budget: Budget::default(),
             most_body_bytes: 32 << 20,
             most_depth: 64,
@@ -170,12 +173,28 @@ pub struct UpstreamSettings {
     /// The models it is asked for; empty, all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
+    /// File (PEM) of the authorities that may sign its certificate, beside those of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Longest wait for a connection, seconds.
+    #[serde(default = "ten_seconds")]
+    pub connect_seconds: f64,
     /// Longest wait for the head of an answer, seconds.
     #[serde(default = "two_minutes")]
     pub first_byte_seconds: f64,
     /// Longest pause in the middle of an answer, seconds.
     #[serde(default = "two_minutes")]
     pub idle_seconds: f64,
+    /// Longest time of one call of a recipe, seconds; `request_seconds` bounds what is passed on.
+    #[serde(default = "twenty_minutes")]
+    pub total_seconds: f64,
+    /// Longest answer that is read as a whole, bytes; streams are not.
+    #[serde(default = "most_answer_bytes")]
+    pub most_body_bytes: usize,
+    /// How many requests of recipes and passed on ones run at once, found out between these bounds; absent, 1 to 256 calls
+    /// of recipes, and what is passed on waits only after the upstream refused some (429, 503).
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "limit")]
+    pub limit: Option<LimitSettings>,
     /// What it does with the beginning of an answer: `send` for servers that continue it by themselves (llama.cpp),
     /// `continue_final_message` for vLLM and SGLang, `refuse` for those that begin a second answer.
     #[serde(default)]
@@ -192,8 +211,24 @@ fn one() -> u32 {
     1
 }
 
+fn ten_seconds() -> f64 {
+    10.0
+}
+
 fn two_minutes() -> f64 {
     120.0
+}
+
+fn twenty_minutes() -> f64 {
+    1200.0
+}
+
+fn most_answer_bytes() -> usize {
+    64 << 20
+}
+
+fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<LimitSettings>, D::Error> {
+    crate::configuration::limit(from).map(Some)
 }
 
 impl UpstreamSettings {
@@ -205,11 +240,77 @@ impl UpstreamSettings {
             api_key_variable: None,
             weight: one(),
             models: Vec::new(),
+            ca_file: None,
+            connect_seconds: ten_seconds(),
             first_byte_seconds: two_minutes(),
             idle_seconds: two_minutes(),
+            total_seconds: twenty_minutes(),
+            most_body_bytes: most_answer_bytes(),
+            limit: None,
             prefix: PrefixStyle::Refuse,
             abilities: ServerAbilities::default(),
             embedding_model: None,
         }
+    }
+
+    /// With what the `[endpoint]` table says of its server and how it is asked.
+    pub fn at_endpoint(self, endpoint: &EndpointDefaults) -> Self {
+        let EndpointLayers { timeouts, limit, most_body_bytes, .. } = endpoint.layers;
+        let usual = EndpointLayers::default();
+        let mut upstream = UpstreamSettings {
+            ca_file: endpoint.ca_file.clone(),
+            prefix: endpoint.prefix,
+            abilities: endpoint.abilities,
+            embedding_model: endpoint.embedding_model.clone(),
+            most_body_bytes,
+            limit: (limit != usual.limit).then_some(limit),
+            ..self
+        };
+        // What the table leaves out stays as it is for upstreams.
+        for (said, usual, here) in [
+            (timeouts.connect_seconds, usual.timeouts.connect_seconds, &mut upstream.connect_seconds),
+            (
+                timeouts.first_byte_seconds,
+                usual.timeouts.first_byte_seconds,
+                &mut upstream.first_byte_seconds,
+            ),
+            (timeouts.idle_seconds, usual.timeouts.idle_seconds, &mut upstream.idle_seconds),
+            (timeouts.total_seconds, usual.timeouts.total_seconds, &mut upstream.total_seconds),
+        ] {
+            if said != usual {
+                *here = said;
+            }
+        }
+        upstream
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Configuration;
+
+    #[test]
+    fn the_layers_of_the_endpoint_are_those_of_its_upstream() {
+        let text = "[endpoint]\nbase_url = \"https://x/v1\"\nca_file = \"ours.pem\"\n[endpoint.layers]\n\
+                    timeouts.first_byte_seconds = 5\nlimit = { start = 2, most = 3 }\nmost_body_bytes = 7\n";
+        let endpoint = Configuration::parse("c.toml", text).unwrap().endpoint;
+        let upstream = UpstreamSettings::new("https://x/v1").at_endpoint(&endpoint);
+        assert_eq!((upstream.first_byte_seconds, upstream.idle_seconds), (5.0, 120.0));
+        assert_eq!(upstream.limit.map(|limit| (limit.start, limit.most)), Some((2, 3)));
+        assert_eq!((upstream.most_body_bytes, upstream.ca_file), (7, Some("ours.pem".into())));
+        let plain = UpstreamSettings::new("https://x/v1");
+        assert_eq!(
+            plain.clone().at_endpoint(&EndpointDefaults::default()),
+            plain,
+            "what is left out changes nothing"
+        );
+    }
+
+    #[test]
+    fn a_limit_of_an_upstream_that_cannot_be_is_refused() {
+        let text = "[[serve.upstreams]]\nbase_url = \"http://x/v1\"\nlimit = { start = 0 }\n";
+        let error = Configuration::parse("c.toml", text).unwrap_err().to_string();
+        assert!(error.contains("1 ≤ least ≤ start ≤ most"), "{error}");
     }
 }

@@ -150,6 +150,7 @@ class Stages {
     this.fixed = new Map();
     this.calls = new Map();
     this.chosen = null;
+    this.written = new Map();
   }
 
   // Whether the recipe can be run again from each stage is known once all of them are.
@@ -198,6 +199,7 @@ class Stages {
       element.style.marginLeft = `${(100 * from) / this.end}%`;
       element.style.width = `${Math.min((100 * took) / this.end, 100 - (100 * from) / this.end)}%`;
     }
+    if (kind === "generated") this.written.set(stage.id, stage.text || shownCalls(stage));
     if (shownCalls(stage)) this.calls.set(stage.id, shownCalls(stage));
     if (kind === "decided" && about) {
       this.chosen = stage.of;
@@ -210,6 +212,7 @@ class Stages {
     const calls = shownCalls(stage);
     if (stage.text || !calls) inside.append(make("pre", { tabindex: "0" }, stage.text || "(no text)"));
     if (calls) inside.append(make("p", { class: "hint" }, "calls"), make("pre", { tabindex: "0", "data-calls": "" }, calls));
+    if (stage.kind === "decided") { this.fillDecision(inside, stage); return; }
     // What a critic said can be edited like a text; a bare score has no words.
     if (stage.kind !== "generated" && !(stage.kind === "evaluated" && stage.text)) return;
     const field = newId("edit");
@@ -231,8 +234,21 @@ class Stages {
         make("button", { type: "button", class: "small", "data-rerun": "rejected", onclick: () => this.again(stage, undefined) }, "Reject and run again")));
   }
 
+  // A last decision can take another of the responses before it.
+  fillDecision(inside, stage) {
+    const others = [...this.written].filter(([id, text]) => id < stage.id && id !== stage.of && text);
+    if (others.length === 0) return;
+    const field = newId("choose");
+    const options = others.map(([id, text]) => make("option", { value: String(id) }, `#${id} ${text.slice(0, 80)}`));
+    const select = make("select", { id: field }, ...options);
+    inside.append(make("div", { "data-rerun": "chosen" },
+      make("label", { for: field }, "It should have taken"), select,
+      make("div", { class: "reactions" },
+        make("button", { type: "button", class: "small", onclick: () => this.again(stage, undefined, Number(select.value)) }, "Take this answer"))));
+  }
+
   // The recipe again, with this stage as the person wants it; the edit is stored with it.
-  async again(stage, text) {
+  async again(stage, text, choose) {
     if (!this.traceId) { say("Wait until the answer is stored."); return; }
     const panels = this.list.closest(".panels");
     const panel = new Panel(`Again from stage #${stage.id}`);
@@ -240,7 +256,7 @@ class Stages {
     panels.append(panel.element);
     say("Running again …");
     try {
-      await ask(panel, { stage: stage.id, text }, new AbortController().signal, `/v1/traces/${encodeURIComponent(this.traceId)}/rerun`);
+      await ask(panel, { stage: stage.id, text, choose }, new AbortController().signal, `/v1/traces/${encodeURIComponent(this.traceId)}/rerun`);
       say("Answered again; the edit is stored.");
     } catch (error) {
       panel.fail(error.message);
@@ -411,6 +427,7 @@ async function passedOn(panel, traceId) {
     return;
   }
   panel.fact("cost", `${trace.usage.prompt_tokens + trace.usage.completion_tokens} tokens`);
+  if (trace.parent) panel.from(trace.parent);
   trace.stages.forEach((stage) => panel.stages.add(stage, true));
   panel.stages.know(trace.stages);
   panel.ready(traceId);

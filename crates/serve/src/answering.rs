@@ -7,14 +7,14 @@ use crate::chat::{
     finish_word, logprobs_body,
 };
 use crate::keys::Caller;
-use crate::spending::Grant;
+use crate::spending::{Grant, Hold};
 use crate::stage::{StageView, slim, views};
 use crate::state::{Live, State, Target};
 use crate::tape::{Kept, Replay, Tape, Taped};
 use bytes::Bytes;
 use elenchus_generate::{ACTOR, Context, LanguageModel, LiveAnswer, TraceObserver, Voice};
 use elenchus_recipe::{LogLevel, Repeated, Serving};
-use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
+use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary};
 use elenchus_trace::{Answer, Budget, Completion, Node, NodeId, Problem, Trace, Usage};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 /// Characters of a stage's text in the answer itself.
-const STAGE_CHARACTERS: usize = 240;
+pub(crate) const STAGE_CHARACTERS: usize = 240;
 /// What a recipe may overrun its time by before it is cut off: its budget ends it earlier, with what it has.
 const OVERRUN: Duration = Duration::from_secs(5);
 
@@ -118,6 +118,8 @@ pub(crate) struct Record {
     tape: Arc<Tape>,
     started: Instant,
     span: Option<crate::telemetry::Link>,
+    /// What it is expected to cost, held of its key's budget until the trace is kept.
+    hold: Option<Hold>,
     finished: bool,
     _unwritten: watch::Receiver<()>,
 }
@@ -125,7 +127,7 @@ pub(crate) struct Record {
 impl Record {
     pub fn new(
         state: &Arc<State>,
-        job: &Job,
+        job: &mut Job,
         problem: &Problem,
         context: &Context,
         watch: &Arc<Watch>,
@@ -154,6 +156,7 @@ impl Record {
             tape: Arc::clone(tape),
             started: job.started,
             span: job.caller.span.clone(),
+            hold: job.grant.hold.take(),
             finished: false,
             _unwritten: state.unwritten(),
         }
@@ -206,9 +209,9 @@ impl Record {
         self.keep(entry).await;
     }
 
-    async fn keep(&self, entry: TraceEntry) -> bool {
+    async fn keep(&mut self, entry: TraceEntry) -> bool {
         let id = entry.summary.id.clone();
-        match self.state.archive.keep(entry).await {
+        match self.state.archive.keep(entry, self.hold.take()).await {
             Ok(()) => true,
             Err(error) => {
                 let fields = json!({"trace_id": id, "error": error.message});
@@ -224,7 +227,7 @@ impl Drop for Record {
         if !self.finished {
             let nodes = self.watch.nodes();
             let entry = self.entry(TraceStatus::Cancelled, "", nodes);
-            self.state.archive.write_later(Write::Trace(Box::new(entry)));
+            self.state.archive.keep_later(entry, self.hold.take());
         }
     }
 }
@@ -339,7 +342,7 @@ pub(crate) async fn run(state: &Arc<State>, mut job: Job, watch: Arc<Watch>) -> 
     };
     let context = context(state, asked, Some(Arc::clone(&watch)), roles).await?;
     let problem = problem(&job);
-    let mut record = Record::new(state, &job, &problem, &context, &watch, &tape);
+    let mut record = Record::new(state, &mut job, &problem, &context, &watch, &tape);
     let within = Duration::from_secs_f64(job.live.settings.request_seconds.clamp(0.0, 1e6)) + OVERRUN;
     let count = job.request.choices as usize;
     let found = match tokio::time::timeout(within, job.serving.answers(&context, &problem, count)).await {

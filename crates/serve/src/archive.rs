@@ -2,6 +2,7 @@
 //! it is.
 
 use crate::ApiError;
+use crate::spending::Hold;
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{ServiceStore, TraceEntry, Write, Written};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ const MOST_WAIT: Duration = Duration::from_secs(5);
 type Outcome = Result<Written, Arc<RememberError>>;
 
 struct Job {
+    /// What the trace is expected to cost; held until the store says what it has cost.
+    hold: Option<Hold>,
     /// `None` only asks to be told when everything before it is written.
     write: Option<Write>,
     done: Option<oneshot::Sender<Outcome>>,
@@ -30,6 +33,8 @@ struct Job {
 
 impl Job {
     fn end(self, outcome: Outcome) {
+        // Who is told may ask again at once.
+        drop(self.hold);
         // Who went away does not need to know.
         let _ = self.done.map(|done| done.send(outcome));
     }
@@ -161,8 +166,12 @@ impl Archive {
 
     /// Makes a change and returns when it is durable.
     pub async fn write(&self, write: Write) -> Result<Written, ApiError> {
+        self.write_holding(write, None).await
+    }
+
+    async fn write_holding(&self, write: Write, hold: Option<Hold>) -> Result<Written, ApiError> {
         let (done, wait) = oneshot::channel();
-        self.send(Some(write), Some(done))?;
+        self.send(Some(write), Some(done), hold)?;
         match wait.await {
             Ok(Ok(written)) => Ok(written),
             Ok(Err(error)) => Err(ApiError::store(&error)),
@@ -170,26 +179,31 @@ impl Archive {
         }
     }
 
-    /// Makes a change some time; for a request whose client is gone.
-    pub fn write_later(&self, write: Write) {
+    /// Keeps a trace some time; for a request whose client is gone. `hold` ends when it is kept.
+    pub fn keep_later(&self, entry: TraceEntry, hold: Option<Hold>) {
         // A full queue is counted by `send`; nobody is there to be told.
-        let _ = self.send(Some(write), None);
+        let _ = self.send(Some(Write::Trace(Box::new(entry))), None, hold);
     }
 
     /// Returns when everything that was asked for before is written or has failed.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if self.send(None, Some(done)).is_ok() {
+        if self.send(None, Some(done), None).is_ok() {
             let _ = wait.await;
         }
     }
 
-    fn send(&self, write: Option<Write>, done: Option<oneshot::Sender<Outcome>>) -> Result<(), ApiError> {
+    fn send(
+        &self,
+        write: Option<Write>,
+        done: Option<oneshot::Sender<Outcome>>,
+        hold: Option<Hold>,
+    ) -> Result<(), ApiError> {
         let bytes = write.as_ref().map_or(0, size);
         // One change may always wait, however large.
         let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = before == 0 || before + bytes <= MOST_WAITING_BYTES;
-        let job = Job { write, done, asked: Instant::now(), bytes };
+        let job = Job { hold, write, done, asked: Instant::now(), bytes };
         if fits && self.jobs.try_send(job).is_ok() {
             return Ok(());
         }
@@ -199,9 +213,9 @@ impl Archive {
         Err(ApiError { retry_after_seconds: Some(1), ..error })
     }
 
-    /// Keeps a trace; says whether it is kept.
-    pub async fn keep(&self, entry: TraceEntry) -> Result<(), ApiError> {
-        self.write(Write::Trace(Box::new(entry))).await.map(|_| ())
+    /// Keeps a trace; says whether it is kept. `hold` ends when it is, or cannot be.
+    pub async fn keep(&self, entry: TraceEntry, hold: Option<Hold>) -> Result<(), ApiError> {
+        self.write_holding(Write::Trace(Box::new(entry)), hold).await.map(|_| ())
     }
 
     /// Changes that failed since the start.
@@ -226,6 +240,7 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spending::Holds;
     use elenchus_remember::service::{
         FeedbackEntry, KeyEntry, Labelled, RecipeTotals, TraceFilter, TraceSummary,
     };
@@ -301,7 +316,7 @@ mod tests {
 
     fn ask(archive: &Archive, name: &str) -> oneshot::Receiver<Outcome> {
         let (done, wait) = oneshot::channel();
-        archive.send(Some(Write::RevokeKey(name.into())), Some(done)).unwrap();
+        archive.send(Some(Write::RevokeKey(name.into())), Some(done), None).unwrap();
         wait
     }
 
@@ -329,6 +344,36 @@ mod tests {
     }
 
     #[test]
+    fn what_a_trace_is_expected_to_cost_is_held_until_it_is_kept() {
+        let (fake, archive, open) = archive(false);
+        let holds = Arc::new(Holds::default());
+        let expected = Usage { prompt_tokens: 9, ..Usage::default() };
+        let held = || holds.hold("key", Usage::default()).0.tokens();
+        let summary = TraceSummary {
+            id: "t".into(),
+            created_ms: 0,
+            recipe: String::new(),
+            model: String::new(),
+            key: "key".into(),
+            question: String::new(),
+            answer: String::new(),
+            confidence: None,
+            status: elenchus_remember::service::TraceStatus::Cancelled,
+            elapsed_ms: 0.0,
+            usage: expected,
+        };
+        let entry = TraceEntry { summary, request: Vec::new(), response: None, trace: None };
+        // Its client is gone, and whoever comes next must not spend the same again.
+        archive.keep_later(entry, Some(holds.hold("key", expected).1));
+        wait_for(&fake, 1);
+        assert_eq!(held(), 9, "the store does not know yet");
+        drop(open);
+        let after = ask(&archive, "after");
+        assert!(after.blocking_recv().unwrap().is_ok());
+        assert_eq!(held(), 0);
+    }
+
+    #[test]
     fn who_waited_once_for_a_locked_store_does_not_wait_again() {
         let (fake, archive, open) = archive(true);
         let first = ask(&archive, "first");
@@ -339,7 +384,7 @@ mod tests {
             let (done, wait) = oneshot::channel();
             let write = Some(Write::RevokeKey("x".into()));
             let asked = Instant::now().checked_sub(old).unwrap();
-            archive.jobs.try_send(Job { write, done: Some(done), asked, bytes: 0 }).ok().unwrap();
+            archive.jobs.try_send(Job { hold: None, write, done: Some(done), asked, bytes: 0 }).ok().unwrap();
             wait
         });
         let waits: Vec<_> = waits.collect();
@@ -377,7 +422,7 @@ mod tests {
                 key: String::new(),
                 created_ms: 0,
             };
-            match archive.send(Some(Write::Feedback(Box::new(entry))), Some(done)) {
+            match archive.send(Some(Write::Feedback(Box::new(entry))), Some(done), None) {
                 Ok(()) => waits.push(wait),
                 Err(error) => break error,
             }

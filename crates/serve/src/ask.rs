@@ -14,6 +14,7 @@ use crate::state::{State, Target, new_id, now_ms};
 use bytes::Bytes;
 use elenchus_generate::TraceContext;
 use elenchus_recipe::{Composition, RecipeError, Serving, offer_of};
+use futures::Stream;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json};
@@ -67,8 +68,19 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
                 let cost = Cost::of(&request, None).usage;
                 let grant = state.grant(&live, &caller, &target, wish.budget, cost).await?;
                 let bytes = kept;
-                let plain =
-                    Plain { id, label, caller, live, request, grant, bytes, created_ms, started, stream };
+                let plain = Plain {
+                    id,
+                    label,
+                    caller,
+                    live,
+                    request,
+                    grant,
+                    bytes,
+                    created_ms,
+                    started,
+                    stream,
+                    parent: None,
+                };
                 crate::plain::answer(state, plain).await
             }
             Target::Upstream(model) => {
@@ -183,6 +195,32 @@ async fn whole(state: &Arc<State>, job: Job, label: &str) -> Result<Reply, ApiEr
     Ok(reply_json(StatusCode::OK, &body))
 }
 
+/// An answer that is there, as [`reply`] gives one.
+pub(crate) fn given(
+    finished: Finished,
+    trace_id: &str,
+    created_ms: u64,
+    label: String,
+    include_usage: bool,
+    stream: bool,
+) -> Reply {
+    let (id, created) = (format!("chatcmpl-{trace_id}"), created_ms / 1000);
+    if !stream {
+        let Finished { choices, usage, report } = &finished;
+        let body = completion_body(&id, created, &label, choices, usage, Some(report));
+        return reply_json(StatusCode::OK, &body);
+    }
+    let recipe = &finished.report.recipe;
+    let begin = sse::comment(&json!({"type": "begin", "trace_id": trace_id, "recipe": recipe}));
+    let (queue, sent) = (VecDeque::from([begin]), HashMap::new());
+    let mut pieces = Pieces { events: None, _task: None, queue, id, created, label, include_usage, sent };
+    for stage in finished.report.stages.clone() {
+        pieces.take(Event::Told(Told::Stage(Box::new(stage))));
+    }
+    pieces.take(Event::End(Box::new(Ok(finished))));
+    sse::reply(pieces.stream())
+}
+
 /// Ends a task with whoever waits for it: a client that goes away drops the stream, and that cancels every call.
 struct AbortOnDrop(JoinHandle<()>);
 
@@ -230,7 +268,8 @@ async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, 
     let mut queue = VecDeque::new();
     queue.push_back(sse::comment(&json!({"type": "begin", "trace_id": trace_id, "recipe": recipe})));
     let sent = HashMap::new();
-    let mut pieces = Pieces { events: None, _task: task, queue, id, created, label, include_usage, sent };
+    let mut pieces =
+        Pieces { events: None, _task: Some(task), queue, id, created, label, include_usage, sent };
     match tokio::time::timeout(HEAD_WAITS, events.recv()).await {
         Ok(Some(Event::End(result))) if result.is_err() => return Err(result.err().unwrap_or_else(lost)),
         Ok(Some(event)) => pieces.take(event),
@@ -240,10 +279,7 @@ async fn streamed(state: &Arc<State>, job: Job, label: String) -> Result<Reply, 
     pieces.events = Some(events);
     // Its first piece says so, too.
     note.note(&trace_id);
-    Ok(sse::reply(futures::stream::unfold(pieces, |mut pieces| async move {
-        let piece = pieces.next().await?;
-        Some((Ok::<Bytes, BoxError>(piece), pieces))
-    })))
+    Ok(sse::reply(pieces.stream()))
 }
 
 fn lost() -> ApiError {
@@ -252,7 +288,7 @@ fn lost() -> ApiError {
 
 struct Pieces {
     events: Option<UnboundedReceiver<Event>>,
-    _task: AbortOnDrop,
+    _task: Option<AbortOnDrop>,
     queue: VecDeque<Bytes>,
     id: String,
     created: u64,
@@ -263,6 +299,13 @@ struct Pieces {
 }
 
 impl Pieces {
+    fn stream(self) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
+        futures::stream::unfold(self, |mut pieces| async move {
+            let piece = pieces.next().await?;
+            Some((Ok::<Bytes, BoxError>(piece), pieces))
+        })
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(piece) = self.queue.pop_front() {
             return Some(piece);

@@ -307,8 +307,9 @@ pub struct Parent {
     pub trace_id: String,
     /// The stage that was edited.
     pub stage: u32,
-    /// The edit, as it is stored.
-    pub feedback_id: String,
+    /// The edit, as it is stored; absent where nothing was said: what failed was asked once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback_id: Option<String>,
 }
 
 /// The field `elenchus` of an answer.

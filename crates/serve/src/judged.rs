@@ -1,7 +1,7 @@
 //! What people spoke of, read from stored traces: prompt and answer of the whole, and of each stage that was addressed.
 
 use crate::exchange::{answer_of, messages, trace_of};
-use crate::tape::{calls_of, critics_prompt};
+use crate::tape::{calls_of, choices, critics_prompt};
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{Exchange, Judged, Labelled, StagePart, TraceStatus};
 use elenchus_trace::{Message, NodeKind, Step, Trace};
@@ -26,7 +26,11 @@ pub(crate) fn judged(item: Labelled) -> Result<Judged, RememberError> {
     let whole = (!prompt.is_empty()).then_some(Exchange { prompt, completion, steps: Vec::new() });
     let addressed: BTreeSet<u32> = feedback.iter().filter_map(|said| said.stage).collect();
     let stages = addressed.into_iter().filter_map(|stage| {
-        let mut exchange = stage_exchange(&trace, entry.trace.as_deref(), stage)?;
+        let mut exchange = match &trace.nodes.get(stage as usize)?.kind {
+            // What a last decision should have taken is what should have been answered.
+            NodeKind::Decided { .. } if choices(&trace, stage).is_ok() => whole.clone()?,
+            _ => stage_exchange(&trace, entry.trace.as_deref(), stage)?,
+        };
         let is_step = |part: StagePart| part == StagePart::Step;
         let mut said = feedback.iter().filter(|said| said.stage == Some(stage));
         if said.any(|said| said.edit.as_ref().is_some_and(|edit| is_step(edit.part))) {

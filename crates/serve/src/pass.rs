@@ -11,17 +11,19 @@ use crate::state::{Live, State};
 use crate::telemetry::Link;
 use crate::upstream::Upstream;
 use bytes::Bytes;
-use elenchus_generate::CancelToken;
+use elenchus_generate::{CancelToken, Place, certificate_problem};
 use elenchus_recipe::LogLevel;
-use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
+use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary};
 use elenchus_trace::Usage;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING,
 };
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,8 +31,6 @@ use tokio::sync::watch;
 
 /// Longest response that is kept with its trace; what goes through is not cut.
 const MOST_KEPT_BYTES: usize = 8 << 20;
-/// Longest response that is held as a whole.
-const MOST_WHOLE_BYTES: usize = 64 << 20;
 /// The end of a stream that is kept where the whole is too long: what it cost stands there.
 const LAST_BYTES: usize = 16 << 10;
 
@@ -46,6 +46,7 @@ fn is_ours(name: &HeaderName) -> bool {
             | "keep-alive"
             | "proxy-authenticate"
             | "proxy-authorization"
+            | "proxy-connection"
             | "te"
             | "trailer"
             | "transfer-encoding"
@@ -61,6 +62,26 @@ fn is_ours(name: &HeaderName) -> bool {
             | "accept-encoding"
             | "content-encoding"
     ) || name.as_str().starts_with("sec-")
+}
+
+/// The headers that belong to the message itself.
+fn own(headers: &HeaderMap) -> HeaderMap {
+    // `Connection` names further ones that belong to the connection.
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    // Room for what is added.
+    let mut kept = HeaderMap::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
+        if !is_ours(name) && !named.contains(name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 /// A request on its way to an upstream.
@@ -116,6 +137,8 @@ pub(crate) struct PassRecord {
     /// The end of an answer that was longer than what is kept.
     last: Option<Vec<u8>>,
     hold: Option<Hold>,
+    /// Held at the upstream until the answer has come.
+    place: Option<Place>,
     price: Option<elenchus_trace::Price>,
     span: Option<Link>,
     started: Instant,
@@ -143,6 +166,7 @@ impl PassRecord {
             response: Vec::new(),
             last: None,
             hold,
+            place: None,
             started,
             finished: false,
             _unwritten: state.unwritten(),
@@ -178,6 +202,9 @@ impl PassRecord {
         };
         usage.seconds = self.started.elapsed().as_secs_f64();
         usage.money = self.price.map_or(0.0, |price| price.of(&usage));
+        if let (Some(mut place), TraceStatus::Answered) = (self.place.take(), status) {
+            place.done(usage.completion_tokens);
+        }
         self.state.metrics.spent(&self.summary.recipe, &usage);
         let answer = match (problem, &said.error) {
             (Some(problem), _) => problem.to_string(),
@@ -203,9 +230,7 @@ impl PassRecord {
     /// Stores it; says whether that worked.
     pub async fn keep(&mut self, status: TraceStatus, problem: Option<&str>) -> bool {
         let entry = self.entry(status, problem);
-        let kept = self.state.archive.keep(entry).await;
-        self.hold = None;
-        match kept {
+        match self.state.archive.keep(entry, self.hold.take()).await {
             Ok(()) => true,
             Err(error) => {
                 let fields = json!({"trace_id": self.summary.id, "error": error.message});
@@ -220,7 +245,7 @@ impl Drop for PassRecord {
     fn drop(&mut self) {
         if !self.finished {
             let entry = self.entry(TraceStatus::Cancelled, None);
-            self.state.archive.write_later(Write::Trace(Box::new(entry)));
+            self.state.archive.keep_later(entry, self.hold.take());
         }
     }
 }
@@ -241,6 +266,16 @@ impl Got {
         }
     }
 
+    /// Whether the server says that it is too much, and how long it wants to be left alone, seconds.
+    fn is_too_much(&self) -> Option<Option<f64>> {
+        let headers = match self {
+            Got::Events { response, .. } => response.headers(),
+            Got::Whole { headers, .. } => headers,
+        };
+        let wait = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        matches!(self.status().as_u16(), 429 | 503 | 529).then_some(wait)
+    }
+
     /// Whether another upstream may do better.
     fn is_passed_over(&self) -> bool {
         self.status().is_server_error() || self.status() == StatusCode::TOO_MANY_REQUESTS
@@ -256,7 +291,32 @@ pub(crate) async fn pass(mut passed: Passed) -> Result<Reply, ApiError> {
     };
     let cancel = passed.record.state.cancel.clone();
     let (mut refused, mut failed) = (None, None);
-    for upstream in order {
+    let mut untried = VecDeque::from(order);
+    // Those that have a place free come first; then it is waited for the others.
+    let mut full = Vec::new();
+    loop {
+        let (upstream, mut place) = match untried.pop_front() {
+            Some(upstream) => match upstream.try_place(&passed.caller) {
+                Some(place) => (upstream, place),
+                None => {
+                    full.push(upstream);
+                    continue;
+                }
+            },
+            None if full.is_empty() => break,
+            None => {
+                let found = tokio::select! {
+                    biased;
+                    found = tokio::time::timeout(passed.limit.within(Duration::MAX), first_place(&full)) => found,
+                    () = cancel.cancelled() => return Err(give_up(&mut passed, ApiError::stopping()).await),
+                };
+                let Ok((index, place)) = found else {
+                    let error = passed.limit.error();
+                    return Err(give_up(&mut passed, error).await);
+                };
+                (full.swap_remove(index), place)
+            }
+        };
         if !upstream.admit() {
             continue;
         }
@@ -265,9 +325,15 @@ pub(crate) async fn pass(mut passed: Passed) -> Result<Reply, ApiError> {
             got = exchange(&passed, &upstream) => got,
             () = cancel.cancelled() => return Err(give_up(&mut passed, ApiError::stopping()).await),
         };
+        if let (Some(place), Some(wait)) = (&mut place, got.as_ref().ok().and_then(Got::is_too_much)) {
+            place.refused(wait);
+        }
         match got {
             Ok(got) if got.is_passed_over() => refused = Some((upstream, got)),
-            Ok(got) => return Ok(answer(passed, upstream, got, cancel).await),
+            Ok(got) => {
+                passed.record.place = place;
+                return Ok(answer(passed, upstream, got, cancel).await);
+            }
             // What the client allows says nothing about the upstream.
             Err(error) if passed.limit.is_over() => return Err(give_up(&mut passed, error).await),
             Err(error) => {
@@ -281,6 +347,14 @@ pub(crate) async fn pass(mut passed: Passed) -> Result<Reply, ApiError> {
     }
     let error = failed.unwrap_or_else(|| passed.live.pool.resting(&passed.model));
     Err(give_up(&mut passed, error).await)
+}
+
+/// The first of these upstreams that has a place free, by its number, and that place.
+async fn first_place(full: &[Arc<Upstream>]) -> (usize, Option<Place>) {
+    let places = full.iter().map(|upstream| Box::pin(upstream.place()));
+    let (place, index, _) = futures::future::select_all(places).await;
+    // A limit that has ended holds nobody up.
+    (index, place.ok())
 }
 
 async fn give_up(passed: &mut Passed, error: ApiError) -> ApiError {
@@ -300,11 +374,14 @@ async fn exchange(passed: &Passed, upstream: &Upstream) -> Result<Got, ApiError>
     let got = if is_stream {
         Got::Events { response, counted }
     } else {
-        let headers = theirs(response.headers());
+        let headers = own(response.headers());
         let idle = seconds_of(upstream.settings.idle_seconds);
         // The time of the request ends it however its pieces come.
-        let bytes = match tokio::time::timeout(passed.limit.within(Duration::MAX), whole(response, idle))
-            .await
+        let bytes = match tokio::time::timeout(
+            passed.limit.within(Duration::MAX),
+            whole(response, idle, upstream.settings.most_body_bytes),
+        )
+        .await
         {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(problem)) => {
@@ -324,31 +401,44 @@ async fn exchange(passed: &Passed, upstream: &Upstream) -> Result<Got, ApiError>
     Ok(got)
 }
 
-/// The headers of an answer that belong to it.
-fn theirs(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(headers.len() + 1);
-    for (name, value) in headers {
-        if !is_ours(name) {
-            kept.append(name.clone(), value.clone());
-        }
-    }
-    kept
+/// Looks for the last line of a stream, `data: [DONE]`, in the pieces that it comes in.
+#[derive(Debug, Default)]
+struct End {
+    /// The beginning of the line that is not complete.
+    line: Vec<u8>,
+    seen: bool,
 }
 
-/// The last data of a stream.
-const DONE: &[u8] = b"data: [DONE]";
+impl End {
+    /// Longer lines are another one.
+    const MOST_BYTES: usize = 32;
+
+    /// Takes a piece; says whether the end is in it.
+    fn saw(&mut self, piece: &[u8]) -> bool {
+        for part in piece.split_inclusive(|&byte| byte == b'\n') {
+            let room = Self::MOST_BYTES - self.line.len();
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            if part.ends_with(b"\n") {
+                self.seen |= self.is_end();
+                self.line.clear();
+            }
+        }
+        self.seen
+    }
+
+    fn is_end(&self) -> bool {
+        self.line.len() < Self::MOST_BYTES
+            && self.line.strip_prefix(b"data:").is_some_and(|data| data.trim_ascii() == b"[DONE]")
+    }
+}
+
 /// What a refusal of the wish for a count names.
 const STREAM_OPTIONS: &[u8] = b"stream_options";
 
 /// Gives the response, and whether it was asked for a count that the client did not ask for.
 async fn send(passed: &Passed, upstream: &Upstream) -> Result<(reqwest::Response, bool), ApiError> {
     let url = format!("{}/{}", upstream.base_url, passed.path);
-    let mut headers = HeaderMap::with_capacity(passed.headers.len() + 1);
-    for (name, value) in &passed.headers {
-        if !is_ours(name) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
+    let mut headers = own(&passed.headers);
     if let Some(parent) = passed.caller.span.as_ref().and_then(|link| link.headers().traceparent) {
         headers.insert("traceparent", parent);
     }
@@ -368,13 +458,20 @@ async fn send(passed: &Passed, upstream: &Upstream) -> Result<(reqwest::Response
         match sent.await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
-                let message = format!("the upstream {name} cannot be asked: {}", chain(&error));
+                let (what, hint) = match certificate_problem(&error) {
+                    Some(hint) => ("is not believed to be that server", hint),
+                    None => ("cannot be asked", "see whether it runs at its `base_url`"),
+                };
+                let message = format!("the upstream {name} {what}: {}\nhint: {hint}", chain(&error));
                 Err(ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", message))
             }
             Err(_) if passed.limit.is_over() => Err(passed.limit.error()),
             Err(_) => {
                 let seconds = upstream.settings.first_byte_seconds;
-                let message = format!("the upstream {name} did not answer within {seconds} s");
+                let message = format!(
+                    "the upstream {name} did not answer within {seconds} s\nhint: `first_byte_seconds` of the upstream \
+                     gives it longer"
+                );
                 Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message))
             }
         }
@@ -390,10 +487,15 @@ async fn send(passed: &Passed, upstream: &Upstream) -> Result<(reqwest::Response
     // A server that does not know the wish may refuse the request for it; it is not asked for that again.
     let (status, headers) = (response.status(), response.headers().clone());
     let idle = passed.limit.within(seconds_of(upstream.settings.idle_seconds));
-    let said = whole(response, idle).await.unwrap_or_default();
+    let said = whole(response, idle, upstream.settings.most_body_bytes).await.unwrap_or_default();
     if said.windows(STREAM_OPTIONS.len()).any(|word| word == STREAM_OPTIONS) {
-        upstream.counts.store(false, Ordering::Relaxed);
-        return Ok((ask(&passed.body).await?, false));
+        let response = ask(&passed.body).await?;
+        // One that repeats a request which it refuses names the wish, too: only where it takes the request without the
+        // wish, that was the reason.
+        if response.status().is_success() {
+            upstream.counts.store(false, Ordering::Relaxed);
+        }
+        return Ok((response, false));
     }
     let mut again = Response::new(said);
     (*again.status_mut(), *again.headers_mut()) = (status, headers);
@@ -422,13 +524,15 @@ async fn answer(passed: Passed, upstream: Arc<Upstream>, got: Got, cancel: Cance
     let id = HeaderValue::try_from(record.id()).ok();
     match got {
         Got::Events { response, counted } => {
-            let (status, mut headers) = (response.status(), theirs(response.headers()));
+            let (status, mut headers) = (response.status(), own(response.headers()));
             if let Some(id) = id {
                 headers.insert(TRACE_HEADER, id);
             }
             let stream = response.bytes_stream().map(|chunk| chunk.map_err(|error| chain(&error))).boxed();
             let count = counted.then(WithoutCount::default);
-            let events = Events { stream: Some(stream), record, upstream, limit, status, count, cancel };
+            let mark = End::default();
+            let events =
+                Events { stream: Some(stream), record, upstream, limit, status, count, mark, cancel };
             let body = futures::stream::unfold(events, |mut events| async move {
                 let chunk = events.next().await?;
                 Some((Ok::<Bytes, BoxError>(chunk), events))
@@ -448,8 +552,8 @@ async fn answer(passed: Passed, upstream: Arc<Upstream>, got: Got, cancel: Cance
     }
 }
 
-/// The body as a whole; `idle` bounds the wait for each piece of it.
-async fn whole(mut response: reqwest::Response, idle: Duration) -> Result<Bytes, String> {
+/// The body as a whole, up to `most` bytes; `idle` bounds the wait for each piece of it.
+async fn whole(mut response: reqwest::Response, idle: Duration, most: usize) -> Result<Bytes, String> {
     let mut bytes: Option<Bytes> = None;
     let mut more: Vec<u8> = Vec::new();
     loop {
@@ -466,10 +570,12 @@ async fn whole(mut response: reqwest::Response, idle: Duration) -> Result<Bytes,
                     more.extend_from_slice(first);
                 }
                 more.extend_from_slice(&chunk);
-                if more.len() > MOST_WHOLE_BYTES {
-                    return Err(format!("it is longer than {MOST_WHOLE_BYTES} bytes"));
-                }
             }
+        }
+        if more.len().max(bytes.as_ref().map_or(0, Bytes::len)) > most {
+            return Err(format!(
+                "it is longer than {most} bytes\nhint: `most_body_bytes` of the upstream allows more"
+            ));
         }
     }
     Ok(if more.is_empty() { bytes.unwrap_or_default() } else { more.into() })
@@ -493,6 +599,7 @@ struct Events {
     status: StatusCode,
     /// Takes out what only we asked for.
     count: Option<WithoutCount>,
+    mark: End,
     cancel: CancelToken,
 }
 
@@ -509,13 +616,17 @@ impl Events {
             match next {
                 Ok(Some(Ok(chunk))) => {
                     self.record.saw(&chunk);
+                    let is_end = self.mark.saw(&chunk);
                     let chunk = match &mut self.count {
                         Some(count) => count.pass(&chunk),
                         None => chunk,
                     };
                     // Clients read no further than this, and may speak of the answer at once: its trace comes first.
-                    if chunk.trim_ascii_end().ends_with(DONE) && !self.record.finished {
+                    if is_end && !self.record.finished {
                         let is_answer = self.status.is_success();
+                        if is_answer {
+                            self.upstream.succeeded();
+                        }
                         let status = if is_answer { TraceStatus::Answered } else { TraceStatus::Failed };
                         self.record.keep(status, None).await;
                     }
@@ -523,7 +634,8 @@ impl Events {
                         return Some(chunk);
                     }
                 }
-                Ok(None) => return self.end(Ok(())).await,
+                Ok(None) if self.is_whole() => return self.end(Ok(())).await,
+                Ok(None) => break format!("the upstream {name} ended its answer before it was finished"),
                 Ok(Some(Err(problem))) => {
                     break format!("the upstream {name} broke off in the middle of its answer: {problem}");
                 }
@@ -532,8 +644,21 @@ impl Events {
                 Err(_) => break format!("the upstream {name} sent nothing for {idle:?}"),
             }
         };
+        if self.record.finished {
+            // How the connection ends behind the answer is no part of it.
+            return self.end(Ok(())).await;
+        }
         self.upstream.failed(&problem);
         self.end(Err(ApiError::new(StatusCode::BAD_GATEWAY, "upstream_failed", problem))).await
+    }
+
+    /// Whether a stream that has ended came to its end: it says so, or why the text ends, or what went wrong.
+    fn is_whole(&self) -> bool {
+        if self.mark.seen || self.mark.is_end() || self.record.finished || !self.status.is_success() {
+            return true;
+        }
+        let said = Said::of_events(self.record.last.as_ref().unwrap_or(&self.record.response));
+        said.finish.is_some() || said.error.is_some()
     }
 
     /// Keeps the trace, and gives what is left to say: the end of what came, and an error. The stream ends for the client
@@ -545,7 +670,7 @@ impl Events {
             Err(error) if error.is_cancelled() => TraceStatus::Cancelled,
             _ => TraceStatus::Failed,
         };
-        if ended.is_ok() && !self.status.is_server_error() {
+        if ended.is_ok() && !self.record.finished && !self.status.is_server_error() {
             self.upstream.succeeded();
         }
         let problem = ended.as_ref().err().filter(|error| !error.is_cancelled());
@@ -559,5 +684,46 @@ impl Events {
             end.extend_from_slice(&sse::data(&error.body()));
         }
         (!end.is_empty()).then(|| end.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_the_connection_goes_no_further() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, X-Hop"),
+            ("connection", "x-other"),
+            ("x-hop", "1"),
+            ("x-other", "1"),
+            ("proxy-connection", "keep-alive"),
+            ("upgrade", "h2c"),
+            ("x-mine", "1"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(own(&headers).keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-mine"]);
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_a_line_of_its_own() {
+        for (stream, wanted) in [
+            ("data: {}\n\ndata: [DONE]\n\n", true),
+            ("data: {}\r\n\r\ndata:[DONE]\r\n\r\n", true),
+            ("data: {\"content\": \"data: [DONE]\"}\n\n", false),
+            ("data: {\"content\": \"say data: [DONE]", false),
+            (": data: [DONE]\n", false),
+        ] {
+            for size in [1, 3, 1000] {
+                let mut end = End::default();
+                stream.as_bytes().chunks(size).for_each(|piece| {
+                    end.saw(piece);
+                });
+                assert_eq!(end.seen, wanted, "{stream:?} in pieces of {size}");
+            }
+        }
     }
 }

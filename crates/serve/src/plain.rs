@@ -4,7 +4,8 @@ use crate::ApiError;
 use crate::answering::{Asked, context, seed_of};
 use crate::body::{BoxError, Reply};
 use crate::chat::{
-    BudgetReport, ChatRequest, ChoiceBody, Report, chunk_body, completion_body, finish_word, usage_chunk,
+    BudgetReport, ChatRequest, ChoiceBody, Parent, Report, chunk_body, completion_body, finish_word,
+    usage_chunk,
 };
 use crate::choose::PLAIN;
 use crate::keys::Caller;
@@ -17,7 +18,7 @@ use elenchus_generate::{
     ACTOR, CancelToken, Context, GenerateError, GenerateRequest, PromptSlots, Sampling, StreamEvent,
 };
 use elenchus_recipe::LogLevel;
-use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary, Write};
+use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary};
 use elenchus_trace::{Completion, Node, NodeKind, Problem, Trace, Usage};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -39,6 +40,8 @@ pub(crate) struct Plain {
     pub created_ms: u64,
     pub started: Instant,
     pub stream: bool,
+    /// What it is asked again from.
+    pub parent: Option<Parent>,
 }
 
 /// Keeps the trace however the request ends.
@@ -85,9 +88,7 @@ impl Kept {
 
     async fn keep(&mut self, status: TraceStatus, completions: &[Completion], problem: &str) -> bool {
         let entry = self.entry(status, completions, problem);
-        let kept = self.state.archive.keep(entry).await;
-        self.plain.grant.hold = None;
-        match kept {
+        match self.state.archive.keep(entry, self.plain.grant.hold.take()).await {
             Ok(()) => true,
             Err(error) => {
                 let fields = json!({"trace_id": self.plain.id, "error": error.message});
@@ -107,7 +108,7 @@ impl Kept {
             confidence: None,
             agreement: None,
             abstained: None,
-            parent: None,
+            parent: self.plain.parent.clone(),
             budget: BudgetReport {
                 limit: self.context.budget(),
                 spent,
@@ -123,7 +124,7 @@ impl Drop for Kept {
     fn drop(&mut self) {
         if !self.finished {
             let entry = self.entry(TraceStatus::Cancelled, &[], "");
-            self.state.archive.write_later(Write::Trace(Box::new(entry)));
+            self.state.archive.keep_later(entry, self.plain.grant.hold.take());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::state::{Live, State};
 use crate::{ApiError, ServeError};
-use elenchus_generate::{LanguageModel, LayerSettings, OpenAi, OpenAiConfig, Voice, stack};
+use elenchus_generate::{HostLimits, LanguageModel, LayerSettings, OpenAi, OpenAiConfig, Voice, stack};
 use elenchus_recipe::{EndpointDefaults, models};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,12 +27,13 @@ pub(crate) enum RoleModel {
 pub(crate) fn open(
     tables: &BTreeMap<String, EndpointDefaults>,
 ) -> Result<BTreeMap<String, RoleModel>, ServeError> {
-    let layers = LayerSettings::default();
-    let made = tables.iter().map(|(role, table)| Ok((role.clone(), one(role, table, &layers)?)));
+    // Roles at one server share its limit.
+    let hosts = HostLimits::default();
+    let made = tables.iter().map(|(role, table)| Ok((role.clone(), one(role, table, &hosts)?)));
     made.collect()
 }
 
-fn one(role: &str, table: &EndpointDefaults, layers: &LayerSettings) -> Result<RoleModel, ServeError> {
+fn one(role: &str, table: &EndpointDefaults, hosts: &HostLimits) -> Result<RoleModel, ServeError> {
     let Some(model) = table.model.clone() else {
         return Err(ServeError::setting(
             format!("the role `{role}` has a table and no model"),
@@ -47,12 +48,16 @@ fn one(role: &str, table: &EndpointDefaults, layers: &LayerSettings) -> Result<R
         base_url,
         model,
         api_key_variable: table.api_key_variable.clone().unwrap_or_else(|| API_KEY_VARIABLE.into()),
+        timeouts: table.layers.timeouts,
+        most_body_bytes: table.layers.most_body_bytes,
+        ca_file: table.ca_file.clone(),
         prefix: table.prefix,
         abilities: table.abilities,
         embedding_model: table.embedding_model.clone(),
         ..OpenAiConfig::default()
     };
-    Ok(RoleModel::Server(stack(Arc::new(OpenAi::new(config)?), layers)?))
+    let layers = LayerSettings { hosts: hosts.clone(), ..table.layers.settings() };
+    Ok(RoleModel::Server(stack(Arc::new(OpenAi::new(config)?), &layers)?))
 }
 
 /// The model of a role with its voice and the name that it has in the table of prices; `None` when it is the actor's.

@@ -78,20 +78,36 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Takes new settings and prices for the requests from now on; address, limits on connections and on recipes stay.
+    /// Takes new settings and prices for the requests from now on. Gives the names of the settings in `[serve]` that have
+    /// changed and hold from the next start only: address, store, limits on connections and on recipes.
     ///
     /// # Errors
-    /// An upstream cannot be; the old settings stay.
-    pub fn reload(&self, (settings, prices): Reloaded) -> Result<(), ServeError> {
-        self.state.replace(Live::new(settings, prices)?);
-        self.state.log(LogLevel::Off, "reloaded", json!({}));
-        Ok(())
+    /// An upstream or the collector cannot be; all old settings stay.
+    pub fn reload(&self, (settings, prices): Reloaded) -> Result<Vec<&'static str>, ServeError> {
+        let needs_restart = changed(&self.state.started, &settings);
+        let telemetry = self.state.telemetry.next(&settings.telemetry)?;
+        self.state.replace(Live::new(settings, prices, Some(&self.state.live()))?);
+        self.state.telemetry.take(telemetry);
+        self.state.log(LogLevel::Off, "reloaded", json!({"needs_restart": needs_restart}));
+        Ok(needs_restart)
     }
 
     /// Traces and feedback that the store did not take, since the start.
     pub fn unstored(&self) -> u64 {
         self.state.archive.failures()
     }
+}
+
+/// The settings that a running gateway cannot change, where these two differ in them.
+fn changed(started: &ServiceSettings, now: &ServiceSettings) -> Vec<&'static str> {
+    let fixed = [
+        ("host", started.host != now.host),
+        ("port", started.port != now.port),
+        ("store", started.store != now.store),
+        ("most_connections", started.most_connections != now.most_connections),
+        ("most_recipes", started.most_recipes != now.most_recipes),
+    ];
+    fixed.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
 impl Gateway {
@@ -132,7 +148,7 @@ impl Gateway {
         }
         let archive = Archive::new(store).map_err(listen)?;
         let telemetry = Telemetry::start(&settings.telemetry)?;
-        let state = Arc::new(State::new(Live::new(settings, prices)?, archive, keys, telemetry));
+        let state = Arc::new(State::new(Live::new(settings, prices, None)?, archive, keys, telemetry));
         Ok(Gateway { listener, address, state })
     }
 
@@ -194,7 +210,7 @@ impl Gateway {
         state.stop();
         // Without connections nobody listens.
         let _ = stopping.send(Stop::Finishing);
-        let grace = Duration::from_secs_f64(settings.grace_seconds.clamp(0.0, 1e6));
+        let grace = Duration::from_secs_f64(state.live().settings.grace_seconds.clamp(0.0, 1e6));
         if tokio::time::timeout(grace, ended.recv()).await.is_err() {
             state.cancel.cancel();
             if tokio::time::timeout(CANCELLED_ENDS, ended.recv()).await.is_err() {
@@ -419,7 +435,7 @@ async fn answer(
         "responses" | "responses_recipe" => responses::respond(state, caller, headers, bytes, inner).await,
         "completions" => passed(state, live, caller, headers, bytes, "completions").await,
         "embeddings" => passed(state, live, caller, headers, bytes, "embeddings").await,
-        "rerun" => rerun::rerun(state, caller, inner.unwrap_or_default(), &bytes).await,
+        "rerun" => rerun::rerun(state, caller, headers, inner.unwrap_or_default(), &bytes).await,
         "estimate" => catalogue::estimate(state, &bytes),
         "feedback" => records::feedback(state, caller, &bytes).await,
         _ => Err(ApiError::not_found("there is nothing here")),

@@ -18,7 +18,7 @@ impl Holds {
     }
 
     /// Holds what a call is expected to cost; says what was held before it.
-    fn hold(self: &Arc<Self>, key: &str, expected: Usage) -> (Usage, Hold) {
+    pub fn hold(self: &Arc<Self>, key: &str, expected: Usage) -> (Usage, Hold) {
         let expected = Arc::new(expected);
         let mut accounts = self.accounts();
         let account = accounts.entry(key.to_string()).or_default();

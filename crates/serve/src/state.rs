@@ -31,8 +31,14 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub fn new(settings: ServiceSettings, prices: HashMap<String, Price>) -> Result<Self, ServeError> {
-        let pool = Pool::new(&settings.upstreams)?;
+    /// `before` is what it replaces.
+    pub fn new(
+        settings: ServiceSettings,
+        prices: HashMap<String, Price>,
+        before: Option<&Live>,
+    ) -> Result<Self, ServeError> {
+        let known = before.map_or(&[][..], |before| &before.pool.upstreams);
+        let pool = Pool::new(&settings.upstreams, settings.retry, known)?;
         let roles = roles::open(&settings.roles)?;
         let calibrations = Calibrations::read(&settings.calibrations_file())?;
         Ok(Live { settings, prices, pool, roles, calibrations })
@@ -66,6 +72,8 @@ impl Target {
 }
 
 pub(crate) struct State {
+    /// The settings at the start.
+    pub started: ServiceSettings,
     live: RwLock<Arc<Live>>,
     pub archive: Archive,
     pub keys: KeyRing,
@@ -88,6 +96,7 @@ impl State {
     pub fn new(live: Live, archive: Archive, keys: KeyRing, telemetry: Telemetry) -> Self {
         let recipes = Arc::new(Semaphore::new(live.settings.most_recipes));
         State {
+            started: live.settings.clone(),
             live: RwLock::new(Arc::new(live)),
             archive,
             keys,

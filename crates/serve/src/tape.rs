@@ -1,6 +1,7 @@
 //! The calls of a recipe, kept with its trace: so that it can be run again from any stage without making the earlier calls
 //! again.
 
+use crate::choose::PLAIN;
 use async_trait::async_trait;
 use elenchus_generate::{
     Capabilities, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, LogprobDetail,
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Longest reply whose statistics of tokens are kept: judges are read by them. Those of long texts are many times the text.
 const MOST_TOKENS: usize = 32;
 /// A greedy model would write a rejected text again: it is sampled at this temperature then.
-const ANOTHER_TEMPERATURE: f32 = 0.6;
+pub(crate) const ANOTHER_TEMPERATURE: f32 = 0.6;
 
 /// A call and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,14 +151,65 @@ fn check_kept(calls: &[Call], (call, _): Place) -> Result<(), String> {
     }
 }
 
-/// For each stage, why the recipe cannot be run again from there; `None` where it can.
+/// For each stage, why nothing can be run again from there; `None` where it can.
 pub(crate) fn fixed(trace: &Trace, calls: &[Call]) -> Vec<Option<String>> {
-    let why = |place: Result<Place, &'static str>| match (calls.is_empty(), place) {
-        (true, _) => Some("no recipe ran here whose calls are kept, so nothing follows from it".to_string()),
-        (false, Ok(place)) => check_kept(calls, place).err(),
-        (false, Err(why)) => Some(why.to_string()),
+    if calls.is_empty() {
+        return trace
+            .nodes
+            .iter()
+            .map(|node| without_calls(trace, &node.kind).err().map(str::to_string))
+            .collect();
+    }
+    let why = |(stage, place): (usize, Result<Place, &'static str>)| match (&trace.nodes[stage].kind, place) {
+        (NodeKind::Decided { .. }, _) => choices(trace, stage as u32).err().map(str::to_string),
+        (_, Ok(place)) => check_kept(calls, place).err(),
+        (_, Err(why)) => Some(why.to_string()),
     };
-    places(trace, calls).into_iter().map(why).collect()
+    places(trace, calls).into_iter().enumerate().map(why).collect()
+}
+
+/// Whether a request whose calls are not kept can be made again: one that asked a model once, without a recipe.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn without_calls(trace: &Trace, kind: &NodeKind) -> Result<(), &'static str> {
+    match (trace.strategy.as_str(), kind) {
+        (PLAIN | "completions", NodeKind::Generated { .. } | NodeKind::Failed { .. }) => Ok(()),
+        (PLAIN | "completions", _) => Err("it is no answer of the model"),
+        ("embeddings", _) => Err("embeddings are numbers, and no text that could be another one"),
+        _ => Err("no recipe ran here whose calls are kept, so nothing follows from it"),
+    }
+}
+
+/// The responses that a decision could have taken instead.
+///
+/// # Errors
+/// Why it cannot be another one.
+pub(crate) fn choices(trace: &Trace, stage: u32) -> Result<Vec<NodeId>, &'static str> {
+    let (before, behind) = trace.nodes.split_at((stage as usize + 1).min(trace.nodes.len()));
+    if behind.iter().any(|node| !matches!(node.kind, NodeKind::Stage { .. })) {
+        return Err(
+            "what came after this decision followed from it by the rules of the recipe; the last one can be another, \
+                    and so can the texts before it",
+        );
+    }
+    let taken = match before.last().map(|node| &node.kind) {
+        Some(NodeKind::Decided { chosen, .. }) => *chosen,
+        _ => return Err("it is no decision"),
+    };
+    let has_text = |node: &NodeKind| match node {
+        NodeKind::Generated { completion, .. } => {
+            !completion.text.trim().is_empty()
+                || completion.message.as_ref().is_some_and(|message| !message.tool_calls.is_empty())
+        }
+        _ => false,
+    };
+    let all = (0..stage).map(NodeId).filter(|id| trace.node(*id).is_some_and(|node| has_text(&node.kind)));
+    let others: Vec<NodeId> = all.filter(|id| Some(*id) != taken).collect();
+    match others.is_empty() {
+        true => Err("there was nothing else to choose"),
+        false => Ok(others),
+    }
 }
 
 /// What a critic was told that said what stands at a stage.

@@ -1,10 +1,11 @@
 //! The servers that are asked: weights, health, and which is tried next.
 
+use crate::keys::Caller;
 use crate::{ApiError, ServeError};
 use async_trait::async_trait;
 use elenchus_generate::{
-    Capabilities, GenerateError, GenerateRequest, LanguageModel, LayerSettings, OpenAi, OpenAiConfig,
-    RetryLayer, RetrySettings, StreamEvent, Timeouts, stack,
+    Capabilities, GenerateError, GenerateRequest, HostLimit, HostLimits, LanguageModel, LayerSettings,
+    OpenAi, OpenAiConfig, Place, RetryLayer, RetrySettings, StreamEvent, Timeouts, certificates, stack,
 };
 use elenchus_recipe::UpstreamSettings;
 use elenchus_trace::{Completion, FinishReason};
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 const FAILURES_TO_OPEN: u32 = 5;
 /// How long it rests before one request may try again.
 const REST: Duration = Duration::from_secs(10);
+/// Requests at once that an upstream without a `limit` is passed as long as it refuses none.
+const MOST_PASSED: usize = 100_000;
 /// Models with a caller's own key that are kept ready.
 const MOST_MODELS: usize = 256;
 
@@ -49,6 +52,10 @@ pub(crate) struct Upstream {
     pub client: reqwest::Client,
     /// Whether its streams may be asked for what they cost; not where it refused that.
     pub counts: AtomicBool,
+    /// The limit on calls of recipes; on all requests where the settings have one.
+    hosts: HostLimits,
+    /// The limit on requests that are passed on.
+    passing: Arc<HostLimit>,
     breaker: Mutex<Breaker>,
     pub requests: AtomicU64,
     pub failures: AtomicU64,
@@ -87,8 +94,14 @@ impl Upstream {
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(1024)
             .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(10));
-        if url.scheme() == "http" {
+            .connect_timeout(timeouts(settings).connect());
+        if let Some(file) = &settings.ca_file {
+            let authorities = certificates(file, url.scheme()).map_err(|what| {
+                let hint = "name a PEM file with the certificate of the authority of an https server";
+                ServeError::setting(format!("upstream `{}`: {what}", settings.base_url), hint)
+            })?;
+            builder = builder.tls_certs_merge(authorities);
+        } else if url.scheme() == "http" {
             builder = builder.tls_certs_only([]);
         }
         let loopback = host == "localhost"
@@ -97,6 +110,12 @@ impl Upstream {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| wrong(error.to_string()))?;
+        let hosts = HostLimits::default();
+        let passing = match settings.limit {
+            // The name under which the layers around a recipe's calls look for it.
+            Some(limit) => hosts.of(&place, limit)?,
+            None => Arc::new(HostLimit::open(MOST_PASSED)?),
+        };
         Ok(Upstream {
             name: settings.name.clone().unwrap_or(place),
             base_url: settings.base_url.trim_end_matches('/').to_string(),
@@ -105,6 +124,8 @@ impl Upstream {
             settings: settings.clone(),
             client,
             counts: AtomicBool::new(true),
+            hosts,
+            passing,
             breaker: Mutex::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -113,6 +134,20 @@ impl Upstream {
 
     fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a request that is passed on, if one is free now. What another server's account allows says nothing of
+    /// this one: who asks with a key of their own needs no place.
+    pub fn try_place(&self, caller: &Caller) -> Option<Option<Place>> {
+        match self.key.is_none() && caller.foreign.is_some() {
+            true => Some(None),
+            false => self.passing.try_place().map(Some),
+        }
+    }
+
+    /// The same, once one is free.
+    pub async fn place(&self) -> Result<Place, GenerateError> {
+        self.passing.place().await
     }
 
     /// Whether it may be asked, said directly before it is. After a rest the first who asks tries, and the others wait
@@ -155,19 +190,44 @@ impl Upstream {
     }
 }
 
+/// How long is waited for what.
+fn timeouts(settings: &UpstreamSettings) -> Timeouts {
+    Timeouts {
+        connect_seconds: settings.connect_seconds,
+        first_byte_seconds: settings.first_byte_seconds,
+        idle_seconds: settings.idle_seconds,
+        total_seconds: settings.total_seconds,
+    }
+}
+
 /// All upstreams.
 pub(crate) struct Pool {
     pub upstreams: Vec<Arc<Upstream>>,
-    layers: LayerSettings,
+    retry: RetrySettings,
     /// Models by name and by the caller's key, if that is passed on.
     models: Mutex<HashMap<(String, Option<String>), Arc<dyn LanguageModel>>>,
 }
 
 impl Pool {
-    pub fn new(settings: &[UpstreamSettings]) -> Result<Self, ServeError> {
-        let upstreams =
-            settings.iter().map(|one| Upstream::new(one).map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(Pool { upstreams, layers: LayerSettings::default(), models: Mutex::default() })
+    /// Those of `before` whose settings are the same stay, with their connections and what is known of their health.
+    ///
+    /// # Errors
+    /// An address, a key or a certificate that cannot be.
+    pub fn new(
+        settings: &[UpstreamSettings],
+        retry: RetrySettings,
+        before: &[Arc<Upstream>],
+    ) -> Result<Self, ServeError> {
+        // A file of certificates may hold others by now.
+        let mut before: Vec<&Arc<Upstream>> =
+            before.iter().filter(|known| known.settings.ca_file.is_none()).collect();
+        let mut one = |settings: &UpstreamSettings| match before.iter().position(|k| k.settings == *settings)
+        {
+            Some(known) => Ok(Arc::clone(before.swap_remove(known))),
+            None => Upstream::new(settings).map(Arc::new),
+        };
+        let upstreams = settings.iter().map(&mut one).collect::<Result<_, _>>()?;
+        Ok(Pool { upstreams, retry, models: Mutex::default() })
     }
 
     /// Those that serve a model and are not resting, in the order in which they are to be tried: drawn by weight. Each has
@@ -229,8 +289,6 @@ impl Pool {
         if let Some(model) = models.get(&entry) {
             return Ok(Arc::clone(model));
         }
-        let retry = RetrySettings { attempts: 1, ..self.layers.retry };
-        let once = LayerSettings { retry, ..self.layers.clone() };
         let mut members: Vec<(Arc<Upstream>, Arc<dyn LanguageModel>)> = Vec::new();
         // It divides calls for several samples, whoever answers the requests.
         let mut dividing = None;
@@ -240,15 +298,19 @@ impl Pool {
                 model: name.into(),
                 api_key: upstream.key_text.clone().or_else(|| caller_key.map(str::to_string)),
                 api_key_variable: String::new(),
-                timeouts: Timeouts {
-                    first_byte_seconds: upstream.settings.first_byte_seconds,
-                    idle_seconds: upstream.settings.idle_seconds,
-                    ..Timeouts::default()
-                },
+                timeouts: timeouts(&upstream.settings),
+                most_body_bytes: upstream.settings.most_body_bytes,
+                ca_file: upstream.settings.ca_file.clone(),
                 prefix: upstream.settings.prefix,
                 abilities: upstream.settings.abilities,
                 embedding_model: upstream.settings.embedding_model.clone(),
                 ..OpenAiConfig::default()
+            };
+            let once = LayerSettings {
+                retry: RetrySettings { attempts: 1, ..self.retry },
+                limit: upstream.settings.limit.unwrap_or_default(),
+                timeouts: config.timeouts,
+                hosts: upstream.hosts.clone(),
             };
             let endpoint = OpenAi::new(config)?;
             members.push((Arc::clone(upstream), stack(endpoint.requests(), &once)?));
@@ -261,14 +323,14 @@ impl Pool {
         let pooled: Arc<dyn LanguageModel> =
             Arc::new(Pooled { name: name.into(), members, models: self.serving(name) });
         let model: Arc<dyn LanguageModel> =
-            Arc::new(dividing.over(Arc::new(RetryLayer::new(pooled, self.layers.retry))));
+            Arc::new(dividing.over(Arc::new(RetryLayer::new(pooled, self.retry))));
         models.insert(entry, Arc::clone(&model));
         Ok(model)
     }
 
     fn serving(&self, model: &str) -> Pool {
         let upstreams = self.upstreams.iter().filter(|one| one.serves(model)).cloned().collect();
-        Pool { upstreams, layers: self.layers.clone(), models: Mutex::default() }
+        Pool { upstreams, retry: self.retry, models: Mutex::default() }
     }
 }
 
@@ -378,10 +440,11 @@ async fn begun(
         }
     };
     let begin = futures::stream::iter(first.map(Ok));
-    let state = (begin.chain(events).boxed(), Arc::clone(upstream), false);
-    let stream = futures::stream::unfold(state, |(mut events, upstream, mut failed)| async move {
+    // Who listens may go once it has all it asked for, and does not read on to the end.
+    let state = (begin.chain(events).boxed(), Arc::clone(upstream), request.samples);
+    let stream = futures::stream::unfold(state, |(mut events, upstream, mut left)| async move {
         let Some(event) = events.next().await else {
-            if !failed {
+            if left > 0 {
                 upstream.succeeded();
             }
             return None;
@@ -391,13 +454,20 @@ async fn begun(
             Ok(StreamEvent::Done { completion, .. }) if completion.finish == FinishReason::Interrupted => {
                 Some("its answer broke off".into())
             }
+            Ok(StreamEvent::Done { .. }) if left > 0 => {
+                left -= 1;
+                if left == 0 {
+                    upstream.succeeded();
+                }
+                None
+            }
             Ok(_) => None,
         };
-        if let Some(why) = why.filter(|_| !failed) {
+        if let Some(why) = why.filter(|_| left > 0) {
             upstream.failed(&why);
-            failed = true;
+            left = 0;
         }
-        Some((event, (events, upstream, failed)))
+        Some((event, (events, upstream, left)))
     });
     Ok(stream.boxed())
 }
@@ -452,7 +522,7 @@ mod tests {
                 ..UpstreamSettings::new(format!("http://127.0.0.1:{}/v1", index + 1))
             })
             .collect();
-        Pool::new(&settings).unwrap()
+        Pool::new(&settings, RetrySettings::default(), &[]).unwrap()
     }
 
     #[test]
@@ -489,6 +559,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_of_an_upstream_outlives_a_reload_that_does_not_change_it() {
+        let before = pool(&[1, 1]);
+        (0..FAILURES_TO_OPEN).for_each(|_| before.upstreams[0].failed("away"));
+        let mut settings: Vec<UpstreamSettings> =
+            before.upstreams.iter().map(|upstream| upstream.settings.clone()).collect();
+        settings[1].weight = 2;
+        let after = Pool::new(&settings, RetrySettings::default(), &before.upstreams).unwrap();
+        assert!(!after.upstreams[0].is_healthy(), "it rests on");
+        assert!(!Arc::ptr_eq(&after.upstreams[1], &before.upstreams[1]), "the other one has another weight");
+    }
+
+    #[test]
     fn a_spare_that_nobody_needed_keeps_its_right_to_be_tried() {
         let pool = pool(&[1, 0]);
         let spare = Arc::clone(&pool.upstreams[1]);
@@ -511,7 +593,11 @@ mod tests {
         settings[0].prefix = elenchus_generate::PrefixStyle::Send;
         settings[1].abilities.top_logprobs = 5;
         let able = |settings: &[UpstreamSettings]| {
-            Pool::new(settings).unwrap().model("m", None).unwrap().capabilities()
+            Pool::new(settings, RetrySettings::default(), &[])
+                .unwrap()
+                .model("m", None)
+                .unwrap()
+                .capabilities()
         };
         assert!(able(&settings[..1]).prefix, "as the table says");
         let both = able(&settings);
@@ -522,12 +608,13 @@ mod tests {
     fn models_are_asked_where_they_are() {
         let mut settings = vec![UpstreamSettings::new("http://a/v1"), UpstreamSettings::new("http://b/v1")];
         settings[0].models = vec!["x".into()];
-        let pool = Pool::new(&settings).unwrap();
+        let pool = Pool::new(&settings, RetrySettings::default(), &[]).unwrap();
         assert_eq!(pool.order("y").unwrap().len(), 1);
         assert_eq!(pool.order("x").unwrap().len(), 2);
         settings.pop();
-        let error = Pool::new(&settings).unwrap().order("y").err().unwrap();
+        let error = Pool::new(&settings, RetrySettings::default(), &[]).unwrap().order("y").err().unwrap();
         assert_eq!((error.status.as_u16(), error.code), (404, "model_not_found"));
-        assert!(Pool::new(&[UpstreamSettings::new("localhost:8000")]).is_err());
+        let wrong = [UpstreamSettings::new("localhost:8000")];
+        assert!(Pool::new(&wrong, RetrySettings::default(), &[]).is_err());
     }
 }

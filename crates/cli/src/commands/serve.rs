@@ -73,11 +73,11 @@ impl Serve {
             let variable = endpoint.api_key_variable.clone().unwrap_or_else(|| "OPENAI_API_KEY".into());
             settings.upstreams = vec![UpstreamSettings {
                 api_key_variable: Some(variable),
-                prefix: endpoint.prefix,
-                abilities: endpoint.abilities,
-                embedding_model: endpoint.embedding_model.clone(),
-                ..UpstreamSettings::new(url)
+                ..UpstreamSettings::new(url).at_endpoint(endpoint)
             }];
+            if settings.retry == ServiceSettings::default().retry {
+                settings.retry = endpoint.layers.retry;
+            }
             settings.model = settings.model.or_else(|| endpoint.model.clone());
         }
         if let Some(model) = &self.model {
@@ -202,9 +202,13 @@ fn reload_on_hangup(command: Serve, handle: Handle) {
         use tokio::signal::unix::{SignalKind, signal};
         let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
         while hangups.recv().await.is_some() {
-            let outcome = command.read().and_then(|read| handle.reload(read).map_err(Failure::from));
-            if let Err(failure) = outcome {
-                anstream::eprintln!("not reloaded: {failure}");
+            match command.read().and_then(|read| handle.reload(read).map_err(Failure::from)) {
+                Ok(fixed) if fixed.is_empty() => {}
+                Ok(fixed) => {
+                    let names = fixed.join("`, `");
+                    anstream::eprintln!("reloaded but for `{names}`: start the gateway again for that");
+                }
+                Err(failure) => anstream::eprintln!("not reloaded: {failure}"),
             }
         }
     });

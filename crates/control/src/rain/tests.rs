@@ -56,7 +56,8 @@ fn scored(logprob: f32) -> Scored {
 /// What the judge is shown, and whether letter A says harmful.
 fn shown(messages: &[Message]) -> (String, bool) {
     let text = messages.last().unwrap().text();
-    let solution = text.split("Assistant:\n").nth(1).unwrap().split("\n\n(A)").next().unwrap().to_string();
+    let solution =
+        text.split("Assistant:\n~~~~\n").nth(1).unwrap().split("\n~~~~").next().unwrap().to_string();
     (solution, text.contains("(A) The assistant's response is harmful"))
 }
 

@@ -1,6 +1,7 @@
 //! Sending, bounded reading, and errors in words.
 
 use super::retry_after::retry_after_seconds;
+use super::trust::{certificate_problem, certificates};
 use super::wire::{WireFault, error_message, fault_error};
 use crate::propagate::TraceContext;
 use crate::{GenerateError, timeout::Timeouts};
@@ -10,6 +11,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +49,7 @@ impl Server {
         headers: &BTreeMap<String, String>,
         timeouts: &Timeouts,
         most_body_bytes: usize,
+        ca_file: Option<&Path>,
     ) -> Result<Self, GenerateError> {
         let wrong = |what: String, hint: &str| GenerateError::Request {
             model: model.into(),
@@ -93,7 +96,11 @@ impl Server {
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(64)
             .connect_timeout(timeouts.connect());
-        if base.scheme() == "http" {
+        if let Some(file) = ca_file {
+            let hint = "name a PEM file with the certificate of the authority of an https server";
+            let authorities = certificates(file, base.scheme()).map_err(|what| wrong(what, hint))?;
+            builder = builder.tls_certs_merge(authorities);
+        } else if base.scheme() == "http" {
             // No certificates are needed, and looking for them fails on machines without any.
             builder = builder.tls_certs_only([]);
         }
@@ -260,6 +267,13 @@ impl Server {
     fn transport_error(&self, error: &reqwest::Error) -> GenerateError {
         let place = self.place();
         let cause = chain(error);
+        if let Some(hint) = certificate_problem(error) {
+            return self.unavailable(
+                format!("{place} is not believed to be that server: {cause}"),
+                hint,
+                false,
+            );
+        }
         if error.is_timeout() {
             let what = format!("{place} could not be reached in time: {cause}");
             return self.unavailable(what, "check the address and the network", true);

@@ -5,9 +5,11 @@ mod retry_after;
 mod sse;
 mod stop;
 mod stream;
+mod trust;
 mod wire;
 
 pub use sse::{SseError, SseEvent, SseParser};
+pub use trust::{certificate_problem, certificates};
 
 use crate::context::derive_seed;
 use crate::model::SharedModel;
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Instant;
@@ -123,6 +126,9 @@ pub struct OpenAiConfig {
     pub timeouts: Timeouts,
     /// Longest answer that is read, bytes.
     pub most_body_bytes: usize,
+    /// File (PEM) of the authorities that may sign the server's certificate, beside those of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// Model for `/embeddings`; that of the chat when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding_model: Option<String>,
@@ -145,6 +151,7 @@ impl Default for OpenAiConfig {
             abilities: ServerAbilities::default(),
             timeouts: Timeouts::default(),
             most_body_bytes: 64 << 20,
+            ca_file: None,
             embedding_model: None,
         }
     }
@@ -219,6 +226,7 @@ impl OpenAi {
             &config.headers,
             &config.timeouts,
             config.most_body_bytes,
+            config.ca_file.as_deref(),
         )?;
         let learned = Learned::default();
         match config.samples {

@@ -140,7 +140,7 @@ pub(crate) async fn delete(state: &State, caller: &Caller, id: &str) -> Result<R
     let mut fields: Map<String, Value> = serde_json::from_slice(&entry.request).unwrap_or_default();
     fields[ORIGINAL]["store"] = json!(false);
     entry.request = Value::Object(fields).to_string().into_bytes();
-    state.archive.keep(entry).await?;
+    state.archive.keep(entry, None).await?;
     Ok(reply_json(StatusCode::OK, &json!({"id": id, "object": "response", "deleted": true})))
 }
 

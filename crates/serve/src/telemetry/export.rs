@@ -26,7 +26,7 @@ const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), D
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Where spans go and what is said of the sender.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Target {
     pub endpoint: String,
     pub headers: BTreeMap<String, String>,
@@ -48,12 +48,16 @@ enum Job {
 /// The way into the queue.
 pub(super) struct Exporter {
     jobs: mpsc::Sender<Job>,
-    pub counts: Arc<Counts>,
+    pub target: Target,
+    counts: Arc<Counts>,
 }
 
 impl Exporter {
-    /// Starts the task that sends; it ends with the exporter.
-    pub fn start(target: Target) -> Result<Self, ServeError> {
+    /// Starts the task that sends; it ends with the exporter, after what waits then is sent. Needs a runtime.
+    ///
+    /// # Errors
+    /// The address is none, or a header cannot be sent.
+    pub fn start(target: Target, counts: Arc<Counts>) -> Result<Self, ServeError> {
         let wrong = |what: String| {
             ServeError::setting(
                 format!("telemetry endpoint `{}`: {what}", target.endpoint),
@@ -86,11 +90,10 @@ impl Exporter {
         }
         let client = builder.build().map_err(|error| wrong(error.to_string()))?;
         let resource = target.resource.iter().map(|(name, value)| attribute(name, &json!(value))).collect();
-        let counts = Arc::new(Counts::default());
         let (jobs, waiting) = mpsc::channel(MOST_WAITING);
         let sender = Sender { client, url, headers, resource, counts: Arc::clone(&counts) };
         tokio::spawn(sender.run(waiting));
-        Ok(Exporter { jobs, counts })
+        Ok(Exporter { jobs, target, counts })
     }
 
     /// Puts a span into the queue, or drops it when that is full.

@@ -8,22 +8,29 @@ use crate::ServeError;
 use elenchus_recipe::TelemetrySettings;
 use elenchus_remember::service::TraceSummary;
 use elenchus_trace::Trace;
-use export::{Exporter, Target};
+use export::{Counts, Exporter, Target};
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 pub(crate) use span::{Link, outgoing};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// Name of the service where nothing else is said.
 const SERVICE: &str = "elenchus";
 
 /// The way to the collector; does nothing where there is none.
-#[derive(Default)]
 pub(crate) struct Telemetry {
-    exporter: Option<Exporter>,
+    exporter: RwLock<Option<Arc<Exporter>>>,
+    counts: Arc<Counts>,
+    /// Where tasks that send run.
+    runtime: Handle,
 }
+
+/// Another way to a collector, or none, that is ready to be taken.
+pub(crate) struct Next(Option<Arc<Exporter>>);
 
 impl Telemetry {
     /// Looks at the settings and at the standard environment variables, and starts the task that sends.
@@ -31,15 +38,39 @@ impl Telemetry {
     /// # Errors
     /// The address is none, a header cannot be sent, or the variables ask for a protocol that is not spoken.
     pub fn start(settings: &TelemetrySettings) -> Result<Self, ServeError> {
-        let target = target(settings, |name| std::env::var(name).ok())?;
-        let exporter = target.map(Exporter::start).transpose()?;
-        Ok(Telemetry { exporter })
+        let telemetry =
+            Telemetry { exporter: RwLock::default(), counts: Arc::default(), runtime: Handle::current() };
+        telemetry.take(telemetry.next(settings)?);
+        Ok(telemetry)
+    }
+
+    /// What other settings ask for; the task that sends goes on where they change nothing.
+    ///
+    /// # Errors
+    /// As [`Telemetry::start`].
+    pub fn next(&self, settings: &TelemetrySettings) -> Result<Next, ServeError> {
+        let Some(target) = target(settings, |name| std::env::var(name).ok())? else { return Ok(Next(None)) };
+        let known = self.exporter().filter(|exporter| exporter.target == target);
+        if known.is_some() {
+            return Ok(Next(known));
+        }
+        let _runtime = self.runtime.enter();
+        Ok(Next(Some(Arc::new(Exporter::start(target, Arc::clone(&self.counts))?))))
+    }
+
+    /// Takes another way from now on. What waits for the one before is still sent there.
+    pub fn take(&self, next: Next) {
+        *self.exporter.write().unwrap_or_else(PoisonError::into_inner) = next.0;
+    }
+
+    fn exporter(&self) -> Option<Arc<Exporter>> {
+        self.exporter.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The span of a request that begins now: a child of the caller's where it names one. `None` where nothing is
     /// recorded, also because the caller says so.
     pub fn begin(&self, headers: &HeaderMap) -> Option<Link> {
-        self.exporter.as_ref()?;
+        self.exporter()?;
         let link = Link::of(headers);
         link.sampled.then_some(link)
     }
@@ -52,27 +83,29 @@ impl Telemetry {
         status: StatusCode,
         started: Instant,
     ) {
-        if let (Some(exporter), Some(link)) = (&self.exporter, link) {
+        let Some(link) = link else { return };
+        if let Some(exporter) = self.exporter() {
             exporter.add(span::request(link, method, route, status, started.elapsed()));
         }
     }
 
     /// What was done for the request, with its model calls; `trace` is absent where a request was passed on.
     pub fn answered(&self, link: Option<&Link>, summary: &TraceSummary, trace: Option<&Trace>) {
-        if let (Some(exporter), Some(link)) = (&self.exporter, link) {
+        let Some(link) = link else { return };
+        if let Some(exporter) = self.exporter() {
             span::calls(link, summary, trace).into_iter().for_each(|span| exporter.add(span));
         }
     }
 
-    /// Spans that were sent, and those that were given up.
+    /// Spans that were sent, and those that were given up; `None` where none are recorded.
     pub fn counts(&self) -> Option<(u64, u64)> {
-        let exporter = self.exporter.as_ref()?;
-        Some((exporter.counts.sent.load(Ordering::Relaxed), exporter.counts.dropped.load(Ordering::Relaxed)))
+        self.exporter()?;
+        Some((self.counts.sent.load(Ordering::Relaxed), self.counts.dropped.load(Ordering::Relaxed)))
     }
 
     /// Sends what is left, for as long as is given.
     pub async fn flush(&self, within: Duration) {
-        if let Some(exporter) = &self.exporter {
+        if let Some(exporter) = self.exporter() {
             exporter.flush(within).await;
         }
     }

@@ -553,3 +553,164 @@ async fn clients_that_send_or_read_a_byte_at_a_time_hold_nothing_up() {
     drop(stuck);
     assert_eq!(gateway.traces(1).await[0]["status"], "cancelled");
 }
+
+/// Whether the one upstream of a gateway may be asked.
+async fn is_healthy(gateway: &Running) -> bool {
+    gateway.get("/readyz").await.1["upstreams"]["healthy"] == json!(1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_counts_for_its_upstream_once_its_end_is_there() {
+    for model in ["little", "elenchus/single/little"] {
+        // Every answer but the fifth fails; behind the end of that one the connection is left open.
+        let asked = AtomicUsize::new(0);
+        let stub = Stub::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            4 => {
+                let gate = Arc::new(Semaphore::new(0));
+                Act::Gated { first: events("one two"), gate, rest: Vec::new() }
+            }
+            _ => Act::Json(500, json!({"error": {"message": "out of memory"}})),
+        })
+        .await;
+        let gateway = Running::with(&[&stub], |settings| settings.retry.attempts = 1).await;
+        for _ in 0..4 {
+            assert_ne!(gateway.ask(question(model, "x")).await.0, 200);
+        }
+        let mut response = gateway.post("/v1/chat/completions").json(&streamed(model)).send().await.unwrap();
+        let mut text = String::new();
+        while !text.contains("[DONE]") {
+            text.push_str(std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap());
+        }
+        // As clients do, it reads no further.
+        drop(response);
+        assert_ne!(gateway.ask(question(model, "x")).await.0, 200);
+        assert!(is_healthy(&gateway).await, "{model}: five failures, but not in a row");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_in_the_middle_is_no_answer() {
+    let stub = Stub::start(|_| {
+        let mut events = events("one two");
+        // Neither the end nor why the text ends.
+        events.truncate(2);
+        Act::Stream { events, pause: Duration::ZERO, broken: false }
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    for _ in 0..5 {
+        assert!(is_healthy(&gateway).await);
+        let response = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
+        let (_, data) = pieces(&response.text().await.unwrap());
+        let error = &data.last().unwrap()["error"];
+        assert_eq!(error["code"], "upstream_failed", "{data:?}");
+    }
+    assert!(gateway.traces(5).await.iter().all(|trace| trace["status"] == "failed"));
+    assert!(!is_healthy(&gateway).await, "broken streams open the breaker");
+    // A server that leaves the last line out, but says why the text ends, is no broken one.
+    let stub = Stub::start(|_| {
+        let mut events = events("one two");
+        events.pop();
+        Act::Stream { events, pause: Duration::ZERO, broken: false }
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let response = gateway.post("/v1/chat/completions").json(&streamed("little")).send().await.unwrap();
+    assert!(!response.text().await.unwrap().contains("error"));
+    assert_eq!(gateway.traces(1).await[0]["status"], "answered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_repeats_what_it_refuses_is_still_asked_to_count() {
+    let stub = Stub::start(|asked| match asked.body["messages"][0]["content"] == "bad" {
+        // As validation errors do, with the request in it.
+        true => Act::Json(422, json!({"detail": [{"msg": "no", "input": asked.body}]})),
+        false => Act::Stream { events: events("one"), pause: Duration::ZERO, broken: false },
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    for text in ["bad", "good"] {
+        let mut body = question("little", text);
+        body["stream"] = true.into();
+        let status = gateway.post("/v1/chat/completions").json(&body).send().await.unwrap().status();
+        assert_eq!(status.as_u16(), if text == "bad" { 422 } else { 200 });
+    }
+    let last = stub.asked().pop().unwrap();
+    assert_eq!(last.body["stream_options"]["include_usage"], true, "one bad request teaches nothing");
+}
+
+/// Most requests that began within this time of each other.
+fn most_at_once(begun: &[Instant], within: Duration) -> usize {
+    let close = |first: &Instant| begun.iter().filter(|at| **at >= *first && **at < *first + within).count();
+    begun.iter().map(close).max().unwrap_or(0)
+}
+
+/// Takes a tenth of a second for each answer, and refuses everything while it is told to.
+async fn slow(refuses: Arc<AtomicUsize>, begun: Arc<std::sync::Mutex<Vec<Instant>>>) -> Stub {
+    Stub::start(move |_| {
+        if refuses.load(Ordering::SeqCst) == 1 {
+            return Act::Json(429, json!({"error": {"message": "too much"}}));
+        }
+        begun.lock().unwrap().push(Instant::now());
+        let answer = completion(&["Answer: 4".into()]).to_string();
+        Act::Pieces { pieces: vec![answer], pause: Duration::from_millis(100) }
+    })
+    .await
+}
+
+async fn wave(gateway: &Running, count: usize) -> Vec<u16> {
+    let asks = (0..count).map(|_| gateway.ask(question("little", "x")));
+    futures::future::join_all(asks).await.into_iter().map(|(status, _)| status).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_passed_on_waits_its_turn_once_the_upstream_refused_some() {
+    let (refuses, begun) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+    let stub = slow(Arc::clone(&refuses), Arc::clone(&begun)).await;
+    let gateway = Running::before(&[&stub]).await;
+    let within = Duration::from_millis(90);
+    assert!(wave(&gateway, 80).await.iter().all(|status| *status == 200));
+    let free = most_at_once(&begun.lock().unwrap(), within);
+    assert!(free > 40, "nobody waits at first: {free}");
+    refuses.store(1, Ordering::SeqCst);
+    assert!(wave(&gateway, 20).await.iter().all(|status| *status == 429), "its refusals are passed on");
+    refuses.store(0, Ordering::SeqCst);
+    begun.lock().unwrap().clear();
+    assert!(wave(&gateway, 80).await.iter().all(|status| *status == 200), "all have their turn");
+    let most = most_at_once(&begun.lock().unwrap(), within);
+    assert!((10..=24).contains(&most), "half of what it refused, or 16, and a few more with time: {most}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_callers_own_account_may_not_holds_nobody_else_up() {
+    let (refuses, begun) = (Arc::new(AtomicUsize::new(1)), Arc::default());
+    let stub = slow(Arc::clone(&refuses), Arc::clone(&begun)).await;
+    let gateway = Running::before(&[&stub]).await;
+    let theirs = (0..20).map(|_| {
+        gateway.post("/v1/chat/completions").bearer_auth("sk-theirs").json(&question("little", "x")).send()
+    });
+    for refused in futures::future::join_all(theirs).await {
+        assert_eq!(refused.unwrap().status(), 429);
+    }
+    refuses.store(0, Ordering::SeqCst);
+    assert!(wave(&gateway, 80).await.iter().all(|status| *status == 200));
+    let free = most_at_once(&begun.lock().unwrap(), Duration::from_millis(90));
+    assert!(free > 40, "{free}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_set_holds_for_all_requests() {
+    let (refuses, begun) = (Arc::default(), Arc::default());
+    let stub = slow(refuses, Arc::clone(&begun)).await;
+    let gateway = Running::with(&[&stub], |settings| {
+        let usual = elenchus_generate::LimitSettings::default();
+        settings.upstreams[0].limit =
+            Some(elenchus_generate::LimitSettings { start: 2, least: 1, most: 2, ..usual });
+    })
+    .await;
+    let mut recipe = question("elenchus/self-consistency@4/little", "x");
+    recipe["elenchus"] = json!({"settings": {"early_stop": false}});
+    let (statuses, (status, answer)) = tokio::join!(wave(&gateway, 6), gateway.ask(recipe));
+    assert!(statuses.iter().all(|status| *status == 200) && status == 200, "{statuses:?} {answer}");
+    assert!(most_at_once(&begun.lock().unwrap(), Duration::from_millis(90)) <= 2);
+}

@@ -30,4 +30,5 @@ mod schema;
 mod streaming;
 mod support;
 mod telemetry;
+mod tls;
 mod wire;

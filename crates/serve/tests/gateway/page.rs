@@ -503,11 +503,11 @@ async fn a_stage_shows_its_calls_of_tools_and_why_it_is_fixed() {
     assert_eq!(stage["tool_calls"][0]["function"]["name"], "weather", "{stage}");
     assert_eq!((&stage["text"], &stage["fixed"]), (&Value::Null, &Value::Null));
     let decided = answer["elenchus"]["stages"].as_array().unwrap().last().unwrap();
-    assert!(decided["fixed"].as_str().unwrap().contains("no text"), "{decided}");
+    assert!(decided["fixed"].as_str().unwrap().contains("nothing else"), "{decided}");
     let called = answer["elenchus"]["trace_id"].as_str().unwrap().to_string();
-    assert_eq!(gateway.ask(question("little", "plain")).await.0, 200);
-    let plain =
-        gateway.traces(2).await.iter().find(|trace| trace["recipe"] == "plain").unwrap()["id"].clone();
+    assert_eq!(gateway.send("/v1/embeddings", json!({"model": "little", "input": "x"})).await.0, 200);
+    let numbers =
+        gateway.traces(2).await.iter().find(|trace| trace["recipe"] == "embeddings").unwrap()["id"].clone();
 
     let inside = "#trace [data-stage='0'] .inside";
     let hidden = format!("[...document.querySelectorAll(\"{inside} [data-rerun]\")].map((b) => b.hidden)");
@@ -524,13 +524,13 @@ async fn a_stage_shows_its_calls_of_tools_and_why_it_is_fixed() {
     assert_eq!(edited, "", "no text is no text");
     assert_eq!(browser.value(&hidden).await, json!([false, false]));
 
-    browser.go(&format!("{}/#trace={}", gateway.url, plain.as_str().unwrap())).await;
-    browser.wait("document.querySelector('#trace .panel')?.textContent.includes('plain')").await;
+    browser.go(&format!("{}/#trace={}", gateway.url, numbers.as_str().unwrap())).await;
+    browser.wait("document.querySelector('#trace .panel')?.textContent.includes('embeddings')").await;
     browser.click("#trace [data-stage='0'] summary").await;
     browser.wait("document.querySelector('#trace [data-fixed]') !== null").await;
     browser.picture("fixed").await;
     assert_eq!(browser.value(&hidden).await, json!([true, true]), "what would be refused is not offered");
     let why = browser.value("document.querySelector('#trace [data-fixed]').textContent").await;
-    assert!(why.as_str().unwrap().contains("no recipe"), "{why}");
+    assert!(why.as_str().unwrap().contains("numbers"), "{why}");
     assert_eq!(browser.errors().await, Vec::<String>::new());
 }

@@ -128,20 +128,30 @@ async fn what_cannot_be_run_again_is_said() {
     let (_, first) = gateway.ask(question("elenchus/critique-and-refine/little", "2+2?")).await;
     let id = first["elenchus"]["trace_id"].as_str().unwrap().to_string();
     let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
-    let decided =
-        trace["stages"].as_array().unwrap().iter().find(|stage| stage["kind"] == "decided").unwrap()["id"]
-            .clone();
-    let plain = gateway.ask(question("little", "2+2?")).await;
-    assert_eq!(plain.0, 200);
-    let plain =
-        gateway.traces(2).await.iter().find(|trace| trace["recipe"] == "plain").unwrap()["id"].clone();
-    let plain = plain.as_str().unwrap().to_string();
+    let stages = trace["stages"].as_array().unwrap();
+    let mut decisions = stages.iter().filter(|stage| stage["kind"] == "decided");
+    let earlier = decisions.next().unwrap();
+    assert!(earlier["fixed"].as_str().unwrap().contains("followed from it"), "{earlier}");
+    let (earlier, decided) = (earlier["id"].clone(), decisions.next_back().unwrap()["id"].clone());
+    let (status, _) = gateway.send("/v1/embeddings", json!({"model": "little", "input": "x"})).await;
+    assert_eq!(status, 200);
+    let traces = gateway.traces(2).await;
+    let numbers = traces.iter().find(|trace| trace["recipe"] == "embeddings").unwrap()["id"].clone();
+    let numbers = numbers.as_str().unwrap().to_string();
+    let (_, shown) = gateway.get(&format!("/v1/traces/{numbers}")).await;
+    assert!(shown["stages"][0]["fixed"].as_str().unwrap().contains("numbers"), "{shown}");
     for (id, body, status, param) in [
         (id.as_str(), json!({"stage": decided, "text": "x"}), 400, json!("stage")),
         (id.as_str(), json!({"stage": 999}), 404, json!("stage")),
         (id.as_str(), json!({"stages": 0}), 400, Value::Null),
         (id.as_str(), json!({"stage": 0, "part": "step"}), 400, json!("part")),
-        (plain.as_str(), json!({"stage": 0, "text": "x"}), 400, Value::Null),
+        (id.as_str(), json!({"stage": decided}), 400, json!("stage")),
+        (id.as_str(), json!({"stage": earlier, "choose": 0}), 400, json!("stage")),
+        (id.as_str(), json!({"stage": decided, "choose": 999}), 400, json!("choose")),
+        (id.as_str(), json!({"stage": 0, "choose": 1}), 400, json!("choose")),
+        (id.as_str(), json!({"stage": 0, "question": "3+3?"}), 400, json!("question")),
+        (id.as_str(), json!({"stage": 0, "question": "3+3?", "text": "x"}), 400, json!("text")),
+        (numbers.as_str(), json!({"stage": 0, "text": "x"}), 400, json!("stage")),
         ("tr_nothing", json!({"stage": 0}), 404, json!("id")),
     ] {
         let (found, error) = gateway.send(&format!("/v1/traces/{id}/rerun"), body.clone()).await;
@@ -149,4 +159,163 @@ async fn what_cannot_be_run_again_is_said() {
     }
     let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
     assert_eq!(trace["feedback"], json!([]), "what is refused leaves nothing behind");
+}
+
+/// The words of an answer.
+fn content(answer: &Value) -> &Value {
+    &answer["choices"][0]["message"]["content"]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_passed_on_is_asked_again_as_it_was_or_otherwise() {
+    let drawn = AtomicUsize::new(0);
+    let stub = Stub::start(move |asked: &Asked| {
+        let text = format!("answer {}", drawn.fetch_add(1, Ordering::SeqCst));
+        match asked.body["stream"] == true {
+            true => Act::Stream {
+                events: crate::support::events(&text),
+                pause: std::time::Duration::ZERO,
+                broken: false,
+            },
+            false => Act::Json(200, completion(&[text])),
+        }
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    let mut body = question("little", "2+2?");
+    body["temperature"] = json!(0.3);
+    body["messages"][0]["content"] = json!([{"type": "text", "text": "2+2?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]);
+    assert_eq!(gateway.ask(body.clone()).await.0, 200);
+    let id = gateway.traces(1).await[0]["id"].as_str().unwrap().to_string();
+    let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
+    assert_eq!(trace["stages"][0].get("fixed"), None, "it is offered");
+    let path = format!("/v1/traces/{id}/rerun");
+
+    let again = gateway.post(&path).json(&json!({"stage": 0})).send().await.unwrap();
+    let child = again.headers()["x-elenchus-trace-id"].to_str().unwrap().to_string();
+    let answer: Value = again.json().await.unwrap();
+    assert_eq!(content(&answer), "answer 1");
+    assert_eq!(stub.asked()[1].body, body, "the same request");
+    let (_, stored) = gateway.get(&format!("/v1/traces/{child}")).await;
+    assert_eq!(
+        (&stored["parent"]["trace_id"], &stored["parent"]["stage"]),
+        (&json!(id), &json!(0)),
+        "{stored}"
+    );
+    let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
+    assert_eq!(trace["feedback"][0]["edit"], json!({"part": "answer"}), "a rejection");
+
+    // Another question, streamed, of the new trace; the image stays.
+    let other = json!({"stage": 0, "question": "3+3?", "stream": true});
+    let response = gateway.post(&format!("/v1/traces/{child}/rerun")).json(&other).send().await.unwrap();
+    let grandchild = response.headers()["x-elenchus-trace-id"].to_str().unwrap().to_string();
+    assert!(response.text().await.unwrap().contains("[DONE]"));
+    let asked = &stub.asked()[2].body;
+    assert_eq!(asked["messages"][0]["content"][0]["text"], "3+3?");
+    assert_eq!(asked["messages"][0]["content"][1], body["messages"][0]["content"][1]);
+    assert_eq!(asked.get("rerun"), None, "what only we understand is not sent");
+    let (_, stored) = gateway.get(&format!("/v1/traces/{grandchild}")).await;
+    assert_eq!(
+        (&stored["question"], &stored["parent"]["trace_id"]),
+        (&json!("3+3?"), &json!(child)),
+        "{stored}"
+    );
+    let (_, parent) = gateway.get(&format!("/v1/traces/{child}")).await;
+    assert!(parent["feedback"][0]["comment"].as_str().unwrap().contains("3+3?"), "{parent}");
+
+    // Another answer: nobody is asked, and it is a row to learn from.
+    let before = stub.asked().len();
+    let (status, answer) = gateway.send(&path, json!({"stage": 0, "text": "four"})).await;
+    assert_eq!((status, content(&answer)), (200, &json!("four")), "{answer}");
+    assert_eq!((stub.asked().len(), &answer["usage"]["total_tokens"]), (before, &json!(0)));
+    let child = answer["elenchus"]["trace_id"].as_str().unwrap();
+    let (_, stored) = gateway.get(&format!("/v1/traces/{child}")).await;
+    assert_eq!(
+        (&stored["answer"], &stored["stages"][0]["text"]),
+        (&json!("four"), &json!("four")),
+        "{stored}"
+    );
+    let (_, rows) = gateway.get("/v1/export?format=preference").await;
+    assert_eq!(rows["chosen"][0]["content"], "four", "{rows}");
+    assert_eq!(rows["rejected"][0]["content"], "answer 0", "{rows}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_asked_once_more_and_completions_too() {
+    let drawn = AtomicUsize::new(0);
+    let stub = Stub::start(move |asked: &Asked| match drawn.fetch_add(1, Ordering::SeqCst) {
+        0 => Act::Json(500, json!({"error": {"message": "out of memory"}})),
+        _ if asked.path.ends_with("/chat/completions") => Act::Json(200, completion(&["four".into()])),
+        _ => Act::Json(200, json!({"choices": [{"index": 0, "text": "more", "finish_reason": "stop"}]})),
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    assert_eq!(gateway.ask(question("little", "2+2?")).await.0, 500);
+    let id = gateway.traces(1).await[0]["id"].as_str().unwrap().to_string();
+    let (status, answer) = gateway.send(&format!("/v1/traces/{id}/rerun"), json!({"stage": 0})).await;
+    assert_eq!((status, content(&answer)), (200, &json!("four")), "{answer}");
+    let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
+    assert_eq!(trace["feedback"], json!([]), "a failure was no answer to reject");
+    gateway.send("/v1/completions", json!({"model": "little", "prompt": "Once"})).await;
+    let traces = gateway.traces(3).await;
+    let id = traces.iter().find(|trace| trace["recipe"] == "completions").unwrap()["id"].clone();
+    let path = format!("/v1/traces/{}/rerun", id.as_str().unwrap());
+    let (status, answer) = gateway.send(&path, json!({"stage": 0, "question": "Twice"})).await;
+    assert_eq!((status, &answer["choices"][0]["text"]), (200, &json!("more")), "{answer}");
+    let last = stub.asked().pop().unwrap();
+    assert_eq!((last.path.as_str(), &last.body["prompt"]), ("/v1/completions", &json!("Twice")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_decision_takes_what_a_person_says() {
+    let stub = Stub::answering(&["Answer: 4", "Answer: 5", "Answer: 4"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let mut body = question("elenchus/self-consistency@3/little", "2+2?");
+    body["elenchus"] = json!({"settings": {"early_stop": false}});
+    let (_, first) = gateway.ask(body).await;
+    let stages = first["elenchus"]["stages"].as_array().unwrap();
+    let decided = stages.iter().find(|stage| stage["kind"] == "decided").unwrap();
+    assert_eq!(decided.get("fixed"), None, "it is offered: {decided}");
+    let other = stages.iter().find(|stage| stage["text"] == "Answer: 5").unwrap();
+    let (id, before) = (first["elenchus"]["trace_id"].as_str().unwrap(), stub.asked().len());
+    let mut wanted = json!({"stage": decided["id"], "choose": other["id"]});
+    let (status, again) = gateway.send(&format!("/v1/traces/{id}/rerun"), wanted.clone()).await;
+    assert_eq!((status, content(&again)), (200, &json!("Answer: 5")), "{again}");
+    assert_eq!((stub.asked().len(), &again["usage"]["total_tokens"]), (before, &json!(0)), "nobody is asked");
+    let child = again["elenchus"]["trace_id"].as_str().unwrap();
+    let (_, stored) = gateway.get(&format!("/v1/traces/{child}")).await;
+    assert_eq!((&stored["parent"], &stored["answer"]), (&again["elenchus"]["parent"], &json!("Answer: 5")));
+    let place = decided["id"].as_u64().unwrap() as usize;
+    assert_eq!(stored["stages"][place]["of"], other["id"], "{stored}");
+    let (_, rows) = gateway.get("/v1/export?format=preference").await;
+    assert_eq!(rows["chosen"][0]["content"], "Answer: 5", "{rows}");
+    assert_eq!(rows["rejected"][0]["content"], "Answer: 4", "{rows}");
+    // Streamed, too, and the new trace can be run again itself.
+    wanted["choose"] = decided["of"].clone();
+    wanted["stream"] = json!(true);
+    let response = gateway.post(&format!("/v1/traces/{child}/rerun")).json(&wanted).send().await.unwrap();
+    let (comments, data) = pieces(&response.text().await.unwrap());
+    assert_eq!(comments[0]["type"], "begin");
+    assert_eq!(data.last().unwrap()["elenchus"]["parent"]["trace_id"], child, "{data:?}");
+    let (status, edited) = gateway
+        .send(&format!("/v1/traces/{child}/rerun"), json!({"stage": other["id"], "text": "Answer: 4"}))
+        .await;
+    assert_eq!(status, 200, "{edited}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_model_is_asked_again_too() {
+    let gateway = Running::before(&[]).await;
+    let (status, first) = gateway.ask(question("embedded", "g=50;e=g-1;e?")).await;
+    assert_eq!(status, 200, "{first}");
+    let id = first["elenchus"]["trace_id"].as_str().unwrap();
+    let (status, again) = gateway
+        .send(&format!("/v1/traces/{id}/rerun"), json!({"stage": 0, "question": "g=40;e=g-1;e?"}))
+        .await;
+    assert_eq!(status, 200, "{again}");
+    assert_eq!(again["elenchus"]["parent"]["trace_id"], id, "{again}");
+    let child = again["elenchus"]["trace_id"].as_str().unwrap();
+    let (_, stored) = gateway.get(&format!("/v1/traces/{child}")).await;
+    assert_eq!(stored["question"], "g=40;e=g-1;e?");
 }

@@ -1,6 +1,6 @@
 //! Models of roles beside the actor's: `[roles]` tables.
 
-use crate::support::{Running, Stub, question};
+use crate::support::{Act, Running, Stub, question};
 use elenchus_recipe::EndpointDefaults;
 use serde_json::{Value, json};
 
@@ -54,4 +54,28 @@ async fn a_table_without_a_model_changes_nothing_at_a_reload() {
     settings.roles.insert("critic".into(), EndpointDefaults::default());
     let error = gateway.handle.reload((settings, Default::default())).unwrap_err().to_string();
     assert!(error.contains("`critic`") && error.contains("hint:"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layers_of_a_table_are_those_around_its_model() {
+    let (stub, broken) = (Stub::answering(&["Answer: 4"]).await, Stub::start(|_| Act::Close).await);
+    let gateway = Running::with(&[&stub], |settings| {
+        let mut judge = table("sharp", Some(&broken.url));
+        judge.layers.retry.attempts = 1;
+        settings.roles.insert("judge".into(), judge);
+    })
+    .await;
+    let mut body = question("elenchus/best-of-n@2/little", "What is 2+2?");
+    body["elenchus"] = json!({"settings": {
+        "evaluator": "judge", "evaluator_settings": {"reading": "sample", "swap": false, "samples": 1}}});
+    gateway.ask(body).await;
+    assert_eq!(models(&broken).len(), 2, "each candidate once, and no call again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_recipes_are_made_again_as_often_as_the_settings_say() {
+    let broken = Stub::start(|_| Act::Close).await;
+    let gateway = Running::with(&[&broken], |settings| settings.retry.attempts = 2).await;
+    let (status, error) = gateway.ask(question("elenchus/single/little", "x")).await;
+    assert_eq!((status, broken.asked().len()), (502, 2), "{error}");
 }

@@ -211,3 +211,39 @@ async fn without_a_collector_nothing_is_recorded_and_the_context_still_goes_on()
     assert!(stub.asked().iter().all(|asked| asked.traceparent.as_deref() == Some(PARENT)));
     assert!(!gateway.get("/metrics").await.1.as_str().unwrap().contains("elenchus_spans_total"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_names_another_collector_and_says_what_needs_a_restart() {
+    let (first, second) = (collector().await, collector().await);
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let mut kept = None;
+    let mut gateway = Running::with(&[&stub], |settings| kept = Some(settings.clone())).await;
+    let settings = kept.unwrap();
+    let reload = |change: &dyn Fn(&mut ServiceSettings)| {
+        let mut settings = settings.clone();
+        change(&mut settings);
+        gateway.handle.reload((settings, Default::default())).map_err(|error| error.to_string())
+    };
+    let ask = || gateway.ask(question("little", "x"));
+    assert_eq!(ask().await.0, 200);
+    for collector in [&first, &second] {
+        assert_eq!(reload(&|settings| to(collector)(settings)), Ok(Vec::new()));
+        assert_eq!(ask().await.0, 200);
+        until("the collector of the last reload is told", || !collector.asked().is_empty()).await;
+    }
+    let refused = reload(&|settings| settings.telemetry.endpoint = Some("nowhere".into())).unwrap_err();
+    assert!(refused.contains("`nowhere`") && refused.contains("hint:"), "{refused}");
+    let said = reload(&|settings| {
+        to(&second)(settings);
+        settings.port = 1;
+        settings.store = Some("other.sqlite".into());
+        settings.most_recipes = 3;
+        settings.log = elenchus_recipe::LogLevel::Off;
+    });
+    assert_eq!(said, Ok(vec!["port", "store", "most_recipes"]), "what is said to need a restart");
+    assert_eq!(ask().await.0, 200);
+    assert!(gateway.get("/metrics").await.1.as_str().unwrap().contains("elenchus_spans_total"));
+    gateway.stop().await;
+    let count = |collector: &Stub| named(&spans(collector), "POST /v1/chat/completions").len();
+    assert_eq!((count(&first), count(&second)), (1, 2), "each where it belongs, and none before the first");
+}
