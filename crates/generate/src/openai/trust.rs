@@ -26,17 +26,17 @@ pub fn certificates(file: &Path, scheme: &str) -> Result<Vec<Certificate>, Strin
 pub fn certificate_problem(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(cause) = next {
-        // The TLS library's error lies within one of the system's, which does not name it as its cause.
-        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| {
-            let within = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
-            within.downcast_ref::<rustls::Error>()
-        });
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(_)) = cause.downcast_ref() {
             return Some(
                 "if it is that of your own authority, name the file with its certificate as `ca_file` beside `base_url`",
             );
         }
-        next = cause.source();
+        // An error of the system does not name the one within it as its cause.
+        let within = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match within {
+            Some(within) => Some(within),
+            None => cause.source(),
+        };
     }
     None
 }

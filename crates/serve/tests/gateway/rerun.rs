@@ -128,9 +128,11 @@ async fn what_cannot_be_run_again_is_said() {
     let (_, first) = gateway.ask(question("elenchus/critique-and-refine/little", "2+2?")).await;
     let id = first["elenchus"]["trace_id"].as_str().unwrap().to_string();
     let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
-    let decided =
-        trace["stages"].as_array().unwrap().iter().find(|stage| stage["kind"] == "decided").unwrap()["id"]
-            .clone();
+    let stages = trace["stages"].as_array().unwrap();
+    let mut decisions = stages.iter().filter(|stage| stage["kind"] == "decided");
+    let earlier = decisions.next().unwrap();
+    assert!(earlier["fixed"].as_str().unwrap().contains("followed from it"), "{earlier}");
+    let (earlier, decided) = (earlier["id"].clone(), decisions.next_back().unwrap()["id"].clone());
     let (status, _) = gateway.send("/v1/embeddings", json!({"model": "little", "input": "x"})).await;
     assert_eq!(status, 200);
     let traces = gateway.traces(2).await;
@@ -144,6 +146,7 @@ async fn what_cannot_be_run_again_is_said() {
         (id.as_str(), json!({"stages": 0}), 400, Value::Null),
         (id.as_str(), json!({"stage": 0, "part": "step"}), 400, json!("part")),
         (id.as_str(), json!({"stage": decided}), 400, json!("stage")),
+        (id.as_str(), json!({"stage": earlier, "choose": 0}), 400, json!("stage")),
         (id.as_str(), json!({"stage": decided, "choose": 999}), 400, json!("choose")),
         (id.as_str(), json!({"stage": 0, "choose": 1}), 400, json!("choose")),
         (id.as_str(), json!({"stage": 0, "question": "3+3?"}), 400, json!("question")),
