@@ -257,7 +257,7 @@ async fn asked_again(
     state: &Arc<State>,
     caller: Caller,
     headers: HeaderMap,
-    stored: Stored,
+    mut stored: Stored,
     wanted: RerunRequest,
     started: Instant,
     created_ms: u64,
@@ -270,7 +270,6 @@ async fn asked_again(
     if wanted.stream {
         fields.insert("stream".into(), true.into());
     }
-    let mut stored = stored;
     if let Some(question) = &wanted.question {
         // The kept request says what was asked now.
         for fields in [&mut fields, &mut stored.kept] {

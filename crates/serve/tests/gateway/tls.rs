@@ -95,9 +95,8 @@ async fn a_certificate_that_nobody_signed_is_refused_and_one_of_our_own_authorit
     }
     // A file that is none is said when it is read.
     std::fs::write(&authority, "no certificate").unwrap();
-    let mut settings = elenchus_recipe::ServiceSettings::default();
-    settings.upstreams =
-        vec![elenchus_recipe::UpstreamSettings { ca_file: Some(authority), ..upstream.clone() }];
+    let upstreams = vec![elenchus_recipe::UpstreamSettings { ca_file: Some(authority), ..upstream.clone() }];
+    let settings = elenchus_recipe::ServiceSettings { upstreams, ..Default::default() };
     let error = gateway.handle.reload((settings, Default::default())).unwrap_err().to_string();
     assert!(error.contains("authority.pem") && error.contains("hint:"), "{error}");
     assert_eq!(gateway.ask(question("little", "2+2?")).await.0, 200, "and changes nothing");
