@@ -56,7 +56,7 @@ fn one_chat_call_criticises_and_corrects_a_recorded_solution() {
     let turn = &CritiqueTurn::all(&answer.trace)[0];
     assert_eq!((turn.verdict, turn.first_error, turn.kept_steps), (Some(false), Some(0), Some(true)));
     let asked = model.requests()[0].messages[0].text();
-    assert!(asked.contains("Step 2: b=8") && asked.contains("Student answer: 8"), "{asked}");
+    assert!(asked.contains("Step 2: b=8") && asked.contains("Student answer:\n~~~~\n8\n~~~~"), "{asked}");
     assert_eq!(answer.usage, answer.trace.usage());
 }
 
