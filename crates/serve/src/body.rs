@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 use std::pin::Pin;
@@ -94,13 +94,20 @@ pub(crate) async fn read(
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
     };
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    // Who asks beforehand whether to send has not begun.
+    let asks_first = request.headers().contains_key(EXPECT);
+    let mut body = request.into_body();
     if announced.is_some_and(|length: u64| length > most_bytes as u64) {
+        if !asks_first {
+            discard(&mut body, most_bytes, within).await;
+        }
         return Err(too_large());
     }
-    let reading = Limited::new(request.into_body(), most_bytes).collect();
+    let reading = Limited::new(&mut body, most_bytes).collect();
     match tokio::time::timeout(within, reading).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<http_body_util::LengthLimitError>().is_some() => {
+            discard(&mut body, most_bytes, within).await;
             Err(too_large())
         }
         Ok(Err(error)) => Err(ApiError::bad("", format!("the request body broke off: {error}"))),
@@ -109,6 +116,16 @@ pub(crate) async fn read(
             Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
         }
     }
+}
+
+/// Takes what still comes of a body that is refused, up to as much again as is allowed: a client that is cut off while it
+/// writes never reads why.
+async fn discard(body: &mut Incoming, most_bytes: usize, within: Duration) {
+    const LEAST: usize = 1 << 20;
+    let mut rest = Limited::new(body, most_bytes.max(LEAST));
+    let taken = async { while let Some(Ok(_)) = rest.frame().await {} };
+    // The request is refused, however this ends.
+    let _ = tokio::time::timeout(within, taken).await;
 }
 
 /// Refuses JSON that is nested deeper than `most`, without reading it in any other way.

@@ -236,6 +236,11 @@ async fn broken_requests_are_refused_and_never_an_error_of_ours() {
             }
         }
     }
+    // Who is still writing reads why it was refused, also where that takes longer than what the system holds for it.
+    for _ in 0..20 {
+        let sent = gateway.post("/v1/chat/completions").body(vec![b' '; 900_000]).send().await;
+        assert_eq!(sent.unwrap().status(), 413);
+    }
     assert!(stub.asked().is_empty(), "none of them was passed on");
     assert_eq!(gateway.get("/v1/chat/completions").await.0, 405);
     assert_eq!(gateway.get("/v1/nothing").await.0, 404);
