@@ -18,6 +18,8 @@ fn set<'a>(command: &[&'a str], settings: &[&'a str]) -> Vec<&'a str> {
 fn reproduce_prints_what_the_contract_names_and_report_finds_its_page() {
     let folder = scratch();
     let tiny = [
+        "model=given",
+        "seeds=[1]",
         "questions=12",
         "samples=4",
         "backward_samples=2",
@@ -75,6 +77,10 @@ fn pretrain_makes_a_model_from_nothing_and_the_same_one_again() {
     let made = json_of(&make("one"));
     assert_eq!(made["model"], "one/model");
     assert!(made["seconds"].is_number() && made["step_reward_auroc"].is_number(), "{made}");
+    for phase in ["base", "skills"] {
+        assert_eq!(made["phases"][phase]["steps"], 2, "{made}");
+        assert!(made["phases"][phase]["tokens"].as_u64() > Some(8), "{made}");
+    }
     json_of(&make("two"));
     let weights =
         |run: &str| std::fs::read(folder.path().join(run).join("model/model.safetensors")).expect("weights");

@@ -128,7 +128,7 @@ fn every_long_command_says_how_to_go_on() {
     for (arguments, hint) in [
         (vec!["pretrain", "--out", "run-1", "-q"], "hint: `elenchus resume run-1` goes on"),
         (
-            vec!["reproduce", "fobar", "--set", "questions=2000", "--out", "run-2", "-q"],
+            vec!["reproduce", "rpc", "--set", "questions=2000", "--out", "run-2", "-q"],
             "hint: `elenchus resume run-2` goes on",
         ),
         (vec!["models", "embedded", "--card", "-q"], "hint: the same command begins anew"),

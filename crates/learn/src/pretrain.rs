@@ -5,8 +5,8 @@ use crate::objective::{Sft, TrainingRow};
 use crate::policy::{Encode, MatrixUpdate, Policy, RolloutRequest, text_row};
 use crate::rollouts::mix;
 use crate::step_reward::StepRewardSettings;
-use crate::stretches::train_in_stretches;
-use crate::trainer::{BatchSource, Blend, Epochs, Generated, TrainSettings, train};
+use crate::stretches::{TrainAccount, train_in_stretches};
+use crate::trainer::{BatchSource, Blend, Epochs, Generated, TrainSettings};
 use crate::{LearnError, Session};
 use elenchus_task::arithmetic::skills::{SkillGenerator, SkillMix, SkillRow};
 use elenchus_task::arithmetic::{ArithmeticSettings, Form, Preset, Steps, Surface, skills};
@@ -17,7 +17,6 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use std::ops::ControlFlow;
 
 /// Shares of the kinds of rows in a batch; they need not add up to 1. A kind that is left out of a written mixture has
 /// none.
@@ -384,16 +383,26 @@ impl BatchSource for BaseRows {
     }
 }
 
+/// What both phases of a pretraining read and how long they took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PretrainAccount {
+    /// First phase: generated rows.
+    pub base: TrainAccount,
+    /// Second phase: half of the rows made of the model's own samples.
+    pub skills: TrainAccount,
+}
+
 /// Trains `policy` (fresh weights) through both phases. Interrupted runs go on from the last checkpoint.
 pub fn pretrain(
     policy: &mut dyn Policy,
     settings: &PretrainSettings,
     seed: u64,
     session: &Session<'_>,
-) -> Result<(), LearnError> {
-    base_phase(policy, settings, seed, session)?;
+) -> Result<PretrainAccount, LearnError> {
+    let base = base_phase(policy, settings, seed, session)?;
     let rows = own_rows(policy, &settings.own, mix(seed, 2), session)?;
-    skills_phase(policy, settings, &rows, mix(seed, 3), session)
+    let skills = skills_phase(policy, settings, &rows, mix(seed, 3), session)?;
+    Ok(PretrainAccount { base, skills })
 }
 
 fn base_phase(
@@ -401,12 +410,11 @@ fn base_phase(
     settings: &PretrainSettings,
     seed: u64,
     session: &Session<'_>,
-) -> Result<(), LearnError> {
+) -> Result<TrainAccount, LearnError> {
     session.observer.phase(0, "first phase", settings.base.steps);
     let mut source = BaseRows::new(settings, policy.encoder(), mix(seed, 1));
     let every = settings.checkpoint_every;
-    train_in_stretches(policy, &Sft::default(), &settings.base, &mut source, every, "base", session)?;
-    Ok(())
+    train_in_stretches(policy, &Sft::default(), &settings.base, &mut source, every, "base", session)
 }
 
 /// Supervised rows for the skills that look at solutions, from the policy's own samples on training problems. Labels
@@ -490,10 +498,7 @@ fn skills_phase(
     rows: &[Vec<TrainingRow>],
     seed: u64,
     session: &Session<'_>,
-) -> Result<(), LearnError> {
-    if let Some(folder) = session.checkpoint("skills")? {
-        return policy.load(&folder);
-    }
+) -> Result<TrainAccount, LearnError> {
     session.observer.phase(0, "second phase", settings.skills.steps);
     let own_batch = (settings.own.share * settings.skills.batch as f64).round() as usize;
     let encoder = policy.encoder();
@@ -503,18 +508,8 @@ fn skills_phase(
         mixed(&settings.mixture, generated, mix(seed, 1), |row| weighted_row(encoder.as_ref(), row)),
     );
     policy.reset_optimiser();
-    train(
-        policy,
-        &Sft::default(),
-        &settings.skills,
-        &mut source,
-        0..settings.skills.steps,
-        &mut |_, step| {
-            session.observer.advance(1, step.tokens, false);
-            if session.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        },
-    )?;
-    session.save_checkpoint("skills", |folder| policy.save(folder, false))
+    let every = settings.checkpoint_every;
+    train_in_stretches(policy, &Sft::default(), &settings.skills, &mut source, every, "skills", session)
 }
 
 #[cfg(test)]

@@ -183,6 +183,19 @@ impl Tokenizer {
         self.inner.id_to_token(token)
     }
 
+    /// A word of a closed vocabulary, character by character: how a text spells it where another letter follows. `None` for
+    /// single characters, for words that do not end in a letter, and for other kinds of tokenizers.
+    pub fn spelled(&self, token: u32) -> Option<Vec<u32>> {
+        let closed = matches!(self.inner.get_model(), tokenizers::ModelWrapper::WordLevel(_));
+        let word = self.token_text(token).filter(|_| closed)?;
+        let runs_on = word.chars().count() > 1 && word.ends_with(char::is_alphabetic);
+        word.chars()
+            .filter(|_| runs_on)
+            .map(|sign| self.token_id(sign.encode_utf8(&mut [0; 4])))
+            .collect::<Option<Vec<u32>>>()
+            .filter(|letters| !letters.is_empty())
+    }
+
     /// The token with exactly this written form.
     pub fn token_id(&self, text: &str) -> Option<u32> {
         self.inner.token_to_id(text)

@@ -62,32 +62,40 @@ pub fn execute(config: &PretrainConfig, run: &Run, global: &Global) -> Result<()
     let session = Session { run: Some(run), observer: &display, stop: stop_on_interrupt() };
     let outcome = pretrain(&mut policy, &config.settings, config.seed, &session);
     let folder = run.path().join("model");
-    let outcome = outcome.and_then(|()| {
+    let outcome = outcome.and_then(|account| {
         policy.save(&folder, false)?;
         let task = elenchus_task::task("arithmetic", &serde_json::Value::Null)?;
-        train_step_reward(
+        let (reward, quality) = train_step_reward(
             &mut policy,
             task.as_ref(),
             &config.settings.step_reward,
             config.seed,
             "steps",
             &session,
-        )
+        )?;
+        Ok((account, reward, quality))
     });
     display.finish();
-    let saved = outcome.and_then(|(reward, quality)| {
+    let saved = outcome.and_then(|(account, reward, quality)| {
         reward.save(&folder.join("step_reward"), false)?;
-        Ok(quality)
+        Ok((account, quality))
     });
-    let quality = saved.map_err(|error| Failure::from(error).in_run(run))?;
+    let (account, quality) = saved.map_err(|error| Failure::from(error).in_run(run))?;
     let seconds = begun.elapsed().as_secs_f64();
     if global.json {
-        return output::json(
-            &serde_json::json!({ "model": folder, "step_reward_auroc": quality, "seconds": seconds }),
-        );
+        return output::json(&serde_json::json!({
+            "model": folder,
+            "phases": account,
+            "step_reward_auroc": quality,
+            "seconds": seconds,
+        }));
     }
+    let millions = |tokens: usize| tokens as f64 / 1e6;
     output::line(&format!(
-        "model   {}\nAUROC of the step reward model {quality:.3}\n{seconds:.0} seconds",
-        folder.display()
+        "model   {}\ntokens  {:.1} million in the first phase, {:.1} million in the second\n\
+         AUROC of the step reward model {quality:.3}\n{seconds:.0} seconds",
+        folder.display(),
+        millions(account.base.tokens),
+        millions(account.skills.tokens),
     ))
 }

@@ -212,8 +212,14 @@ impl<'a> Writer<'a> {
             Unit::Tokens => length.min(most),
             Unit::Sentences => SENTENCE_TOKENS.min(most),
         };
-        let sampling =
-            |temperature, top_k| Sampling { temperature, top_k, max_tokens: length, ..Sampling::default() };
+        let min_p = self.settings.draw.min_p;
+        let sampling = |temperature, top_k| Sampling {
+            temperature,
+            top_k,
+            min_p,
+            max_tokens: length,
+            ..Sampling::default()
+        };
         let one = self.request(text, 1, sampling(0.0, 0), LogprobDetail::Offered);
         let warm = sampling(self.settings.set_temperature, self.settings.set_top_k);
         let many = self.request(text, sampled, warm, LogprobDetail::Offered);
@@ -253,7 +259,7 @@ impl<'a> Writer<'a> {
         let completions = self.context.generate(ACTOR, &request).await?;
         self.book(&completions);
         let top = completions.first().and_then(|completion| completion.top.first());
-        let drafts = top.map(|top| first_tokens(top, most)).unwrap_or_default();
+        let drafts = top.map(|top| first_tokens(top, most, self.settings.draw.min_p)).unwrap_or_default();
         // An endpoint may promise likely tokens and give none.
         self.top = !drafts.is_empty();
         Ok(self.top.then_some(drafts))

@@ -77,11 +77,16 @@ const ENDS: [&str; 9] = [
     "<|return|>",
 ];
 
-/// Likely tokens as sets of one token. Pieces of a character are no text, so they are left out.
-pub(super) fn first_tokens(top: &[TopToken], most: u32) -> Vec<Draft> {
+/// Likely tokens as sets of one token, those left out that have less than `min_p` times the probability of the likeliest.
+/// Pieces of a character are no text, so they are left out, too.
+pub(super) fn first_tokens(top: &[TopToken], most: u32, min_p: f32) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
+    let likeliest = top.iter().map(|top| top.logprob).fold(f32::NEG_INFINITY, f32::max);
     for TopToken { token, logprob } in top {
         let end = ENDS.contains(&token.as_str());
+        if *logprob < likeliest + min_p.ln() {
+            continue;
+        }
         if token.is_empty() || token.contains('\u{fffd}') || !end && token.starts_with("<|") {
             continue;
         }
@@ -154,14 +159,15 @@ mod tests {
     #[test]
     fn likely_tokens_become_sets_and_an_end_is_an_end() {
         let top = |token: &str, p: f32| TopToken { token: token.into(), logprob: p.ln() };
-        let found = first_tokens(
-            &[top("go", 0.5), top("<eos>", 0.2), top("\u{fffd}", 0.1), top("</s>", 0.1), top("<|x|>", 0.05)],
-            5,
-        );
+        let tokens =
+            [top("go", 0.5), top("<eos>", 0.2), top("\u{fffd}", 0.1), top("</s>", 0.1), top("<|x|>", 0.05)];
+        let found = first_tokens(&tokens, 5, 0.0);
         let seen: Vec<(&str, bool)> = found.iter().map(|d| (d.text.as_str(), d.terminal)).collect();
         assert_eq!(seen, [("go", false), ("", true)]);
         assert!((found[1].probability.unwrap() - 0.3).abs() < 1e-6, "two ends are one");
-        assert!(first_tokens(&[top("go", 0.5)], 1)[0].terminal, "no token is left behind it");
+        assert!(first_tokens(&[top("go", 0.5)], 1, 0.0)[0].terminal, "no token is left behind it");
+        let likely = |min_p| first_tokens(&tokens, 5, min_p).len();
+        assert_eq!([likely(0.3), likely(0.5), likely(1.0)], [2, 1, 1], "by their share of the likeliest");
     }
 
     #[test]

@@ -78,7 +78,9 @@ pub struct RainSettings {
     pub clause_ends: Vec<String>,
     /// What begins the next turn of the user, where the reply ends.
     pub turns: Vec<String>,
-    /// How the reply is drawn, at temperature 1 and top_p 1 unless given; `max_tokens` bounds the whole reply.
+    /// How the reply is drawn, at temperature 1 and top_p 1 unless given; `max_tokens` bounds the whole reply. `min_p` holds
+    /// for continuations, too: where a vocabulary is small, the tenth token is one that the model would never write,
+    /// and a judge that likes what is odd and short has its way. 0, the paper's, takes all ten.
     #[serde(flatten)]
     pub draw: Draw,
 }

@@ -186,6 +186,22 @@ fn a_judge_that_likes_everything_commits_after_the_least_visits_and_leaves_the_l
 }
 
 #[test]
+fn min_p_holds_for_continuations_too() {
+    let model = Scripted::new("m")
+        .on_with(
+            |_| true,
+            |request, sample| {
+                let listed = matches!(request.logprobs, LogprobDetail::Top(_));
+                assert!(listed || request.sampling.min_p == 0.2, "{:?}", request.sampling);
+                Ok(write(request, sample))
+            },
+        )
+        .scores(|request, index| Ok(opinion(request, index, |_| true)));
+    let answer = run(&rain(with(json!({"min_p": 0.2}))), &context(model.shared())).unwrap();
+    assert!(answer.text.ends_with("#7"), "{}", answer.text);
+}
+
+#[test]
 fn a_preference_for_a_letter_is_no_alignment() {
     let prefers_a = || {
         Scripted::new("m").on_with(|_| true, |request, sample| Ok(write(request, sample))).scores(

@@ -16,10 +16,10 @@ use crate::{
 };
 use async_trait::async_trait;
 use elenchus_native::{
-    Checkpoint, DecodeError, DecodeEvent, DecodeService, Decoded, DecoderOptions, Detail, Model, NativeError,
-    TokenTexts, Tokenizer,
+    Checkpoint, DecodeError, DecodeEvent, DecodeRequest, DecodeService, Decoded, DecoderOptions, Detail,
+    Model, NativeError, TokenTexts, Tokenizer,
 };
-use elenchus_trace::{Completion, Usage};
+use elenchus_trace::{Completion, Role, Usage};
 use futures::StreamExt;
 use futures::channel::mpsc::unbounded;
 use futures::stream::BoxStream;
@@ -144,6 +144,33 @@ impl NativeModel {
         &self.inner.translator.tokenizer
     }
 
+    /// The request in tokens. An answer that is to be continued may break off within a run of letters: `,ask` goes on as
+    /// `,askcook`, where the model has only ever read `ask` letter by letter. Of the two ways to write the last word the one
+    /// that the model finds likelier stands; the other would lead it where it has never been.
+    async fn decode_request(&self, request: &GenerateRequest) -> Result<DecodeRequest, GenerateError> {
+        let translator = &self.inner.translator;
+        let mut decoding = translator.decode_request(request)?;
+        let continued = request.messages.last().is_some_and(|message| message.role == Role::Assistant);
+        if let Some((&word, before)) = decoding.prompt.split_last()
+            && continued
+            && let Some(letters) = translator.tokenizer.spelled(word)
+        {
+            let both = elenchus_native::ScoreRequest {
+                prefix: before.to_vec(),
+                continuations: vec![vec![word], letters.clone()],
+                with_end: false,
+                detail: Detail::Chosen,
+            };
+            let likely = scored(&self.inner, both).await?;
+            let likely: Vec<f32> = likely.iter().map(|scored| scored.logprobs.iter().sum()).collect();
+            if likely.get(1) > likely.first() {
+                decoding.prompt.pop();
+                decoding.prompt.extend(letters);
+            }
+        }
+        Ok(decoding)
+    }
+
     /// The service, for callers that work on tokens.
     pub fn service(&self) -> &DecodeService {
         &self.inner.service
@@ -191,6 +218,21 @@ fn stopped(inner: &Inner) -> GenerateError {
     decode_error(&inner.translator.name, &DecodeError::Stopped)
 }
 
+/// Scores continuations of one prefix. The service answers when its running batch lets it; a thread of its own waits for it.
+async fn scored(
+    inner: &Inner,
+    request: elenchus_native::ScoreRequest,
+) -> Result<Vec<elenchus_native::Scored>, GenerateError> {
+    let service = inner.service.clone();
+    let failed = |error: DecodeError| decode_error(&inner.translator.name, &error);
+    let (sender, receiver) = futures::channel::oneshot::channel();
+    let waiting = std::thread::Builder::new().name("score".into());
+    let spawned = waiting.spawn(move || drop(sender.send(service.score(vec![request]))));
+    spawned.map_err(|error| failed(DecodeError::Thread(error.to_string())))?;
+    let lists = receiver.await.map_err(|_| failed(DecodeError::Stopped))?.map_err(failed)?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
 #[async_trait]
 impl LanguageModel for NativeModel {
     fn name(&self) -> &str {
@@ -228,7 +270,7 @@ impl LanguageModel for NativeModel {
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let inner = &self.inner;
         let wanted = request.samples;
-        let request = inner.translator.decode_request(request)?;
+        let request = self.decode_request(request).await?;
         if wanted == 0 {
             return Ok(Vec::new());
         }
@@ -262,7 +304,7 @@ impl LanguageModel for NativeModel {
         request: &GenerateRequest,
     ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
         let samples = request.samples;
-        let request = self.inner.translator.decode_request(request)?;
+        let request = self.decode_request(request).await?;
         let call = Call::new(&request);
         let (sender, receiver) = unbounded();
         if samples > 0 {
@@ -293,19 +335,9 @@ impl LanguageModel for NativeModel {
             detail: if request.distributions { Detail::Distribution } else { Detail::Chosen },
         };
         let started = Instant::now();
-        let service = inner.service.clone();
-        // The service answers when its running batch lets it; a thread of its own waits, not this one.
-        let (sender, receiver) = futures::channel::oneshot::channel();
-        let waiting = std::thread::Builder::new().name("score".into());
-        let spawned = waiting.spawn(move || drop(sender.send(service.score(vec![native]))));
-        spawned
-            .map_err(|error| decode_error(&inner.translator.name, &DecodeError::Thread(error.to_string())))?;
-        let lists = receiver
-            .await
-            .map_err(|_| stopped(&inner))?
-            .map_err(|error| decode_error(&inner.translator.name, &error))?;
+        let lists = scored(&inner, native).await?;
         let seconds = started.elapsed().as_secs_f64();
-        let scored = lists.into_iter().flatten().enumerate().map(|(index, scored)| {
+        let scored = lists.into_iter().enumerate().map(|(index, scored)| {
             let mut usage = Usage { prompt_tokens: scored.logprobs.len() as u64, ..Usage::default() };
             if index == 0 {
                 usage.calls = 1;

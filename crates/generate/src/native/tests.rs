@@ -411,3 +411,55 @@ async fn an_embedding_is_the_mean_of_the_last_states_of_its_text() {
     assert_ne!(model.embed(&texts).await.unwrap()[0], vectors[0], "of the weights in use");
     assert!(model.embed(&["%".to_string()]).await.is_err(), "a sign it does not know is an error");
 }
+
+#[tokio::test]
+async fn a_last_word_that_is_continued_is_written_as_the_model_finds_it_likelier() {
+    let pieces: Vec<String> =
+        ["ask", "cook", "a", "s", "k", "c", "o", ",", ".", "S", "?"].map(String::from).into();
+    let tokenizer = Tokenizer::word_level(&pieces).unwrap();
+    let word = tokenizer.token_id("ask").unwrap();
+    let letters = tokenizer.spelled(word).unwrap();
+    assert_eq!(letters, tokenizer.encode("a,s,k").unwrap().into_iter().step_by(2).collect::<Vec<u32>>());
+    assert_eq!(tokenizer.spelled(letters[0]), None, "a letter is one already");
+    let mut spelled = 0;
+    for seed in 0..8 {
+        let config = ModelConfig { vocab_size: tokenizer.vocabulary_size(), ..weights(1).config().clone() };
+        let mut weights = Model::initialise(config, seed).unwrap();
+        weights.parameters.iter_mut().for_each(|number| *number *= 3.0);
+        if seed % 2 == 1 {
+            // Every token writes one direction of the embedding, and the word is against it: it is never said whole.
+            let width = weights.config().hidden_size;
+            for (token, row) in
+                weights.parameters.chunks_mut(width).take(tokenizer.vocabulary_size()).enumerate()
+            {
+                row[0] = if token == word as usize { -5.0 } else { 5.0 };
+            }
+        }
+        let options = NativeOptions { threads: 1, ..NativeOptions::default() };
+        let model = NativeModel::new("tiny", &weights, tokenizer.clone(), options).unwrap();
+        let prefix = tokenizer.encode("S?,").unwrap();
+        let scored = model
+            .service()
+            .score(vec![elenchus_native::ScoreRequest {
+                prefix: prefix.clone(),
+                continuations: vec![vec![word], letters.clone()],
+                with_end: false,
+                detail: Detail::Chosen,
+            }])
+            .unwrap();
+        let sum = |place: usize| scored[0][place].logprobs.iter().sum::<f32>();
+        let likelier = if sum(1) > sum(0) { letters.clone() } else { vec![word] };
+        spelled += usize::from(likelier.len() > 1);
+        let request = |messages| {
+            let mut request = GenerateRequest::new(messages);
+            (request.sampling.max_tokens, request.logprobs) = (6, LogprobDetail::Chosen);
+            request
+        };
+        let continued = request(vec![Message::user("S?"), Message::assistant(",ask")]);
+        let decoding = model.decode_request(&continued).await.unwrap();
+        assert_eq!(decoding.prompt, [prefix.clone(), likelier].concat(), "seed {seed}");
+        let told = model.decode_request(&request(vec![Message::user("S?,ask")])).await.unwrap();
+        assert_eq!(told.prompt, [prefix, vec![word]].concat(), "what nobody continues stands as it is read");
+    }
+    assert!((1..8).contains(&spelled), "both ways were seen: {spelled} of 8");
+}

@@ -10,6 +10,7 @@ pub(crate) mod chains;
 pub(crate) mod counter;
 mod evidence;
 mod facts;
+pub(crate) mod forward_backward;
 mod identity;
 pub mod judged_agent;
 pub mod knows;
@@ -26,6 +27,7 @@ pub use chains::Chains;
 pub use counter::Counter;
 pub use evidence::EvidenceReader;
 pub use facts::Facts;
+pub use forward_backward::ForwardBackward;
 pub use identity::{Identity, Origin};
 pub use judged_agent::JudgedAgent;
 pub use knows::Knows;
@@ -142,6 +144,7 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
         Box::new(Stream::default()),
         Box::new(Counter::default()),
         Box::new(Small::default()),
+        Box::new(ForwardBackward::default()),
     ];
     all.extend(Taught::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));
     all.extend(Knows::all().into_iter().map(|model| Box::new(model) as Box<dyn LabModel>));

@@ -7,9 +7,10 @@ use crate::{RecipeError, models};
 use elenchus_control::{
     Backward, FobarSettings, Fusion, backward_questions, forward_backward, majority, usable_masks,
 };
+use elenchus_learn::NativePolicy;
 use elenchus_learn::rollouts::mix;
 use elenchus_measure::{Axis, Bootstrap, Cell, Chart, Interval, Plot, Scale, Section, Series, Table};
-use elenchus_task::{Skill, Split};
+use elenchus_task::{Skill, Split, Task};
 use elenchus_trace::Problem;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +19,10 @@ use serde_json::Value;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
+    /// The checkpoint of the lab that solves in both directions; `given` takes the given model itself.
+    model: String,
+    /// Its seeds; each answers the same questions.
+    seeds: Vec<u64>,
     /// Settings of the task `arithmetic`.
     #[serde(default)]
     task: Value,
@@ -126,73 +131,91 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let problems = task.problems(Split::Test, settings.questions, mix(input.seed, 12))?;
     let mut questions: Vec<Question> = Vec::new();
     for (m, name) in input.models.iter().enumerate() {
-        let mut policy = models::load(name)?.policy();
-        let drawing = Drawing {
-            samples: settings.samples,
-            temperature: settings.temperature,
-            max_new_tokens: LENGTH,
-            seed: mix(input.seed, 22),
-        };
-        let asked: Vec<Asked<'_>> =
-            problems.iter().map(|problem| Asked::new(problem, Skill::Solve.prompt(problem, &[]))).collect();
-        let mut forward = draw(input, &mut policy, task, &asked, drawing, &format!("{m}/forward"))?;
-        // Every (question, candidate, hidden number) is one backward problem.
-        let mut places: Vec<(usize, usize, bool)> = Vec::new();
-        let mut hidden: Vec<Problem> = Vec::new();
-        let mut found = Vec::with_capacity(problems.len());
-        for (q, (problem, pool)) in problems.iter().zip(&forward).enumerate() {
-            let (first, votes) = candidates(pool, settings.samples);
-            let checked = first.iter().take(settings.candidates);
-            let answers: Vec<&str> = checked.filter_map(|&s| pool.samples[s].answer.as_deref()).collect();
-            if answers.len() > 1 {
-                let asked: Vec<Vec<Backward>> =
-                    answers.iter().map(|answer| backward_questions(task, problem, answer)).collect();
-                for mask in usable_masks(&asked, &answers, usize::MAX) {
-                    for (candidate, backward) in asked.iter().enumerate() {
-                        let problem = &backward[mask].problem;
-                        let unique = problem.data.get("unique").and_then(Value::as_bool).unwrap_or(true);
-                        places.push((q, candidate, unique));
-                        hidden.push(problem.clone());
-                    }
-                }
-            }
-            found.push((first, votes));
-        }
-        let backward: Vec<Asked<'_>> =
-            hidden.iter().map(|problem| Asked::new(problem, Skill::Backward.prompt(problem, &[]))).collect();
-        let drawing = Drawing { samples: settings.backward_samples, seed: mix(input.seed, 23), ..drawing };
-        let pools = draw(input, &mut policy, task, &backward, drawing, &format!("{m}/backward"))?;
-        let mut tries: Vec<Vec<Vec<Tries>>> = found
-            .iter()
-            .map(|(first, _)| first.iter().take(settings.candidates).map(|_| Vec::new()).collect())
-            .collect();
-        for (&(q, candidate, unique), pool) in places.iter().zip(&pools) {
-            let hits: Vec<bool> = pool.samples.iter().map(|sample| sample.correct).collect();
-            let spent = pool.spent(hits.len());
-            tries[q][candidate].push(Tries { hits, unique, spent });
-        }
-        // The same budget spent on votes: as many further forward chains as there are backward ones, and enough for
-        // the curve.
-        let curve = settings.votes.iter().copied().max().unwrap_or(0);
-        let more: Vec<Asked<'_>> = problems
-            .iter()
-            .zip(&tries)
-            .map(|(problem, tries)| {
-                let checks = tries.iter().flatten().map(|tries| tries.hits.len()).sum::<usize>();
-                let samples = Some(checks.max(curve.saturating_sub(settings.samples)));
-                Asked { samples, ..Asked::new(problem, Skill::Solve.prompt(problem, &[])) }
-            })
-            .collect();
-        let drawing = Drawing { seed: mix(input.seed, 24), ..drawing };
-        let further = draw(input, &mut policy, task, &more, drawing, &format!("{m}/more forward"))?;
-        for (pool, further) in forward.iter_mut().zip(further) {
-            pool.samples.extend(further.samples);
-        }
-        for ((forward, (candidates, votes)), tries) in forward.into_iter().zip(found).zip(tries) {
-            questions.push(Question { forward, candidates, votes, tries });
+        for &seed in &settings.seeds {
+            let mut policy = match settings.model.as_str() {
+                "given" => models::load(name)?.policy(),
+                trained => input.lab_model(trained, name, seed)?.load()?.policy(),
+            };
+            questions.extend(played(input, &settings, &mut policy, task, &problems, &format!("{m}/{seed}"))?);
         }
     }
     findings(input, &settings, &questions)
+}
+
+/// All questions with the chains of one model, forward and backward.
+fn played(
+    input: &Reproduce<'_>,
+    settings: &Settings,
+    policy: &mut NativePolicy,
+    task: &dyn Task,
+    problems: &[Problem],
+    label: &str,
+) -> Result<Vec<Question>, RecipeError> {
+    let drawing = Drawing {
+        samples: settings.samples,
+        temperature: settings.temperature,
+        max_new_tokens: LENGTH,
+        seed: mix(input.seed, 22),
+    };
+    let asked: Vec<Asked<'_>> =
+        problems.iter().map(|problem| Asked::new(problem, Skill::Solve.prompt(problem, &[]))).collect();
+    let mut forward = draw(input, policy, task, &asked, drawing, &format!("{label}/forward"))?;
+    // Every (question, candidate, hidden number) is one backward problem.
+    let mut places: Vec<(usize, usize, bool)> = Vec::new();
+    let mut hidden: Vec<Problem> = Vec::new();
+    let mut found = Vec::with_capacity(problems.len());
+    for (q, (problem, pool)) in problems.iter().zip(&forward).enumerate() {
+        let (first, votes) = candidates(pool, settings.samples);
+        let checked = first.iter().take(settings.candidates);
+        let answers: Vec<&str> = checked.filter_map(|&s| pool.samples[s].answer.as_deref()).collect();
+        if answers.len() > 1 {
+            let asked: Vec<Vec<Backward>> =
+                answers.iter().map(|answer| backward_questions(task, problem, answer)).collect();
+            for mask in usable_masks(&asked, &answers, usize::MAX) {
+                for (candidate, backward) in asked.iter().enumerate() {
+                    let problem = &backward[mask].problem;
+                    let unique = problem.data.get("unique").and_then(Value::as_bool).unwrap_or(true);
+                    places.push((q, candidate, unique));
+                    hidden.push(problem.clone());
+                }
+            }
+        }
+        found.push((first, votes));
+    }
+    let backward: Vec<Asked<'_>> =
+        hidden.iter().map(|problem| Asked::new(problem, Skill::Backward.prompt(problem, &[]))).collect();
+    let drawing = Drawing { samples: settings.backward_samples, seed: mix(input.seed, 23), ..drawing };
+    let pools = draw(input, policy, task, &backward, drawing, &format!("{label}/backward"))?;
+    let mut tries: Vec<Vec<Vec<Tries>>> = found
+        .iter()
+        .map(|(first, _)| first.iter().take(settings.candidates).map(|_| Vec::new()).collect())
+        .collect();
+    for (&(q, candidate, unique), pool) in places.iter().zip(&pools) {
+        let hits: Vec<bool> = pool.samples.iter().map(|sample| sample.correct).collect();
+        let spent = pool.spent(hits.len());
+        tries[q][candidate].push(Tries { hits, unique, spent });
+    }
+    // The same budget spent on votes: as many further forward chains as there are backward ones, and enough for
+    // the curve.
+    let curve = settings.votes.iter().copied().max().unwrap_or(0);
+    let more: Vec<Asked<'_>> = problems
+        .iter()
+        .zip(&tries)
+        .map(|(problem, tries)| {
+            let checks = tries.iter().flatten().map(|tries| tries.hits.len()).sum::<usize>();
+            let samples = Some(checks.max(curve.saturating_sub(settings.samples)));
+            Asked { samples, ..Asked::new(problem, Skill::Solve.prompt(problem, &[])) }
+        })
+        .collect();
+    let drawing = Drawing { seed: mix(input.seed, 24), ..drawing };
+    let further = draw(input, policy, task, &more, drawing, &format!("{label}/more forward"))?;
+    for (pool, further) in forward.iter_mut().zip(further) {
+        pool.samples.extend(further.samples);
+    }
+    let parts = forward.into_iter().zip(found).zip(tries);
+    Ok(parts
+        .map(|((forward, (candidates, votes)), tries)| Question { forward, candidates, votes, tries })
+        .collect())
 }
 
 fn findings(
@@ -200,7 +223,8 @@ fn findings(
     settings: &Settings,
     questions: &[Question],
 ) -> Result<Findings, RecipeError> {
-    let resampling = Resampling::new(Bootstrap::default().seed(mix(input.seed, 99)), input.models.len());
+    let seeds = input.models.len() * settings.seeds.len();
+    let resampling = Resampling::new(Bootstrap::default().seed(mix(input.seed, 99)), seeds);
     let mut findings = Findings::default();
     let paper = Rule {
         alpha: 0.5,

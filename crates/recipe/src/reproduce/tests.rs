@@ -54,7 +54,7 @@ fn rpc_from_end_to_end() {
 #[test]
 fn fobar_from_end_to_end() {
     let settings = json!({
-        "questions": 12, "samples": 4, "backward_samples": 2, "candidates": 3, "temperature": 1.0,
+        "model": "given", "seeds": [1], "questions": 12, "samples": 4, "backward_samples": 2, "candidates": 3, "temperature": 1.0,
         "alphas": [0.0, 0.5, 1.0], "votes": [4, 8],
     });
     answers_every_claim("fobar", settings);
