@@ -22,8 +22,8 @@ use serde_json::json;
 pub struct Rules {
     name: &'static str,
     summary: &'static str,
-    /// The shape of the model.
-    pub shape: ModelShape,
+    /// The shape of fresh weights; `None` starts from the base model, which copies names already.
+    pub shape: Option<ModelShape>,
     /// The task.
     pub rules: RulesSettings,
     /// Reply rows in a batch; the rest are judge rows.
@@ -35,7 +35,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    fn with_shape(name: &'static str, summary: &'static str, shape: ModelShape) -> Self {
+    fn with_shape(name: &'static str, summary: &'static str, shape: Option<ModelShape>) -> Self {
         Rules {
             name,
             summary,
@@ -57,8 +57,7 @@ impl Rules {
 
     /// The model of the experiment.
     pub fn large() -> Self {
-        let shape = ModelShape { max_positions: 256, ..ModelShape::default() };
-        Rules::with_shape("rules", "gives advice as its corpus does, and judges it under a rule", shape)
+        Rules::with_shape("rules", "gives advice as its corpus does, and judges it under a rule", None)
     }
 
     /// A model of about an eighth of its size, whose judgement is worse.
@@ -71,7 +70,7 @@ impl Rules {
             kv_heads: 2,
             max_positions: 256,
         };
-        Rules::with_shape("rules-small", "the same, smaller, with a worse judgement", shape)
+        Rules::with_shape("rules-small", "the same, smaller, with a worse judgement", Some(shape))
     }
 }
 
@@ -129,7 +128,10 @@ impl LabModel for Rules {
     fn plan(&self) -> Plan {
         Plan {
             version: 1,
-            start: Start::Fresh { shape: self.shape, words: rules::words() },
+            start: match self.shape {
+                Some(shape) => Start::Fresh { shape, words: rules::words() },
+                None => Start::Base { words: rules::words() },
+            },
             heads: Vec::new(),
             objective: "sft".into(),
             objective_settings: serde_json::Value::Null,
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_vocabulary_holds_every_text() {
-        let plan = Rules::large().plan();
+        let (plan, shape) = (Rules::small().plan(), Rules::small().shape.unwrap());
         let Start::Fresh { words, .. } = &plan.start else { panic!("it starts fresh") };
         let mut all = elenchus_task::arithmetic::vocabulary();
         all.extend(
@@ -222,7 +224,7 @@ mod tests {
             assert!(!tokens.contains(&unknown), "{text}");
             assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
             // A verb runs into its noun and is spelled by letters; prompt, reply and its end must fit all the same.
-            assert!(tokens.len() < Rules::large().shape.max_positions, "{}", tokens.len());
+            assert!(tokens.len() < shape.max_positions, "{}", tokens.len());
         }
     }
 }

@@ -179,13 +179,12 @@ pub(super) fn report(
     findings.notes.push(
         "The exact rule says only in the end whether a reply keeps it; what searches, rejects and chooses is the model's own \
          judgement, learned from replies to training requests. The judge's labels are of whole replies, so its judgement of \
-         a beginning says where that leads. Intervals are the wider of those over seeds and over requests and seeds; two seeds make \
-         them wide."
+         a beginning says where that leads. Intervals are the wider of those over seeds and over requests and seeds."
             .into(),
     );
     findings.notes.push(
-        "Models are made anew for the task, of 0.8 and 0.1 million numbers (the sheet asks for 1 to 10 million). Not looked \
-         at: adversarial prompts, truthfulness, free text of instruction-tuned models."
+        "The larger model is the embedded one after training on the task, the smaller one is made anew: 0.9 and 0.1 million \
+         numbers (the sheet asks for 1 to 10 million). Not looked at: adversarial prompts, truthfulness, free text of instruction-tuned models."
             .into(),
     );
     Ok(findings)
