@@ -13,9 +13,10 @@ use serde_json::json;
 /// Name of the checkpoint.
 pub const FORWARD_BACKWARD: &str = "forward-backward";
 
-/// As many rows that find a hidden number as rows that find the answer, all with their chains (arXiv 2308.07758; sheet
-/// 15, section 6). Given in a row is always the true answer: what the model makes of a wrong one is for the experiment
-/// to see.
+/// Rows that find a hidden number and rows that find the answer, all with their chains (arXiv 2308.07758; sheet 15, section
+/// 6). The sheet wants a model that saw as many of both: the base model has seen many chains and few hidden numbers, so
+/// three rows of four are about these. Given in a row is always the true answer: what the model makes of a wrong one is
+/// for the experiment to see.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForwardBackward {
     /// Both directions.
@@ -31,10 +32,10 @@ pub struct ForwardBackward {
 impl Default for ForwardBackward {
     fn default() -> Self {
         ForwardBackward {
-            mixture: Mixture { solve: 0.5, backward: 0.5, ..Mixture::nothing() },
+            mixture: Mixture { solve: 0.25, backward: 0.75, ..Mixture::nothing() },
             validation: [200, 4],
             temperature: 0.7,
-            train: TrainSettings { steps: 2_400, ..PretrainSettings::default().base },
+            train: TrainSettings { steps: 2_800, ..PretrainSettings::default().base },
         }
     }
 }
@@ -109,7 +110,7 @@ mod tests {
     use crate::models;
 
     #[test]
-    fn half_of_the_rows_go_backward_and_the_card_counts_what_they_find() {
+    fn most_rows_go_backward_and_the_card_counts_what_they_find() {
         let model = ForwardBackward { validation: [6, 2], ..ForwardBackward::default() };
         let loaded = models::load(models::EMBEDDED).unwrap();
         let tag = |skill: Skill| loaded.tokenizer.encode(&skill.tag().to_string()).unwrap()[0];
@@ -125,7 +126,7 @@ mod tests {
             (0..20).flat_map(|step| source.batch(step).unwrap()).flatten().map(|row| row.tokens[0]).collect();
         assert!(tags.iter().all(|tag| [solve, backward].contains(tag)));
         let share = tags.iter().filter(|tag| **tag == backward).count() as f64 / tags.len() as f64;
-        assert!((0.4..0.6).contains(&share), "{share} of the rows go backward");
+        assert!((0.67..0.83).contains(&share), "{share} of the rows go backward");
         let figure = model.validate(&mut policy, 3, &session).unwrap();
         assert!((0.0..1.0).contains(&figure.value) && figure.problems == 6, "{figure:?}");
     }
