@@ -8,6 +8,7 @@ mod cache;
 mod cancel;
 mod chat_template;
 mod context;
+mod fence;
 mod journal;
 mod latent;
 mod limit;
