@@ -13,7 +13,6 @@ pub(crate) fn fenced(text: &str) -> String {
 
 /// A dialogue as it is shown to somebody who judges what came of it. As messages it would be a dialogue with the judge, whose
 /// turns and instructions could steer it.
-#[derive(Debug, Default)]
 pub(crate) struct Conversation {
     /// Each message fenced, under a heading that says who spoke; empty where nothing was said.
     pub text: String,

@@ -3,6 +3,7 @@
 //! Knows: how to ask a model (embedded, endpoint, recorded, scripted), budgets, retries, caches, prompts by skill and
 //! voice. Does not know: what to do with the answers.
 
+mod address;
 mod budget;
 mod cache;
 mod cancel;
@@ -27,6 +28,7 @@ mod scripted;
 mod stack;
 mod timeout;
 
+pub use address::{Address, hide_users};
 pub use budget::{BudgetLayer, Ledger, Permit};
 pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache, replay_stream};
 pub use cancel::CancelToken;

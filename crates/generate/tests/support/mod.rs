@@ -112,7 +112,7 @@ impl Server {
 
     pub fn config(&self) -> OpenAiConfig {
         OpenAiConfig {
-            base_url: self.url.clone(),
+            base_url: self.url.as_str().into(),
             model: "test-model".into(),
             api_key_variable: String::new(),
             ..OpenAiConfig::default()
