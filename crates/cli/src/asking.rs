@@ -8,8 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use elenchus_control::{BY, Part, Strategy, strategy};
 use elenchus_evaluate::Needs;
 use elenchus_generate::{
-    CancelToken, ChatTemplate, Context, GenerateError, LanguageModel, NativeModel, NativeOptions, OpenAi,
-    OpenAiConfig, PrefixStyle, Replay, RunJournal, ServerAbilities, Voice, stack,
+    Address, CancelToken, ChatTemplate, Context, GenerateError, LanguageModel, NativeModel, NativeOptions,
+    OpenAi, OpenAiConfig, PrefixStyle, Replay, RunJournal, ServerAbilities, Voice, stack,
 };
 use elenchus_recipe::{
     CONFIGURATION_FILE, Composition, Configuration, EndpointDefaults, EndpointLayers, models, strategy_of,
@@ -38,7 +38,7 @@ pub struct ModelOptions {
     pub model: Option<String>,
     /// Base URL of an OpenAI-compatible server, for example http://localhost:11434/v1 [default: the configuration's]
     #[arg(long, value_name = "URL")]
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Address>,
     /// Environment variable that holds the endpoint's key [default: the configuration's, else OPENAI_API_KEY]
     #[arg(long, value_name = "NAME")]
     pub api_key_variable: Option<String>,
@@ -131,8 +131,8 @@ impl PriceOptions {
 pub struct ModelChoice {
     /// `embedded`, a folder, or a name at the endpoint.
     model: String,
-    /// Base URL.
-    endpoint: Option<String>,
+    /// Base URL; written without user and password.
+    endpoint: Option<Address>,
     /// Environment variable that holds the key.
     api_key_variable: String,
     /// Recorded samples.
@@ -259,8 +259,8 @@ impl ModelChoice {
     }
 
     /// Base URL of its server.
-    pub fn endpoint(&self) -> Option<&str> {
-        self.endpoint.as_deref()
+    pub fn endpoint(&self) -> Option<&Address> {
+        self.endpoint.as_ref()
     }
 
     fn load(&self) -> Result<Arc<dyn LanguageModel>, Failure> {
@@ -277,6 +277,15 @@ impl ModelChoice {
             let folder = models::folder(&self.model)?;
             return Ok(Arc::new(NativeModel::load(folder, NativeOptions::default())?));
         };
+        if url.is_hidden() {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "the endpoint {url} of this run had a user or a password, which are not written down"
+                ),
+                "give the same command again, with the same `--out`: it goes on with the run",
+            ));
+        }
         let config = OpenAiConfig {
             base_url: url.clone(),
             model: self.model.clone(),

@@ -74,7 +74,8 @@ impl KeptConfig {
     }
 }
 
-/// Fields that do not decide what is asked: a run may go on with more money, or write its traces elsewhere.
+/// Fields that do not decide what is asked: a run may go on with more money, write its traces elsewhere, or believe another
+/// authority that the server is who it says (a command that failed for want of `ca_file` goes on with it).
 const FREE: [&str; 7] = [
     "/asking/budget",
     "/asking/price",
@@ -241,13 +242,22 @@ fn comparable(config: &Value) -> Value {
     let mut config = config.clone();
     if let Some(roles) = config.pointer_mut("/asking/roles").and_then(Value::as_object_mut) {
         roles.values_mut().for_each(|role| role["layers"] = Value::Null);
+        roles.values_mut().for_each(without_authorities);
     }
+    config.pointer_mut("/asking/model").into_iter().for_each(without_authorities);
     for path in FREE {
         if let Some(field) = config.pointer_mut(path) {
             *field = Value::Null;
         }
     }
     config
+}
+
+/// Where there are none, the field is not written; so it has to be gone, and not null, for both to be the same.
+fn without_authorities(model: &mut Value) {
+    if let Some(fields) = model.as_object_mut() {
+        fields.shift_remove("ca_file");
+    }
 }
 
 /// The paths at which two configurations differ.
@@ -281,6 +291,8 @@ pub fn record_result<T: Serialize>(run: Option<&Run>, result: &T) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::asking::ModelChoice;
+    use elenchus_recipe::EndpointDefaults;
     use serde_json::json;
 
     #[test]
@@ -329,5 +341,24 @@ mod tests {
         right["settings"] = json!([]);
         right["strategy"] = json!("single");
         assert_eq!(named(&left, &right), ["asking.seed", "settings", "strategy"]);
+    }
+
+    #[test]
+    fn whom_we_believe_decides_nothing_that_is_asked() {
+        let at = |ca_file: Option<&str>| {
+            let server = EndpointDefaults {
+                base_url: Some("https://host/v1".into()),
+                ca_file: ca_file.map(Into::into),
+                ..Default::default()
+            };
+            let model = ModelChoice::at("m".into(), server);
+            json!({"command": "ask", "asking": {"model": model, "roles": {"judge": model}}})
+        };
+        let written = at(Some("ours.pem")).to_string();
+        assert_eq!(written.matches("ours.pem").count(), 2, "{written}");
+        // Equal as text, which names the folder in the cache.
+        for other in [None, Some("theirs.pem")] {
+            assert_eq!(comparable(&at(Some("ours.pem"))).to_string(), comparable(&at(other)).to_string());
+        }
     }
 }

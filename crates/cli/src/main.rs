@@ -35,8 +35,9 @@ fn main() -> ExitCode {
 /// Prints what the parser of the command line says: help and version as they are, mistakes with a hint.
 fn usage(error: &clap::Error) -> ! {
     if error.use_stderr() {
-        let said = error.render();
-        anstream::eprint!("{}", said.ansi());
+        // It repeats what was typed.
+        let said = elenchus_generate::hide_users(&error.render().ansi().to_string());
+        anstream::eprint!("{said}");
         anstream::eprintln!("hint: `--help` behind a command shows its options with an example");
         std::process::exit(error.exit_code());
     }

@@ -4,7 +4,7 @@ use crate::asking::ModelChoice;
 use crate::failure::{Code, Failure};
 use elenchus_control::strategies;
 use elenchus_evaluate::Needs;
-use elenchus_generate::ACTOR;
+use elenchus_generate::{ACTOR, hide_users};
 use elenchus_recipe::{CONFIGURATION_FILE, Configuration, EndpointDefaults, models};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn parse(spelled: &str) -> Result<(&str, &str, Option<&str>), Failure> {
     let wrong = || {
         Failure::new(
             Code::Usage,
-            format!("`{spelled}` binds no role to a model"),
+            format!("`{}` binds no role to a model", hide_users(spelled)),
             "write `--role NAME=MODEL` or `--role NAME=MODEL@URL`, for example \
              critic=qwen2.5-32b@http://localhost:8001/v1",
         )
@@ -58,7 +58,7 @@ pub fn bind(
         let written = configuration.role(name).unwrap_or_default();
         // Of what the file says about the role, what belongs to its server is kept where this is the same one.
         let at = match (url, &written.base_url) {
-            (Some(url), Some(base)) if url == base => written,
+            (Some(url), Some(base)) if url == base.reveal() => written,
             (Some(url), _) => at_url(url, configuration),
             (None, Some(_)) if configuration.roles.contains_key(name) => written,
             (None, _) => EndpointDefaults::default(),
@@ -76,7 +76,7 @@ pub fn bind(
 
 /// A server that was named by its address: what `[endpoint]` says where it is that one.
 fn at_url(url: &str, configuration: &Configuration) -> EndpointDefaults {
-    let same = configuration.endpoint.base_url.as_deref() == Some(url);
+    let same = configuration.endpoint.base_url.as_ref().is_some_and(|base| base.reveal() == url);
     let layers = configuration.endpoint.layers;
     let known = if same {
         configuration.endpoint.clone()

@@ -4,8 +4,9 @@ mod support;
 
 use serde_json::Value;
 use std::collections::HashSet;
-use std::process::Stdio;
-use support::{Server, code, command, json_of, run, scratch, stderr};
+use std::path::Path;
+use std::process::{Output, Stdio};
+use support::{Server, code, command, json_of, run, scratch, stderr, write};
 
 /// `eval` over six problems, one at a time.
 fn eval<'a>(server: &'a Server, out: &'a str) -> Vec<&'a str> {
@@ -133,4 +134,98 @@ fn ask_and_compare_keep_their_calls_too() {
     let calls = server.count();
     assert_eq!(json_of(&first), json_of(&run(folder.path(), &compare)));
     assert_eq!(server.count(), calls);
+}
+
+/// Names and contents of all files in a folder.
+fn everything_in(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in std::fs::read_dir(folder).expect("the folder can be read").map_while(Result::ok) {
+        all.push_str(&entry.path().display().to_string());
+        match entry.path().is_dir() {
+            true => all.push_str(&everything_in(&entry.path())),
+            false => all.push_str(&String::from_utf8_lossy(&std::fs::read(entry.path()).expect("a file"))),
+        }
+    }
+    all
+}
+
+fn everything_said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), stderr(output))
+}
+
+#[test]
+fn user_and_password_of_an_endpoint_reach_the_server_and_nothing_else() {
+    let folder = scratch();
+    let server = Server::start();
+    let named = |user: &str| server.url.replace("http://", &format!("http://{user}@"));
+    let role = format!("judge=m@{}", named("bob:hush-role"));
+    let eval = |url: &str, more: &[&str]| {
+        let fixed = ["eval", "--strategy", "best-of-n", "--set", "samples=2", "--set", "evaluator=judge"];
+        let asked = [
+            "--model",
+            "m",
+            "--problems",
+            "3",
+            "--at-once",
+            "1",
+            "--traces",
+            "traces.jsonl",
+            "--role",
+            &role,
+        ];
+        let output = run(folder.path(), &[&fixed[..], &asked[..], &["--endpoint", url], more].concat());
+        let said = everything_said(&output);
+        assert!(!said.contains("hush"), "{said}");
+        output
+    };
+    let url = named("ann:hush-hush");
+    // With a folder and without, stopped in the middle, so that all that is kept is there.
+    for more in [&["--out", "run", "--max-calls", "4"][..], &["--max-calls", "4"]] {
+        let stopped = eval(&url, more);
+        assert_eq!(code(&stopped), 5, "{}", stderr(&stopped));
+    }
+    let sent: HashSet<Option<String>> = server.asked().into_iter().map(|asked| asked.authorization).collect();
+    let basic = |encoded: &str| Some(format!("Basic {encoded}"));
+    assert_eq!(sent, HashSet::from([basic("YW5uOmh1c2gtaHVzaA=="), basic("Ym9iOmh1c2gtcm9sZQ==")]));
+    let kept = everything_in(folder.path());
+    assert!(kept.contains("***@127.0.0.1") && !kept.contains("hush"), "{kept}");
+
+    // What was not written is missed, and the same command goes on, also with another password.
+    let resumed = run(folder.path(), &["resume", "run"]);
+    let said = everything_said(&resumed);
+    assert_eq!(code(&resumed), 2, "{said}");
+    assert!(said.contains("http://***@127.0.0.1") && said.contains("the same command again"), "{said}");
+    let before = server.count();
+    let done = eval(&named("ann:hush-anew"), &["--out", "run"]);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    assert_eq!(server.asked()[before].authorization, basic("YW5uOmh1c2gtYW5ldw=="));
+    let kept = everything_in(folder.path());
+    assert!(!kept.contains("hush"), "{kept}");
+    assert!(folder.path().join("traces.jsonl").exists());
+}
+
+#[test]
+fn no_message_repeats_a_password() {
+    let folder = scratch();
+    write(folder.path(), "elenchus.toml", "[endpoint.layers]\nretry.attempts = 1\n");
+    let ask = ["ask", "What is 2+2?", "--model", "m"];
+    let eval = ["eval", "--strategy", "critique-and-refine", "--model", "m", "--problems", "1"];
+    let table = "endpoint = \"http://ann:hush-hush@127.0.0.1:1/v1\"\n";
+    write(folder.path(), "table.toml", table);
+    write(folder.path(), "scheme.toml", "[endpoint]\nbase_url = \"ann:hush-hush@127.0.0.1:1/v1\"\n");
+    for (arguments, wanted) in [
+        ([&ask[..], &["--endpoint", "http://ann:hush-hush@127.0.0.1:1/v1"]].concat(), 4),
+        ([&ask[..], &["--endpoint", "ann:hush-hush@127.0.0.1:1/v1"]].concat(), 4),
+        ([&ask[..], &["--endpoint", "http://ann:hush/hush@127.0.0.1:1/v1"]].concat(), 4),
+        ([&ask[..], &["http://ann:hush-hush@127.0.0.1:1/v1"]].concat(), 2),
+        ([&ask[..], &["--config", "table.toml"]].concat(), 2),
+        ([&ask[..], &["--config", "scheme.toml"]].concat(), 2),
+        ([&eval[..], &["--role", "critic=@http://ann:hush-hush@127.0.0.1:1/v1"]].concat(), 2),
+        (vec!["serve", "--port", "0", "--upstream", "ann:hush-hush@127.0.0.1:1/v1"], 2),
+    ] {
+        let output = run(folder.path(), &arguments);
+        let said = everything_said(&output);
+        assert!(!said.contains("hush") && said.contains("hint:"), "{arguments:?}: {said}");
+        assert_eq!(code(&output), wanted, "{arguments:?}: {said}");
+    }
 }

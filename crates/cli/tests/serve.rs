@@ -204,6 +204,12 @@ fn a_key_that_is_made_closes_a_running_gateway_to_others() {
 }
 
 #[cfg(unix)]
+fn signal(gateway: &Gateway, name: &str) {
+    let id = gateway.child.id().to_string();
+    assert!(Command::new("kill").args([name, &id]).status().expect("kill").success());
+}
+
+#[cfg(unix)]
 #[test]
 fn a_signal_ends_it_and_another_reads_the_configuration_again() {
     let folder = scratch();
@@ -214,10 +220,6 @@ fn a_signal_ends_it_and_another_reads_the_configuration_again() {
     };
     configuration(&first);
     let mut gateway = Gateway::start(folder.path(), &["--no-embedded"]);
-    let signal = |gateway: &Gateway, name: &str| {
-        let id = gateway.child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().expect("kill").success());
-    };
     assert_eq!(gateway.send("POST", "/v1/chat/completions", &question("m", "x")).0, 200);
     assert_eq!((first.count(), second.count()), (1, 0));
     configuration(&second);
@@ -243,6 +245,51 @@ fn the_layers_of_the_endpoint_hold_for_the_gateway() {
     let (status, error) = gateway.send("POST", "/v1/chat/completions", &question("elenchus/single/m", "x"));
     assert_eq!(status, 502, "{error}");
     assert!(begun.elapsed() < Duration::from_secs(2), "it does not ask six times: {:?}", begun.elapsed());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_user_of_an_upstream_reaches_it_and_neither_logs_nor_the_store() {
+    let folder = scratch();
+    let server = Server::start();
+    let url = server.url.replace("http://", "http://ann:hush-hush@");
+    let away = "http://ann:hush-hush@127.0.0.1:1/v1";
+    let text = format!(
+        "[[serve.upstreams]]\nbase_url = \"{url}\"\nmodels = [\"m\"]\napi_key_variable = \"OTHER_KEY\"\n\
+         [[serve.upstreams]]\nbase_url = \"{away}\"\nmodels = [\"gone\"]\n\
+         [serve.retry]\nattempts = 1\n[roles.judge]\nmodel = \"m\"\nbase_url = \"{url}\"\n\
+         [roles.critic]\nmodel = \"gone\"\nbase_url = \"{away}\"\nlayers = {{ retry = {{ attempts = 1 }} }}\n"
+    );
+    std::fs::write(folder.path().join("elenchus.toml"), text).expect("it can be written");
+    let mut gateway = Gateway::start(folder.path(), &["--no-embedded", "--log", "requests"]);
+    let mut told = String::new();
+    for (model, settings) in [
+        ("m", json!({})),
+        ("elenchus/self-consistency@2/m", json!({})),
+        ("elenchus/best-of-n@2/m", json!({"evaluator": "judge"})),
+        ("elenchus/critique-and-refine/m", json!({})),
+        ("gone", json!({})),
+        ("elenchus/single/gone", json!({})),
+    ] {
+        let mut body = question(model, "x");
+        body["elenchus"] = json!({"settings": settings});
+        let (_, answer) = gateway.send("POST", "/v1/chat/completions", &body);
+        told += &answer.to_string();
+    }
+    for path in ["/v1/models", "/v1/traces", "/v1/totals", "/v1/recipes", "/metrics", "/readyz"] {
+        told += &gateway.send("GET", path, &Value::Null).1.to_string();
+    }
+    assert!(!told.contains("hush") && told.contains("127.0.0.1:1"), "{told}");
+    let basic = Some("Basic YW5uOmh1c2gtaHVzaA==".to_string());
+    assert!(server.count() > 5, "it was asked");
+    assert!(server.asked().iter().all(|asked| asked.authorization == basic), "a user in place of a key");
+    signal(&gateway, "-TERM");
+    let mut said = String::new();
+    gateway.child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+    assert!(gateway.child.wait().expect("it ends").success());
+    assert!(said.contains("http://***@127.0.0.1") && !said.contains("hush"), "{said}");
+    let store = std::fs::read(folder.path().join("store.sqlite")).expect("the store");
+    assert!(!String::from_utf8_lossy(&store).contains("hush"));
 }
 
 #[test]

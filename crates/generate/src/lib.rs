@@ -3,11 +3,13 @@
 //! Knows: how to ask a model (embedded, endpoint, recorded, scripted), budgets, retries, caches, prompts by skill and
 //! voice. Does not know: what to do with the answers.
 
+mod address;
 mod budget;
 mod cache;
 mod cancel;
 mod chat_template;
 mod context;
+mod fence;
 mod journal;
 mod latent;
 mod limit;
@@ -26,6 +28,7 @@ mod scripted;
 mod stack;
 mod timeout;
 
+pub use address::{Address, hide_users};
 pub use budget::{BudgetLayer, Ledger, Permit};
 pub use cache::{CacheKey, CacheLayer, CacheStore, MemoryCache, replay_stream};
 pub use cancel::CancelToken;

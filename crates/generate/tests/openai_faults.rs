@@ -59,12 +59,34 @@ async fn streamed(model: &dyn LanguageModel, wanted: &GenerateRequest) -> Stream
 }
 
 #[tokio::test]
+async fn a_user_in_the_address_is_sent_in_place_of_a_key_and_shown_nowhere() {
+    let server = Server::always(reply("500 Broken", &json!({"error": {"message": "no"}}))).await;
+    let named = OpenAiConfig {
+        base_url: server.url.replace("http://", "http://ann:hush-hush@").into(),
+        api_key: Some("key".into()),
+        ..server.config()
+    };
+    let model = OpenAi::new(named.clone()).unwrap();
+    let error = model.generate(&request(1)).await.unwrap_err();
+    let headers = server.requests()[0].headers.to_ascii_lowercase();
+    assert!(headers.contains("authorization: basic yw5uomh1c2gtahvzaa=="), "{headers}");
+    let away = OpenAiConfig { base_url: "http://ann:hush-hush@127.0.0.1:1/v1".into(), ..named.clone() };
+    let away = OpenAi::new(away).unwrap().generate(&request(1)).await.unwrap_err();
+    let wrong = OpenAiConfig { base_url: "ann:hush-hush@host".into(), ..named.clone() };
+    let wrong = OpenAi::new(wrong).err().unwrap();
+    let nameless = OpenAi::new(OpenAiConfig { model: String::new(), ..named.clone() }).err().unwrap();
+    let written = serde_json::to_string(&named).unwrap();
+    let shown = format!("{error} {away} {wrong} {nameless} {named:?} {written} {}", model.fingerprint());
+    assert!(shown.contains("***@127.0.0.1") && !shown.contains("hush"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_refused_connection_names_the_server_and_may_be_retried() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let config = OpenAiConfig {
-        base_url: format!("http://{address}/v1"),
+        base_url: format!("http://{address}/v1").into(),
         model: "m".into(),
         ..OpenAiConfig::default()
     };

@@ -3,7 +3,7 @@
 use crate::parse::read_toml;
 use crate::{RecipeError, ServiceSettings};
 use elenchus_generate::{
-    LayerSettings, LimitSettings, PrefixStyle, RetrySettings, ServerAbilities, Timeouts,
+    Address, LayerSettings, LimitSettings, PrefixStyle, RetrySettings, ServerAbilities, Timeouts,
 };
 use elenchus_trace::Price;
 use schemars::JsonSchema;
@@ -37,7 +37,7 @@ pub struct Configuration {
 pub struct EndpointDefaults {
     /// Address of an OpenAI-compatible server, usually ending in `/v1`.
     #[serde(deserialize_with = "address", skip_serializing_if = "Option::is_none")]
-    pub base_url: Option<String>,
+    pub base_url: Option<Address>,
     /// Name of the model at the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -129,9 +129,9 @@ fn amount<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Err(D::Error::custom(format!("{amount} is no price: money per million tokens, 0 or more")))
 }
 
-fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    let address = String::deserialize(from)?;
-    if address.starts_with("http://") || address.starts_with("https://") {
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Address>, D::Error> {
+    let address = Address::deserialize(from)?;
+    if ["http://", "https://"].iter().any(|scheme| address.reveal().starts_with(scheme)) {
         return Ok(Some(address));
     }
     Err(D::Error::custom(format!("`{address}` is no address: it begins with http:// or https://")))

@@ -2,6 +2,7 @@
 
 use crate::{Kind, Recipe, RecipeError};
 use elenchus_control::ControlError;
+use elenchus_generate::hide_users;
 use elenchus_learn::LearnError;
 use elenchus_trace::nearest;
 use serde::de::DeserializeOwned;
@@ -27,7 +28,8 @@ pub(crate) fn read_toml<T: DeserializeOwned>(file: &str, text: &str, hint: &str)
             error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         let message = error.message();
         let hint = nearest_word(message).unwrap_or_else(|| hint.into());
-        RecipeError::Parse { file: file.into(), line, hint, problem: first_line(message) }
+        // What stands in the wrong place may be an address with a password.
+        RecipeError::Parse { file: file.into(), line, hint, problem: hide_users(&first_line(message)) }
     })
 }
 

@@ -1,7 +1,7 @@
 //! The `[serve]` table of `elenchus.toml`: what `elenchus serve` runs with.
 
 use crate::{EndpointDefaults, EndpointLayers};
-use elenchus_generate::{LimitSettings, PrefixStyle, RetrySettings, ServerAbilities};
+use elenchus_generate::{Address, LimitSettings, PrefixStyle, RetrySettings, ServerAbilities};
 use elenchus_remember::service::StorePlace;
 use elenchus_trace::Budget;
 use schemars::JsonSchema;
@@ -161,8 +161,8 @@ pub struct UpstreamSettings {
     /// Name in metrics and messages; host and port when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Address of an OpenAI-compatible API, usually ending in `/v1`.
-    pub base_url: String,
+    /// Address of an OpenAI-compatible API, usually ending in `/v1`. A user and a password in it are sent in place of a key.
+    pub base_url: Address,
     /// Environment variable that holds its key; absent, the key of the caller is passed on where the gateway itself
     /// asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +233,7 @@ fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<LimitSettings>, D:
 
 impl UpstreamSettings {
     /// An upstream with default settings.
-    pub fn new(base_url: impl Into<String>) -> Self {
+    pub fn new(base_url: impl Into<Address>) -> Self {
         UpstreamSettings {
             name: None,
             base_url: base_url.into(),

@@ -147,6 +147,8 @@ class Stages {
     this.bars = [];
     this.end = 1;
     this.traceId = null;
+    // Of an answer without a recipe: what was asked. It can be asked otherwise.
+    this.question = null;
     this.fixed = new Map();
     this.calls = new Map();
     this.chosen = null;
@@ -213,6 +215,12 @@ class Stages {
     if (stage.text || !calls) inside.append(make("pre", { tabindex: "0" }, stage.text || "(no text)"));
     if (calls) inside.append(make("p", { class: "hint" }, "calls"), make("pre", { tabindex: "0", "data-calls": "" }, calls));
     if (stage.kind === "decided") { this.fillDecision(inside, stage); return; }
+    if (stage.kind === "failed" && this.question !== null) {
+      inside.append(make("div", { class: "reactions" },
+        make("button", { type: "button", class: "small", "data-rerun": "failed", onclick: () => this.again(stage, {}) }, "Ask once more")));
+      this.fillQuestion(inside, stage);
+      return;
+    }
     // What a critic said can be edited like a text; a bare score has no words.
     if (stage.kind !== "generated" && !(stage.kind === "evaluated" && stage.text)) return;
     const field = newId("edit");
@@ -230,8 +238,28 @@ class Stages {
       make("label", { for: field }, "As it should be"), text,
       make("div", { class: "reactions" },
         make("button", { type: "button", class: "small", onclick: send("Edit stored", () => ({ edit: { part, text: text.value } })) }, "Store edit"),
-        make("button", { type: "button", class: "small", "data-rerun": "edited", onclick: () => this.again(stage, text.value) }, "Run again from here"),
-        make("button", { type: "button", class: "small", "data-rerun": "rejected", onclick: () => this.again(stage, undefined) }, "Reject and run again")));
+        make("button", { type: "button", class: "small", "data-rerun": "edited", onclick: () => this.again(stage, { text: text.value }) }, "Run again from here"),
+        make("button", { type: "button", class: "small", "data-rerun": "rejected", onclick: () => this.again(stage, {}) }, "Reject and run again")));
+    if (this.question !== null) this.fillQuestion(inside, stage);
+  }
+
+  // Without a recipe the same request can be made with another question. Asked with a recipe, nothing of its trace could stay.
+  fillQuestion(inside, stage) {
+    const field = newId("question");
+    const text = make("textarea", { id: field, rows: "2", "data-field": "question" });
+    text.value = this.question;
+    const send = () => {
+      if (!text.value.trim() || text.value === this.question) {
+        say("Write the question as it should have been.");
+        text.focus();
+        return;
+      }
+      this.again(stage, { question: text.value });
+    };
+    text.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(); });
+    inside.append(make("div", { "data-rerun": "question" },
+      make("label", { for: field }, "As it should have been asked"), text,
+      make("div", { class: "reactions" }, make("button", { type: "button", class: "small", onclick: send }, "Ask this instead"))));
   }
 
   // A last decision can take another of the responses before it.
@@ -244,20 +272,29 @@ class Stages {
     inside.append(make("div", { "data-rerun": "chosen" },
       make("label", { for: field }, "It should have taken"), select,
       make("div", { class: "reactions" },
-        make("button", { type: "button", class: "small", onclick: () => this.again(stage, undefined, Number(select.value)) }, "Take this answer"))));
+        make("button", { type: "button", class: "small", onclick: () => this.again(stage, { choose: Number(select.value) }) }, "Take this answer"))));
   }
 
-  // The recipe again, with this stage as the person wants it; the edit is stored with it.
-  async again(stage, text, choose) {
+  // The recipe again, with what the person wants otherwise: the stage's text, its choice, or the question; or the stage
+  // written anew. What was said by that is stored.
+  async again(stage, change) {
     if (!this.traceId) { say("Wait until the answer is stored."); return; }
     const panels = this.list.closest(".panels");
     const panel = new Panel(`Again from stage #${stage.id}`);
+    if (this.question !== null) {
+      panel.stages.question = change.question ?? this.question;
+      panel.asks(panel.stages.question);
+    }
     panels.classList.remove("single");
     panels.append(panel.element);
+    // On a phone it stands far below, and a screen reader would not come upon it.
+    panel.title.focus();
     say("Running again …");
     try {
-      await ask(panel, { stage: stage.id, text, choose }, new AbortController().signal, `/v1/traces/${encodeURIComponent(this.traceId)}/rerun`);
-      say("Answered again; the edit is stored.");
+      await ask(panel, { stage: stage.id, ...change }, new AbortController().signal, `/v1/traces/${encodeURIComponent(this.traceId)}/rerun`);
+      // What failed was no answer that could be rejected.
+      const kept = change.question !== undefined ? "the other question is kept as a comment" : "the edit is stored";
+      say(stage.kind === "failed" && change.question === undefined ? "Answered." : `Answered again; ${kept}.`);
     } catch (error) {
       panel.fail(error.message);
       say(error.message, true);
@@ -287,7 +324,13 @@ class Panel {
     this.said = make("div", { class: "said" });
     this.answerSide = make("div", { class: "answer-side" }, this.answer, this.facts, this.react, this.said);
     const side = make("div", { class: "stage-side" }, make("h3", {}, "How it came about"), this.stages.list);
-    this.element = make("article", { class: "panel" }, make("h3", {}, title), this.answerSide, side);
+    this.title = make("h3", { tabindex: "-1" }, title);
+    this.element = make("article", { class: "panel" }, this.title, this.answerSide, side);
+  }
+
+  // What is answered here, where that is not plain to see.
+  asks(question) {
+    this.answerSide.prepend(make("p", { class: "asked" }, question || "(no question)"));
   }
 
   fact(name, value) {
@@ -397,7 +440,8 @@ async function ask(panel, body, signal, path = CHAT) {
     if (data === "[DONE]") { finished = true; break; }
     const piece = JSON.parse(data);
     if (piece.error) throw new ApiError(piece.error.message);
-    panel.answer.append(piece.choices?.[0]?.delta?.content ?? "");
+    // A request of the older kind (`prompt`) is answered with texts.
+    panel.answer.append(piece.choices?.[0]?.delta?.content ?? piece.choices?.[0]?.text ?? "");
     if (piece.elenchus) {
       panel.report(piece.elenchus);
       if (panel.stages.items.size === 0) piece.elenchus.stages.forEach((stage) => panel.stages.add(stage, true));
@@ -442,6 +486,7 @@ async function submit(event) {
   $("stop").hidden = false;
   const names = [$("recipe").value, $("beside").value].filter((name, index, all) => name && all.indexOf(name) === index);
   const panels = names.map((name) => new Panel(`${name} · ${$("model").value}`));
+  panels.forEach((panel, index) => { if (names[index] === PLAIN) panel.stages.question = $("question").value; });
   $("panels").classList.toggle("single", panels.length === 1);
   $("panels").replaceChildren(...panels.map((panel) => panel.element));
   const outcomes = await Promise.allSettled(panels.map((panel, index) => ask(panel, requestBody(names[index]), stop.signal)));
@@ -502,12 +547,22 @@ function shownFeedback(entry) {
   return where + parts.join(" · ");
 }
 
+// What was asked without a recipe, whole; null where it is no single text that could be another one.
+function askedPlainly({ recipe, request }) {
+  if (![PLAIN, "completions"].includes(recipe)) return null;
+  const users = Array.isArray(request?.messages) ? request.messages.filter((message) => message.role === "user") : [];
+  const said = users.at(-1)?.content ?? request?.prompt;
+  if (Array.isArray(said) && users.length > 0) return said.filter((part) => part.type === "text").map((part) => part.text).join("\n");
+  return typeof said === "string" ? said : null;
+}
+
 async function openTrace(id) {
   $("trace").replaceChildren();
   try {
     const trace = await get(`/v1/traces/${encodeURIComponent(id)}`);
     const panel = new Panel(`${trace.recipe} · ${trace.model}`);
-    panel.answerSide.prepend(make("p", { class: "asked" }, trace.question || "(no question)"));
+    panel.asks(trace.question);
+    panel.stages.question = askedPlainly(trace);
     panel.answer.classList.remove("waiting");
     panel.answer.classList.toggle("bad", trace.status === "failed");
     panel.answer.textContent = trace.answer;

@@ -37,10 +37,8 @@ async fn all_models(live: &Live, caller: &Caller) -> Vec<Value> {
     }
     let lists = live.pool.upstreams.iter().map(|upstream| async move {
         let mut request = upstream.client.get(format!("{}/models", upstream.base_url)).timeout(LIST_WAITS);
-        if let Some(key) = &upstream.key {
-            request = request.header(AUTHORIZATION, key.clone());
-        } else if let Some(token) = &caller.foreign {
-            request = request.bearer_auth(token);
+        if let Some(key) = upstream.authorization(caller) {
+            request = request.header(AUTHORIZATION, key);
         }
         let body = request.send().await.ok()?.bytes().await.ok()?;
         let list: Value = serde_json::from_slice(&body).ok()?;

@@ -23,6 +23,9 @@ pub(crate) struct Peek<'a> {
     pub optillm_approach: Option<String>,
     #[serde(borrow, default)]
     pub messages: Option<&'a RawValue>,
+    /// Of `/v1/completions`.
+    #[serde(borrow, default)]
+    pub prompt: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub max_tokens: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -42,7 +45,7 @@ impl<'a> Peek<'a> {
             .map_err(|error| ApiError::bad("", format!("the request is not the JSON of a request: {error}")))
     }
 
-    /// Text of the last user message, for lists.
+    /// Text of the last user message, else the prompt, for lists.
     pub fn question(&self) -> String {
         #[derive(Deserialize)]
         struct Said<'a> {
@@ -54,7 +57,9 @@ impl<'a> Peek<'a> {
         let messages: Vec<Said<'_>> =
             self.messages.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
         let last = messages.iter().rev().find(|message| message.role == "user");
-        last.and_then(|message| message.content.as_ref()).map(|content| content.text()).unwrap_or_default()
+        let prompt = || self.prompt.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let text = last.and_then(|message| message.content.as_ref()).map(|content| content.text());
+        text.or_else(prompt).unwrap_or_default()
     }
 }
 
@@ -569,5 +574,7 @@ mod tests {
         assert_eq!(Peek::read(body).unwrap().question(), "two");
         assert_eq!(ChatRequest::read(body).unwrap().question(), "two");
         assert_eq!(Peek::read(b"{}").unwrap().question(), "");
+        assert_eq!(Peek::read(br#"{"prompt": "once"}"#).unwrap().question(), "once");
+        assert_eq!(Peek::read(br#"{"prompt": ["once", "twice"]}"#).unwrap().question(), "");
     }
 }

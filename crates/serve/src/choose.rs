@@ -78,21 +78,46 @@ pub struct Choice {
     pub model: String,
 }
 
-/// optillm's approaches that are methods of ours.
-const APPROACHES: &[(&str, &str)] = &[
-    ("self_consistency", "self-consistency"),
-    ("self-consistency", "self-consistency"),
-    ("majority_voting", "self-consistency"),
-    ("bon", "best-of-n"),
-    ("best_of_n", "best-of-n"),
-    ("none", "plain"),
+/// An approach of optillm that is a method of ours.
+struct Approach {
+    name: &'static str,
+    recipe: &'static str,
+    /// Who chooses there, where that is not whom our method has by itself.
+    evaluator: Option<&'static str>,
+}
+
+const fn approach(name: &'static str, recipe: &'static str, evaluator: Option<&'static str>) -> Approach {
+    Approach { name, recipe, evaluator }
+}
+
+const APPROACHES: &[Approach] = &[
+    approach("self_consistency", "self-consistency", None),
+    approach("self-consistency", "self-consistency", None),
+    approach("majority_voting", "self-consistency", None),
+    approach("bon", "best-of-n", Some("judge")),
+    approach("best_of_n", "best-of-n", Some("judge")),
+    approach("none", "plain", None),
 ];
+
+impl Approach {
+    /// The recipe, as it is done there unless the request says who evaluates.
+    fn recipe(&self, field: &str, wish: &Wish) -> Result<Composition, ApiError> {
+        let made = composition(self.recipe, field)?;
+        let is_said =
+            ["evaluator", "evaluator_settings"].iter().any(|name| wish.settings.contains_key(*name));
+        Ok(match self.evaluator {
+            Some(evaluator) if !is_said => made.with_default("evaluator", &evaluator.into()),
+            _ => made,
+        })
+    }
+}
 
 /// The name of the recipe that does nothing.
 pub(crate) const PLAIN: &str = "plain";
 
 /// What a model name says.
 struct Named {
+    approach: Option<&'static Approach>,
     recipe: Option<String>,
     model: String,
 }
@@ -119,17 +144,15 @@ fn known(made: Composition, field: &str) -> Result<Composition, ApiError> {
 /// What a model name says: `elenchus/<recipe>[@n]/<model>`, optillm's `<approach>-<model>`, or a plain name.
 fn by_model(model: &str) -> Named {
     let Some(rest) = model.strip_prefix(PREFIX) else {
-        let approach = APPROACHES.iter().find_map(|(approach, recipe)| {
-            let model = model.strip_prefix(approach)?.strip_prefix('-')?;
-            (!model.is_empty()).then(|| (recipe.to_string(), model.to_string()))
+        let found = APPROACHES.iter().find_map(|approach| {
+            let model = model.strip_prefix(approach.name)?.strip_prefix('-')?;
+            (!model.is_empty()).then_some((approach, model))
         });
-        return match approach {
-            Some((recipe, model)) => Named { recipe: Some(recipe), model },
-            None => Named { recipe: None, model: model.into() },
-        };
+        let (approach, model) = found.map_or((None, model), |(approach, model)| (Some(approach), model));
+        return Named { approach, recipe: None, model: model.into() };
     };
     let (recipe, model) = rest.split_once('/').unwrap_or((rest, ""));
-    Named { recipe: Some(recipe.into()), model: model.into() }
+    Named { approach: None, recipe: Some(recipe.into()), model: model.into() }
 }
 
 /// Decides. The body wins over the path, the path over the model name.
@@ -142,9 +165,8 @@ pub(crate) fn choose(
     let named = by_model(model);
     let approach = approach
         .map(|approach| {
-            let known = APPROACHES.iter().find(|(name, _)| *name == approach);
-            known.map(|(_, recipe)| recipe.to_string()).ok_or_else(|| {
-                let known: Vec<&str> = APPROACHES.iter().map(|(name, _)| *name).collect();
+            APPROACHES.iter().find(|known| known.name == approach).ok_or_else(|| {
+                let known: Vec<&str> = APPROACHES.iter().map(|known| known.name).collect();
                 let message = format!("no method of ours is optillm's `{approach}`");
                 ApiError::bad(
                     "optillm_approach",
@@ -162,12 +184,16 @@ pub(crate) fn choose(
             )?)
         }
         Some(RecipeWish::Text(text)) => Some(composition(text, "elenchus")?),
-        None => approach.map(|name| composition(&name, "optillm_approach")).transpose()?,
+        None => approach.map(|approach| approach.recipe("optillm_approach", wish)).transpose()?,
     };
     let recipe = match (said, path) {
         (Some(said), _) => Some(said),
         (None, Some(path)) => Some(composition(path, "recipe")?),
-        (None, None) => named.recipe.as_deref().map(|recipe| composition(recipe, "model")).transpose()?,
+        (None, None) => match (named.approach, &named.recipe) {
+            (Some(approach), _) => Some(approach.recipe("model", wish)?),
+            (None, Some(recipe)) => Some(composition(recipe, "model")?),
+            (None, None) => None,
+        },
     };
     let mut samples = wish.samples;
     let recipe = match recipe {
@@ -274,5 +300,23 @@ mod tests {
         assert!(Wish::read(&json!(3)).is_err());
         let wish = Wish::read(&json!({"samples": 3})).unwrap();
         assert!(choose("m", None, None, &wish).is_err(), "samples of nothing");
+    }
+
+    #[test]
+    fn best_of_n_is_judged_as_optillm_does_it_unless_the_request_says_by_whom() {
+        let evaluator = |choice: Choice| match choice.recipe {
+            Some(Composition::Part(part)) => part.settings.get("evaluator").cloned(),
+            other => panic!("{other:?}"),
+        };
+        let none = Wish::default();
+        for (model, approach) in [("bon-m", None), ("best_of_n-m", None), ("m", Some("bon"))] {
+            assert_eq!(evaluator(choose(model, None, approach, &none).unwrap()), Some(json!("judge")));
+        }
+        assert_eq!(evaluator(choose("elenchus/best-of-n/m", None, None, &none).unwrap()), None, "ours");
+        for settings in [json!({"evaluator": "self-certainty"}), json!({"evaluator_settings": {"top_k": 5}})]
+        {
+            let wish = Wish::read(&json!({ "settings": settings })).unwrap();
+            assert_eq!(evaluator(choose("bon-m", None, None, &wish).unwrap()), None, "it is in the settings");
+        }
     }
 }

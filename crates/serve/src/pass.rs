@@ -442,13 +442,8 @@ async fn send(passed: &Passed, upstream: &Upstream) -> Result<(reqwest::Response
     if let Some(parent) = passed.caller.span.as_ref().and_then(|link| link.headers().traceparent) {
         headers.insert("traceparent", parent);
     }
-    if let Some(key) = &upstream.key {
-        headers.insert(AUTHORIZATION, key.clone());
-    } else if let Some(Ok(mut value)) =
-        passed.caller.foreign.as_ref().map(|token| HeaderValue::try_from(format!("Bearer {token}")))
-    {
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+    if let Some(key) = upstream.authorization(&passed.caller) {
+        headers.insert(AUTHORIZATION, key);
     }
     let ask = async |body: &Bytes| {
         let request = upstream.client.request(passed.method.clone(), &url).headers(headers.clone());

@@ -4,7 +4,7 @@ use crate::archive::Archive;
 use crate::ask::Inbound;
 use crate::body::{Body, Reply, check_depth, full, json as reply_json, read, refuse};
 use crate::chat::Peek;
-use crate::choose::Wish;
+use crate::choose::{Wish, choose};
 use crate::forward::Forward;
 use crate::keys::{Caller, KeyRing, TraceNote};
 use crate::metrics::Gauges;
@@ -403,7 +403,11 @@ async fn answer(
             "metrics" => Ok(metrics(state)),
             "openapi" => Ok(reply_json(StatusCode::OK, &openapi::description())),
             "models" => Ok(catalogue::list_models(state, &caller).await),
-            "model" => catalogue::one_model(state, &caller, inner.unwrap_or_default()).await,
+            // Clients write the slashes of a name as `%2F`.
+            "model" => {
+                let name = inner.unwrap_or_default().replace('+', "%2B");
+                catalogue::one_model(state, &caller, &decoded(&name)).await
+            }
             "response" => responses::get(state, &caller, inner.unwrap_or_default()).await,
             "recipes" => Ok(catalogue::list_recipes()),
             "traces" => records::list(state, &query).await,
@@ -444,7 +448,9 @@ async fn answer(
 
 /// A part of a path, `%20` and `+` as the spaces that they stand for.
 fn decoded(part: &str) -> String {
-    form_urlencoded::parse(part.as_bytes()).next().map_or_else(String::new, |(name, _)| name.into_owned())
+    // As the value of a field: other signs of a query stand for themselves here.
+    let field = format!("part={}", part.replace('&', "%26"));
+    form_urlencoded::parse(field.as_bytes()).next().map_or_else(String::new, |(_, part)| part.into_owned())
 }
 
 /// Passes a request on without a recipe.
@@ -459,7 +465,19 @@ async fn passed(
     let (started, created_ms) = (Instant::now(), now_ms());
     let peek = Peek::read(&bytes)?;
     let wish = peek.elenchus.as_ref().map(Wish::read).transpose()?.unwrap_or_default();
-    let model = match state.target(&live, peek.model.as_deref().unwrap_or_default())? {
+    let (named, approach) = (peek.model.as_deref().unwrap_or_default(), peek.optillm_approach.as_deref());
+    let choice = choose(named, None, approach, &wish)?;
+    if let Some(recipe) = choice.recipe {
+        let field = match (&wish.recipe, approach) {
+            (Some(_), _) => "elenchus",
+            (None, Some(_)) => "optillm_approach",
+            (None, None) => "model",
+        };
+        let message = format!("the recipe `{recipe}` answers chats, and `/v1/{path}` asks the model alone");
+        let hint = "ask the recipe by `/v1/chat/completions`, or name the model without it";
+        return Err(ApiError::bad(field, format!("{message}\nhint: {hint}")));
+    }
+    let model = match state.target(&live, &choice.model)? {
         Target::Upstream(model) => model,
         Target::Embedded => {
             let message = format!("the embedded model does not answer `/v1/{path}`");
@@ -543,6 +561,14 @@ mod tests {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn parts_of_a_path_are_read_as_clients_write_them() {
+        for (part, read) in [("a%20then+b", "a then b"), ("a%2Fb%2Bc", "a/b+c"), ("a=b&c", "a=b&c"), ("", "")]
+        {
+            assert_eq!(decoded(part), read);
+        }
     }
 
     #[test]

@@ -45,9 +45,12 @@ impl Breaker {
 /// One server.
 pub(crate) struct Upstream {
     pub name: String,
+    /// The whole address; what may be shown of it is in the settings.
     pub base_url: String,
-    pub key: Option<HeaderValue>,
+    key: Option<HeaderValue>,
     key_text: Option<String>,
+    /// Whether it is sent callers' own keys: it has neither a key nor a user.
+    takes_keys: bool,
     pub settings: UpstreamSettings,
     pub client: reqwest::Client,
     /// Whether its streams may be asked for what they cost; not where it refused that.
@@ -69,7 +72,8 @@ impl Upstream {
                 "give a base URL such as http://localhost:8000/v1",
             )
         };
-        let url = reqwest::Url::parse(&settings.base_url).map_err(|error| wrong(error.to_string()))?;
+        let url =
+            reqwest::Url::parse(settings.base_url.reveal()).map_err(|error| wrong(error.to_string()))?;
         let (true, Some(host)) = (matches!(url.scheme(), "http" | "https"), url.host_str()) else {
             return Err(wrong("not the address of a server".into()));
         };
@@ -78,7 +82,9 @@ impl Upstream {
             None => None,
             Some(variable) => std::env::var(variable).ok().map(|key| key.trim().to_string()),
         };
-        let key_text = key_text.filter(|key| !key.is_empty());
+        // One header holds either.
+        let has_user = settings.base_url.has_user();
+        let key_text = key_text.filter(|key| !key.is_empty() && !has_user);
         let key = match &key_text {
             None => None,
             Some(key) => {
@@ -118,7 +124,8 @@ impl Upstream {
         };
         Ok(Upstream {
             name: settings.name.clone().unwrap_or(place),
-            base_url: settings.base_url.trim_end_matches('/').to_string(),
+            base_url: settings.base_url.reveal().trim_end_matches('/').to_string(),
+            takes_keys: key.is_none() && !has_user,
             key,
             key_text,
             settings: settings.clone(),
@@ -136,10 +143,21 @@ impl Upstream {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The key that a request of this caller goes with.
+    pub fn authorization(&self, caller: &Caller) -> Option<HeaderValue> {
+        let foreign = || {
+            let token = caller.foreign.as_ref().filter(|_| self.takes_keys)?;
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        self.key.clone().or_else(foreign)
+    }
+
     /// A place for a request that is passed on, if one is free now. What another server's account allows says nothing of
     /// this one: who asks with a key of their own needs no place.
     pub fn try_place(&self, caller: &Caller) -> Option<Option<Place>> {
-        match self.key.is_none() && caller.foreign.is_some() {
+        match self.takes_keys && caller.foreign.is_some() {
             true => Some(None),
             false => self.passing.try_place().map(Some),
         }
@@ -293,10 +311,11 @@ impl Pool {
         // It divides calls for several samples, whoever answers the requests.
         let mut dividing = None;
         for upstream in self.upstreams.iter().filter(|upstream| upstream.serves(name)) {
+            let foreign = caller_key.filter(|_| upstream.takes_keys).map(str::to_string);
             let config = OpenAiConfig {
-                base_url: upstream.base_url.clone(),
+                base_url: upstream.settings.base_url.clone(),
                 model: name.into(),
-                api_key: upstream.key_text.clone().or_else(|| caller_key.map(str::to_string)),
+                api_key: upstream.key_text.clone().or(foreign),
                 api_key_variable: String::new(),
                 timeouts: timeouts(&upstream.settings),
                 most_body_bytes: upstream.settings.most_body_bytes,

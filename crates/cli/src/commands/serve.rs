@@ -3,6 +3,7 @@
 use crate::arguments::Global;
 use crate::failure::{Code, Failure};
 use clap::Args;
+use elenchus_generate::Address;
 use elenchus_recipe::{Configuration, LogLevel, ServiceSettings, UpstreamSettings};
 use elenchus_serve::{Gateway, Handle, Options, Reloaded};
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ pub struct Serve {
     host: Option<String>,
     /// Base URL of a server to stand in front of; several divide the requests [default: the configuration's]
     #[arg(long = "upstream", value_name = "URL")]
-    upstreams: Vec<String>,
+    upstreams: Vec<Address>,
     /// Environment variable that holds the key of `--upstream` [default: the caller's key is passed on]
     #[arg(long, value_name = "NAME", requires = "upstreams")]
     api_key_variable: Option<String>,
@@ -62,9 +63,9 @@ impl Serve {
             settings.host.clone_from(host);
         }
         if !self.upstreams.is_empty() {
-            let upstream = |url: &String| UpstreamSettings {
+            let upstream = |url: &Address| UpstreamSettings {
                 api_key_variable: self.api_key_variable.clone(),
-                ..UpstreamSettings::new(url)
+                ..UpstreamSettings::new(url.clone())
             };
             settings.upstreams = self.upstreams.iter().map(upstream).collect();
         } else if let (true, Some(url)) = (settings.upstreams.is_empty(), &configuration.endpoint.base_url) {
@@ -73,7 +74,7 @@ impl Serve {
             let variable = endpoint.api_key_variable.clone().unwrap_or_else(|| "OPENAI_API_KEY".into());
             settings.upstreams = vec![UpstreamSettings {
                 api_key_variable: Some(variable),
-                ..UpstreamSettings::new(url).at_endpoint(endpoint)
+                ..UpstreamSettings::new(url.clone()).at_endpoint(endpoint)
             }];
             if settings.retry == ServiceSettings::default().retry {
                 settings.retry = endpoint.layers.retry;

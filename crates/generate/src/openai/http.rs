@@ -4,7 +4,7 @@ use super::retry_after::retry_after_seconds;
 use super::trust::{certificate_problem, certificates};
 use super::wire::{WireFault, error_message, fault_error};
 use crate::propagate::TraceContext;
-use crate::{GenerateError, timeout::Timeouts};
+use crate::{Address, GenerateError, timeout::Timeouts};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One server: its address, our connections to it, and the words for its failures.
-#[derive(Debug)]
 pub(crate) struct Server {
     client: Client,
     base: Url,
@@ -44,7 +43,7 @@ impl From<GenerateError> for Refusal {
 impl Server {
     pub(crate) fn new(
         model: &str,
-        base_url: &str,
+        base_url: &Address,
         api_key: Option<&str>,
         headers: &BTreeMap<String, String>,
         timeouts: &Timeouts,
@@ -56,7 +55,7 @@ impl Server {
             what,
             hint: hint.into(),
         };
-        let mut base = Url::parse(base_url)
+        let mut base = Url::parse(base_url.reveal())
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| {

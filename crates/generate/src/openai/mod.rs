@@ -14,7 +14,9 @@ pub use trust::{certificate_problem, certificates};
 use crate::context::derive_seed;
 use crate::model::SharedModel;
 use crate::timeout::Timeouts;
-use crate::{Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Lost, StreamEvent};
+use crate::{
+    Address, Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Lost, StreamEvent,
+};
 use async_trait::async_trait;
 use elenchus_trace::{Completion, Role};
 use futures::stream::BoxStream;
@@ -95,8 +97,8 @@ impl Default for ServerAbilities {
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OpenAiConfig {
-    /// Address of the API, usually ending in `/v1`.
-    pub base_url: String,
+    /// Address of the API, usually ending in `/v1`. A user and a password in it are sent in place of a key.
+    pub base_url: Address,
     /// Name of the model at the server.
     pub model: String,
     /// Name in traces and messages; that of the model when absent.
@@ -208,7 +210,7 @@ impl OpenAi {
     pub fn new(config: OpenAiConfig) -> Result<Self, GenerateError> {
         if config.model.is_empty() {
             return Err(GenerateError::Request {
-                model: config.base_url,
+                model: config.base_url.to_string(),
                 what: "no model is named".into(),
                 hint: "set `model` to a name that the server lists under `/models`".into(),
             });
@@ -218,6 +220,8 @@ impl OpenAi {
             let variable = config.api_key_variable.as_str();
             (!variable.is_empty()).then(|| std::env::var(variable).ok()).flatten()
         });
+        // One header holds either; the variable may hold the key of another server.
+        let key = key.filter(|_| !config.base_url.has_user());
         let key = key.map(|key| key.trim().to_string()).filter(|key| !key.is_empty());
         let server = Server::new(
             &name,

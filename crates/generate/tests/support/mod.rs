@@ -112,7 +112,7 @@ impl Server {
 
     pub fn config(&self) -> OpenAiConfig {
         OpenAiConfig {
-            base_url: self.url.clone(),
+            base_url: self.url.as_str().into(),
             model: "test-model".into(),
             api_key_variable: String::new(),
             ..OpenAiConfig::default()
@@ -239,8 +239,11 @@ pub fn request(samples: usize) -> GenerateRequest {
 
 /// All text of the last message of a request.
 pub fn last_text(body: &Value) -> String {
-    let last = body["messages"].as_array().and_then(|messages| messages.last()).cloned().unwrap_or_default();
-    match &last["content"] {
+    text_of(body["messages"].as_array().and_then(|messages| messages.last()).unwrap_or(&Value::Null))
+}
+
+fn text_of(message: &Value) -> String {
+    match &message["content"] {
         Value::String(text) => text.clone(),
         parts => parts.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).collect(),
     }
@@ -285,14 +288,30 @@ pub fn asker() -> Vec<Message> {
     serde_json::from_value(history).expect("a dialogue")
 }
 
-/// Whether a request shows the whole dialogue of [`asker`]. Solved examples of a judge may stand between the instructions
-/// and the rest.
+/// Whether a request shows the whole dialogue of [`asker`]: to who answers as messages, to who judges as data in one message.
+/// Solved examples of a judge may stand between the instructions and the rest.
 pub fn keeps(body: &Value) -> bool {
     let messages = body["messages"].as_array().cloned().unwrap_or_default();
-    let call = messages.iter().position(|message| message["tool_calls"][0]["id"] == "call_1");
+    let Some(call) = messages.iter().position(|message| message["tool_calls"][0]["id"] == "call_1") else {
+        return keeps_as_data(body);
+    };
     messages[0]["content"] == "Be brief."
-        && call.is_some_and(|call| {
-            messages[call + 1]["tool_call_id"] == "call_1"
-                && messages[call + 2]["content"][1]["image_url"]["url"] == "data:image/png;base64,AAAA"
-        })
+        && messages[call + 1]["tool_call_id"] == "call_1"
+        && messages[call + 2]["content"][1]["image_url"]["url"] == "data:image/png;base64,AAAA"
+}
+
+/// Whether a request shows the whole dialogue of [`asker`] between rows that it cannot close, and nothing of it elsewhere.
+pub fn keeps_as_data(body: &Value) -> bool {
+    let messages = body["messages"].as_array().cloned().unwrap_or_default();
+    let shows = |message: &Value| {
+        let text = text_of(message);
+        let fenced = |said: &str| text.contains(&format!("\n~~~~\n{said}\n~~~~\n"));
+        fenced("Be brief.")
+            && fenced("call call_1: look({})")
+            && fenced("result of call call_1:\n20 apples")
+            && fenced("What is 20 - 2?\n[attachment 1]")
+            && message["content"][1]["image_url"]["url"] == "data:image/png;base64,AAAA"
+    };
+    let is_ours = |message: &Value| matches!(message["role"].as_str(), Some("user" | "assistant"));
+    messages.iter().any(shows) && messages.iter().all(is_ours)
 }

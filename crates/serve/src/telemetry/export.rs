@@ -3,6 +3,7 @@
 use super::span::{Span, attribute};
 use crate::ServeError;
 use bytes::Bytes;
+use elenchus_generate::hide_users;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
@@ -60,7 +61,7 @@ impl Exporter {
     pub fn start(target: Target, counts: Arc<Counts>) -> Result<Self, ServeError> {
         let wrong = |what: String| {
             ServeError::setting(
-                format!("telemetry endpoint `{}`: {what}", target.endpoint),
+                format!("telemetry endpoint `{}`: {what}", hide_users(&target.endpoint)),
                 "give the address of a collector for OTLP over HTTP, such as http://localhost:4318/v1/traces",
             )
         };

@@ -349,8 +349,10 @@ async fn models_and_recipes_are_listed() {
         models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(ids[0], "little");
     assert!(ids.contains(&"elenchus/self-consistency/little"), "{ids:?}");
-    let (status, model) = gateway.get("/v1/models/elenchus/gsa/little").await;
-    assert_eq!((status, &model["object"]), (200, &json!("model")));
+    for path in ["elenchus/gsa/little", "elenchus%2Fgsa%2Flittle"] {
+        let (status, model) = gateway.get(&format!("/v1/models/{path}")).await;
+        assert_eq!((status, &model["id"]), (200, &json!("elenchus/gsa/little")), "{path}");
+    }
     assert_eq!(gateway.get("/v1/models/large").await.0, 404);
     let (_, recipes) = gateway.get("/v1/recipes").await;
     let vote = recipes["data"].as_array().unwrap().iter().find(|r| r["name"] == "self-consistency").unwrap();
@@ -372,6 +374,26 @@ async fn embeddings_and_completions_are_passed_on() {
     assert_eq!((status, &answer["echo"]), (200, &json!("/v1/completions")));
     let traces = gateway.traces(2).await;
     assert_eq!(traces[0]["usage"]["prompt_tokens"], 3);
+    assert_eq!(traces[0]["question"], "x", "what was asked");
+    // A recipe is not dropped without a word.
+    for (path, field, body) in [
+        ("/v1/completions", "model", json!({"model": "elenchus/gsa/e", "prompt": "x"})),
+        ("/v1/completions", "model", json!({"model": "majority_voting-e", "prompt": "x"})),
+        ("/v1/completions", "elenchus", json!({"model": "e", "prompt": "x", "elenchus": "gsa"})),
+        (
+            "/v1/completions",
+            "optillm_approach",
+            json!({"model": "e", "prompt": "x", "optillm_approach": "bon"}),
+        ),
+        ("/v1/embeddings", "model", json!({"model": "elenchus/gsa/e", "input": "x"})),
+    ] {
+        let (status, error) = gateway.send(path, body).await;
+        assert_eq!((status, &error["error"]["param"]), (400, &json!(field)), "{error}");
+        assert!(error["error"]["message"].as_str().unwrap().contains("/v1/chat/completions"), "{error}");
+    }
+    let (status, _) =
+        gateway.send("/v1/completions", json!({"model": "elenchus/plain/e", "prompt": "x"})).await;
+    assert_eq!((status, &stub.asked().pop().unwrap().body["model"]), (200, &json!("e")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -184,3 +184,23 @@ async fn readiness_is_told_to_all_and_names_nobody() {
     assert_eq!((status, &ready["upstreams"]), (200, &json!({"all": 1, "healthy": 1})));
     assert!(!ready.to_string().contains("secret-name"), "{ready}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_s_key_goes_to_an_upstream_that_has_neither_a_key_nor_a_user() {
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    for (user, sent) in [("", "Bearer sk-mine"), ("ann:secret@", "Basic YW5uOnNlY3JldA==")] {
+        let url = stub.url.replace("http://", &format!("http://{user}"));
+        let gateway = Running::with(&[&stub], |settings| settings.upstreams[0].base_url = url.into()).await;
+        let before = stub.asked().len();
+        for model in ["little", "elenchus/single/little"] {
+            let asked = gateway.post("/v1/chat/completions").bearer_auth("sk-mine");
+            let answer = asked.json(&question(model, "2+2?")).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{model}");
+        }
+        let models = gateway.client.get(format!("{}/v1/models", gateway.url)).bearer_auth("sk-mine");
+        assert_eq!(models.send().await.unwrap().status(), 200);
+        let asked = stub.asked().split_off(before);
+        assert_eq!(asked.len(), 3);
+        assert!(asked.iter().all(|asked| asked.authorization.as_deref() == Some(sent)), "{asked:?}");
+    }
+}

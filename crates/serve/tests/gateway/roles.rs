@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 fn table(model: &str, url: Option<&str>) -> EndpointDefaults {
     EndpointDefaults {
         model: Some(model.into()),
-        base_url: url.map(str::to_string),
+        base_url: url.map(Into::into),
         api_key_variable: Some("ELENCHUS_TEST_NO_KEY".into()),
         ..EndpointDefaults::default()
     }
