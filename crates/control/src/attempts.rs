@@ -4,7 +4,7 @@
 //! data of its last decision. [`AttemptLog::of`] reads it back, so that whoever knows the right answers can count what
 //! went from right to wrong and from wrong to right ([`AttemptLog::judged`]) without asking how a loop works.
 
-use crate::{ControlError, Trail};
+use crate::{ControlError, Trail, posed_problem};
 use elenchus_evaluate::{Candidate, EvaluateError};
 use elenchus_generate::GenerateError;
 use elenchus_measure::Dialogue;
@@ -12,6 +12,7 @@ use elenchus_task::Task;
 use elenchus_trace::{NodeId, NodeKind, Problem, Trace, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::borrow::Cow;
 
 /// What later attempts did, without knowing what is right.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,14 +97,19 @@ impl AttemptLog {
         if self.attempts.is_empty() { Vec::new() } else { (0..=last).map(of_round).collect() }
     }
 
-    /// Whether each attempt is right, by the task's verifier. An attempt without text that counts is not.
+    /// Whether each attempt is right, by the task's verifier. An attempt without text that counts is not. A response is
+    /// judged by the problem as it was put to the model, see [`crate::posed_problem`].
     ///
     /// Errors: the task cannot verify the problem.
     pub fn judged(&self, task: &dyn Task, trace: &Trace) -> Result<Vec<bool>, ControlError> {
         (0..self.attempts.len())
-            .map(|attempt| match self.text(trace, attempt) {
-                Some(text) => Ok(task.verify(&trace.problem, text)?.is_correct()),
-                None => Ok(false),
+            .map(|attempt| {
+                let node = self.attempts[attempt].node.filter(|_| self.attempts[attempt].text.is_none());
+                let problem = node.map_or(Cow::Borrowed(&trace.problem), |node| posed_problem(trace, node));
+                match self.text(trace, attempt) {
+                    Some(text) => Ok(task.verify(&problem, text)?.is_correct()),
+                    None => Ok(false),
+                }
             })
             .collect()
     }

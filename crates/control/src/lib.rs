@@ -5,6 +5,7 @@
 //! `generate`), or weights.
 
 mod act;
+mod arrangement;
 mod assembly;
 mod attempts;
 mod ballot;
@@ -55,6 +56,7 @@ mod vote;
 mod weibull;
 
 pub use act::{Act, ActSettings};
+pub use arrangement::{Kept, OptionExchange, posed_problem};
 pub use assembly::{Repeated, repeat};
 pub use attempts::{Attempt, AttemptLog, Transitions};
 pub use ballot::{Ballot, Choice, Power, Rule, borda_weights, choose, rule_of_thumb};

@@ -1,5 +1,6 @@
 //! Try again with feedback from somebody who knows the answer (arXiv 2506.11930).
 
+use crate::arrangement::{Arrangement, Kept, OptionExchange};
 use crate::attempts::{Account, attempt, budget_over};
 use crate::draw::{Sampled, ask, first};
 use crate::place::{Place, all_identical};
@@ -40,6 +41,11 @@ pub struct RetryWithFeedbackSettings {
     pub novelty_samples: usize,
     /// Name the answers that were tried, and the options that are left, in the prompt (chat voice only).
     pub name_tried: bool,
+    /// For lettered questions: after each wrong attempt the right option and the one that was chosen change places, which
+    /// tells a solver that sticks to a place from one that sticks to what it believes (chat voice only). Two options that
+    /// move between attempts give the right one away to whoever compares them, so what is solved then is no measure of
+    /// feedback being followed.
+    pub exchange_options: bool,
     /// Let the model in role `judge` say of an unsolved problem why it is unsolved (chat voice only).
     pub why_unsolved: bool,
     /// How responses are drawn: greedy unless a temperature is given or rises.
@@ -57,6 +63,7 @@ impl Default for RetryWithFeedbackSettings {
             temperature_cap: 1.5,
             novelty_samples: 0,
             name_tried: false,
+            exchange_options: false,
             why_unsolved: false,
             draw: Draw::default(),
         }
@@ -95,6 +102,10 @@ pub struct RetryRound {
     pub eligible: Option<usize>,
     /// With several samples at a temperature: whether all are the same text, as from a server that ignores temperature.
     pub identical: bool,
+    /// Where options change places: which ones did before the attempt, and what it kept. Labels as they were before the
+    /// exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<OptionExchange>,
 }
 
 impl RetryRound {
@@ -137,7 +148,8 @@ impl RetryEnd {
 /// Feedback is a bare "wrong" (`binary`), the first wrong step by the task's verifier (`location`), that step with its
 /// correction (`step`), or words of the solver (`own`) or of the role `critic` that are shown the right answer. The
 /// answer is hidden behind `[masked]` (`_` in the compact voice) and the trace counts how often. Against repeating
-/// oneself: a rising temperature, novelty sampling, naming what was tried.
+/// oneself: a rising temperature, novelty sampling, naming what was tried. Against going by the place of an option:
+/// `exchange_options`; the answer is then given by the label in the question as it was put.
 ///
 /// Costs up to R attempts and R − 1 pieces of feedback; those of the verifier cost nothing. In the compact voice the
 /// embedded model reads the latest attempt only, with the skills `again` (binary) and `refine`. Needs text only; problems
@@ -147,10 +159,22 @@ pub struct RetryWithFeedback {
     settings: RetryWithFeedbackSettings,
 }
 
-/// The attempt that stands.
+/// The attempt that stands. Its answer is the label in the problem as it was put.
 struct Latest {
     candidate: Candidate,
     node: NodeId,
+}
+
+/// What is kept between two attempts.
+#[derive(Default)]
+struct Course {
+    account: Account,
+    past: Vec<PastAttempt>,
+}
+
+/// How an answer is told by its label alone.
+fn labelled(label: &str) -> String {
+    format!("Answer: {label}")
 }
 
 impl RetryWithFeedback {
@@ -200,6 +224,24 @@ impl RetryWithFeedback {
         Ok(RetryWithFeedback { settings })
     }
 
+    /// What stands in the way of options that change places, before any call: the reason and a hint.
+    fn unmovable(&self, task: &dyn Task, problem: &Problem) -> Option<(String, &'static str)> {
+        if !self.settings.exchange_options {
+            return None;
+        }
+        let hint = "it is for lettered questions: `--task choice --file FILE`; leave it out for others";
+        let label =
+            problem.gold.as_ref().filter(|gold| problem.options.iter().any(|option| option.label == **gold));
+        let Some(label) = label else {
+            return Some((
+                format!("problem `{}` has no option with the label of its answer", problem.id),
+                hint,
+            ));
+        };
+        let read = task.extract(problem, &labelled(label));
+        (read.as_ref() != Some(label)).then(|| (format!("the task `{}` reads no label", problem.task), hint))
+    }
+
     fn sampling(&self, place: Place<'_>, round: usize) -> Sampling {
         let Place { context, problem, .. } = place;
         let draw = &self.settings.draw;
@@ -222,12 +264,12 @@ impl RetryWithFeedback {
         past.iter().take(usize::from(most > 1)).chain(&past[latest..]).collect()
     }
 
-    /// The prompt for another attempt.
+    /// The prompt for another attempt. `place` has the problem as it stands now, `tried` its labels.
     fn prompt(
         &self,
         place: Place<'_>,
         past: &[PastAttempt],
-        tried: &[&str],
+        tried: &[String],
     ) -> Result<Vec<Message>, ControlError> {
         let Place { context, problem, .. } = place;
         let slots = PromptSlots::new(problem);
@@ -241,11 +283,11 @@ impl RetryWithFeedback {
                 critique => context.prompt(ACTOR, Skill::Refine, &slots.critique(critique))?,
             });
         }
-        let named: Vec<&str> = if self.settings.name_tried { tried.to_vec() } else { Vec::new() };
-        let left: Vec<&str> = match named.is_empty() {
+        let named = if self.settings.name_tried { tried } else { &[] };
+        let left: Vec<&String> = match named.is_empty() {
             true => Vec::new(),
             false => {
-                let open = problem.options.iter().map(|option| option.label.as_str());
+                let open = problem.options.iter().map(|option| &option.label);
                 open.filter(|label| !named.contains(label)).collect()
             }
         };
@@ -253,6 +295,7 @@ impl RetryWithFeedback {
         slots.extra.insert("attempts".into(), json!(self.shown(past)));
         slots.extra.insert("tried".into(), json!(named));
         slots.extra.insert("left".into(), json!(left));
+        slots.extra.insert("exchanged".into(), json!(self.settings.exchange_options));
         Ok(context.prompt(ACTOR, "retry", &slots)?)
     }
 
@@ -281,21 +324,35 @@ impl RetryWithFeedback {
         (index, Some(eligible.len()), identical)
     }
 
+    /// Lets the right option and the chosen one change places; nothing where there is no answer, or no option of its label.
+    fn exchange(&self, arrangement: &mut Arrangement, latest: &Latest) -> Option<OptionExchange> {
+        if !self.settings.exchange_options {
+            return None;
+        }
+        let chosen = arrangement.current(latest.candidate.answer.as_deref()?);
+        let right = arrangement.problem().gold.clone()?;
+        arrangement.exchange(&right, &chosen).then_some(OptionExchange { right, chosen, kept: None })
+    }
+
+    /// Rounds of feedback and another attempt, until one is right; why they ended.
     async fn rounds(
         &self,
         trail: &mut Trail,
         place: Place<'_>,
         latest: &mut Latest,
-        account: &mut Account,
-        past: &mut Vec<PastAttempt>,
+        arrangement: &mut Arrangement,
+        course: &mut Course,
     ) -> Result<String, ControlError> {
         let Place { context, task, problem } = place;
+        let Course { account, past } = course;
         for round in 1..=self.settings.rounds {
             let text = latest.candidate.completion.text.clone();
-            let verdict = task.verify(problem, &text)?;
+            let verdict = task.verify(arrangement.problem(), &text)?;
             let right = verdict.is_correct();
             if !right {
-                past.push(PastAttempt { number: round, text, feedback: String::new() });
+                let options = &arrangement.problem().options;
+                let options = if self.settings.exchange_options { options.clone() } else { Vec::new() };
+                past.push(PastAttempt { number: round, text, feedback: String::new(), options });
             }
             if right || round == self.settings.rounds {
                 let end = RetryEnd { round: round - 1, right, first_wrong: verdict.first_wrong_step() };
@@ -310,7 +367,7 @@ impl RetryWithFeedback {
             let input = GoldFeedbackInput {
                 context,
                 task,
-                problem,
+                problem: arrangement.problem(),
                 attempts: past,
                 verdict: &verdict,
                 max_tokens: self.settings.draw.max_tokens,
@@ -320,24 +377,48 @@ impl RetryWithFeedback {
             if let Some(last) = past.last_mut() {
                 last.feedback = written.text;
             }
+            let mut exchange = self.exchange(arrangement, latest);
+            let posed = arrangement.problem();
             let answers: Vec<String> = account.answers().into_iter().flatten().map(String::from).collect();
             let tried: Vec<&str> = answers.iter().map(String::as_str).collect();
+            let tried_now: Vec<String> = tried.iter().map(|label| arrangement.current(label)).collect();
             let sampling = self.sampling(place, round);
             let temperature = sampling.temperature;
+            let prompt = self.prompt(Place { problem: posed, ..place }, past, &tried_now)?;
             let request = GenerateRequest {
                 samples: self.settings.novelty_samples.max(1),
                 sampling,
                 logprobs: LogprobDetail::Offered,
-                ..GenerateRequest::new(self.prompt(place, past, &tried)?)
+                ..GenerateRequest::new(prompt)
             };
             let stage = trail.stage(Some(latest.node), format!("attempt {}", round + 1));
-            let drawn = ask(trail, context, task, problem, ACTOR, Some(stage), &request).await?;
+            if arrangement.is_changed() {
+                let said = match &exchange {
+                    Some(OptionExchange { right, chosen, .. }) => {
+                        format!("the options {right} and {chosen} change places")
+                    }
+                    None => "the options stay where they are".into(),
+                };
+                trail.decided(Some(stage), said, None, arrangement.data());
+            }
+            let mut drawn = ask(trail, context, task, posed, ACTOR, Some(stage), &request).await?;
+            for answer in drawn.candidates.iter_mut().filter_map(|candidate| candidate.answer.as_mut()) {
+                *answer = arrangement.original(answer);
+            }
             let (index, eligible, identical) = self.choose(place, &drawn, &tried, round);
             let (Some(candidate), Some(&node)) =
                 (drawn.candidates.into_iter().nth(index), drawn.nodes.get(index))
             else {
                 return Ok("the model gave no response".into());
             };
+            if let Some(OptionExchange { right, chosen, kept }) = &mut exchange {
+                let said = candidate.answer.as_deref().map(|answer| arrangement.current(answer));
+                *kept = said.and_then(|said| match said {
+                    said if said == *chosen => Some(Kept::Label),
+                    said if said == *right => Some(Kept::Option),
+                    _ => None,
+                });
+            }
             let again = |answer: &String| tried.iter().any(|old| task.equivalent(problem, old, answer));
             let report = RetryRound {
                 round,
@@ -347,6 +428,7 @@ impl RetryWithFeedback {
                 repeated: candidate.answer.as_ref().is_some_and(again),
                 eligible,
                 identical,
+                exchange,
             };
             let decision = match (&report, eligible) {
                 (RetryRound { identical: true, .. }, _) => {
@@ -436,10 +518,15 @@ impl Strategy for RetryWithFeedback {
     }
 
     fn check(&self, context: &Context) -> Result<(), ControlError> {
+        let RetryWithFeedbackSettings { name_tried, exchange_options, why_unsolved, .. } = self.settings;
+        let in_words = [
+            ("name_tried", name_tried),
+            ("exchange_options", exchange_options),
+            ("why_unsolved", why_unsolved),
+        ];
         if context.voice_of(ACTOR) == Voice::Compact
-            && (self.settings.name_tried || self.settings.why_unsolved)
+            && let Some((field, _)) = in_words.into_iter().find(|(_, wanted)| *wanted)
         {
-            let field = if self.settings.name_tried { "name_tried" } else { "why_unsolved" };
             let hint = "leave it out, or bind a chat model";
             return Err(ControlError::setting(
                 NAME,
@@ -497,6 +584,9 @@ impl Strategy for RetryWithFeedback {
         if let Some((what, hint)) = self.settings.feedback.obstacle(context.voice_of(ACTOR), task, problem)? {
             return Err(ControlError::setting(NAME, "feedback", what, hint));
         }
+        if let Some((what, hint)) = self.unmovable(task, problem) {
+            return Err(ControlError::setting(NAME, "exchange_options", what, hint));
+        }
         let mut trail = Trail::new(context, NAME, problem);
         let mut request =
             self.settings.draw.request(context, problem, 1, false, LogprobDetail::Offered, 0)?;
@@ -509,16 +599,19 @@ impl Strategy for RetryWithFeedback {
             return Ok(trail.answer("", None, None, Vec::new(), Some("the model gave no response".into())));
         };
         let mut latest = Latest { candidate, node };
-        let mut account = Account::default();
-        account.first(&trail, Some(node), None, latest.candidate.answer.as_deref());
-        let mut past = Vec::new();
-        let stopped = match self.rounds(&mut trail, place, &mut latest, &mut account, &mut past).await {
+        let mut arrangement = Arrangement::new(problem);
+        let mut course = Course::default();
+        course.account.first(&trail, Some(node), None, latest.candidate.answer.as_deref());
+        let ended = self.rounds(&mut trail, place, &mut latest, &mut arrangement, &mut course).await;
+        let stopped = match ended {
             Ok(stopped) => stopped,
             Err(error) => budget_over(&mut trail, Some(latest.node), error)?,
         };
+        let Course { account, past } = course;
+        let posed = Place { problem: arrangement.problem(), ..place };
         if self.settings.why_unsolved
             && past.len() == self.settings.rounds
-            && let Err(error) = self.ask_why(&mut trail, place, &latest, &past).await
+            && let Err(error) = self.ask_why(&mut trail, posed, &latest, &past).await
         {
             budget_over(&mut trail, Some(latest.node), error)?;
         }
@@ -526,7 +619,12 @@ impl Strategy for RetryWithFeedback {
         let Candidate { completion, answer } = latest.candidate;
         let abstained =
             answer.is_none().then(|| "the last attempt has no answer that the task can extract".to_string());
-        Ok(trail.answer(completion.text, answer, None, Vec::new(), abstained))
+        // The response names the option by the place that it had then; the asker knows the question as it was put.
+        let text = match &answer {
+            Some(label) if arrangement.is_changed() => labelled(label),
+            _ => completion.text,
+        };
+        Ok(trail.answer(text, answer, None, Vec::new(), abstained))
     }
 }
 

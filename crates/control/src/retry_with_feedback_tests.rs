@@ -1,10 +1,13 @@
 //! Tests of `retry-with-feedback`: the loop, its mitigations, what is hidden, and who may not play.
 
 use super::*;
+use crate::posed_problem;
 use crate::testing::{Toy, away, compact, context, context_with, problem, run};
 use crate::{AttemptLog, Transitions};
 use elenchus_generate::Scripted;
+use elenchus_task::choice::{Choice, FileSplit};
 use elenchus_trace::{Budget, ChoiceOption};
+use std::sync::Arc;
 
 fn strategy(settings: RetryWithFeedbackSettings) -> RetryWithFeedback {
     RetryWithFeedback::new(settings).unwrap()
@@ -90,7 +93,12 @@ fn the_first_and_the_latest_attempts_are_shown() {
     let shown: Vec<bool> = (1..=4).map(|n| last.contains(&format!("Attempt {n}:"))).collect();
     assert_eq!(shown, [true, false, false, true], "{last}");
     let past = |count: usize| -> Vec<PastAttempt> {
-        let one = |number| PastAttempt { number, text: String::new(), feedback: String::new() };
+        let one = |number| PastAttempt {
+            number,
+            text: String::new(),
+            feedback: String::new(),
+            options: Vec::new(),
+        };
         (1..=count).map(one).collect()
     };
     for (history, count, numbers) in [
@@ -126,6 +134,97 @@ fn tried_answers_and_open_options_are_named() {
     );
 }
 
+/// The mall is right; a model that is scripted with these replies, and the answer that comes of them.
+fn exchanging(replies: &[&str], more: RetryWithFeedbackSettings) -> (Choice, Arc<Scripted>, Answer) {
+    let row = r#"{"id":1,"question":"Where?","choices":{"A":"bank","B":"mall","C":"zoo"},"answer":"B"}"#;
+    let task = Choice::from_text(row, "row", FileSplit::Test, false).unwrap();
+    let model = Scripted::always(replies.iter().copied()).shared();
+    let made = strategy(RetryWithFeedbackSettings { exchange_options: true, ..more });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let problem = &task.rows().problems[0];
+    let answer = runtime.block_on(made.run(&context(model.clone()), &task, problem)).unwrap();
+    (task, model, answer)
+}
+
+fn kept(answer: &Answer) -> Vec<Option<Kept>> {
+    RetryRound::all(&answer.trace).iter().filter_map(|round| Some(round.exchange.as_ref()?.kept)).collect()
+}
+
+#[test]
+fn who_sticks_to_a_letter_is_right_when_the_options_change_places() {
+    let (task, model, answer) = exchanging(&["Answer: A"], settings(FeedbackSource::Binary, 5));
+    assert_eq!((model.calls(), kept(&answer)), (2, vec![Some(Kept::Label)]));
+    assert_eq!(log(&answer).stopped, "right in round 1");
+    assert_eq!(log(&answer).judged(&task, &answer.trace).unwrap(), [false, true], "each in its own order");
+    // The asker knows the mall as B.
+    assert_eq!((answer.answer.as_deref(), answer.text.as_str()), (Some("B"), "Answer: B"));
+    assert!(task.verify(&answer.trace.problem, &answer.text).unwrap().is_correct());
+    let nodes: Vec<NodeId> = answer.trace.completions().map(|(node, _)| node).collect();
+    let golds = nodes.iter().map(|&node| posed_problem(&answer.trace, node).gold.clone().unwrap());
+    assert_eq!(golds.collect::<Vec<_>>(), ["B", "A"]);
+    let retry = model.requests()[1].messages[0].text();
+    assert!(retry.contains("Options:\nA. mall\nB. bank\nC. zoo\n"), "as they stand now: {retry}");
+    assert!(retry.contains("Options at attempt 1:\nA. bank\nB. mall\n"), "as they stood then: {retry}");
+    assert!(retry.contains("change places") && retry.contains("Where?\nA) mall\nB) bank\nC) zoo"), "{retry}");
+}
+
+#[test]
+fn who_sticks_to_an_option_follows_it_and_stays_wrong() {
+    let replies = ["Answer: A", "Answer: B", "The answer is bank."];
+    let named = RetryWithFeedbackSettings { name_tried: true, ..settings(FeedbackSource::Binary, 3) };
+    let (task, model, answer) = exchanging(&replies, named);
+    assert_eq!(kept(&answer), [Some(Kept::Option), Some(Kept::Option)]);
+    assert!(RetryRound::all(&answer.trace).iter().all(|round| round.repeated), "it is the same answer");
+    let expected = Transitions { accepted: 2, same_answer: 2, ..Default::default() };
+    assert_eq!(log(&answer).transitions, expected);
+    assert_eq!(log(&answer).judged(&task, &answer.trace).unwrap(), [false; 3]);
+    assert_eq!((answer.answer.as_deref(), answer.text.as_str()), (Some("A"), "Answer: A"));
+    let told: Vec<String> = model.requests()[1..].iter().map(|r| r.messages[0].text()).collect();
+    // The bank went from A to B and back.
+    assert!(
+        told[0].contains("tried and are wrong: B.") && told[0].contains("are left: A, C."),
+        "{}",
+        told[0]
+    );
+    assert!(
+        told[1].contains("tried and are wrong: A, A.") && told[1].contains("are left: B, C."),
+        "{}",
+        told[1]
+    );
+    assert!(told[1].contains("Options at attempt 2:\nA. mall\nB. bank\n"), "{}", told[1]);
+}
+
+#[test]
+fn feedback_hides_the_right_option_where_it_stood_and_no_answer_moves_nothing() {
+    let row = r#"{"id":1,"question":"Where?","choices":{"A":"bank","B":"mall","C":"zoo"},"answer":"B"}"#;
+    let task = Choice::from_text(row, "row", FileSplit::Test, false).unwrap();
+    let model = Scripted::new("m")
+        .on("You know the right answer", ["It is (B), not (A).", "It is (A), the mall, not (C)."])
+        .on("Earlier attempts", ["Answer: C", "I cannot say.", "Answer: B"])
+        .on("", ["Answer: A"])
+        .shared();
+    let made =
+        strategy(RetryWithFeedbackSettings { exchange_options: true, ..settings(FeedbackSource::Critic, 4) });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer =
+        runtime.block_on(made.run(&context(model.clone()), &task, &task.rows().problems[0])).unwrap();
+    let rounds = RetryRound::all(&answer.trace);
+    // A: the mall goes to A. C: a third option; the mall goes to C. No answer: it stays there.
+    assert_eq!(kept(&answer), [None, None]);
+    assert!(rounds[2].exchange.is_none() && rounds.len() == 3, "{rounds:?}");
+    let asked: Vec<String> = model.requests().iter().map(|r| r.messages[0].text()).collect();
+    let last = asked.last().unwrap();
+    assert!(
+        last.contains("It is [masked], not (A).") && last.contains("It is [masked], the [masked], not (C)."),
+        "{last}"
+    );
+    let critic: Vec<&String> =
+        asked.iter().filter(|text| text.contains("You know the right answer")).collect();
+    assert!(critic[1].contains("for you alone: A"), "by the order that the attempt saw: {}", critic[1]);
+    assert!(last.contains("Options:\nA. zoo\nB. bank\nC. mall\n"), "{last}");
+    assert_eq!(answer.answer.as_deref(), Some("A"), "the bank, by its letter in the question");
+}
+
 #[test]
 fn novelty_takes_what_was_not_tried_and_sees_a_server_that_ignores_the_temperature() {
     let model =
@@ -158,6 +257,10 @@ fn the_embedded_model_tries_again_with_its_own_skills() {
     for (wrong, word) in [
         (settings(FeedbackSource::Critic, 3), "feedback in words"),
         (RetryWithFeedbackSettings { name_tried: true, ..settings(FeedbackSource::Binary, 3) }, "name_tried"),
+        (
+            RetryWithFeedbackSettings { exchange_options: true, ..settings(FeedbackSource::Binary, 3) },
+            "exchange_options",
+        ),
         (settings(FeedbackSource::Step, 3), "does not check single steps"),
     ] {
         let model = Scripted::always(["x"]).shared();
@@ -241,4 +344,13 @@ fn settings_and_problems_that_make_no_sense_are_refused() {
     let made = strategy(settings(FeedbackSource::Binary, 2));
     let error = runtime.block_on(made.run(&context(model.clone()), &Toy, &open)).unwrap_err().to_string();
     assert!(error.contains("no reference answer") && model.calls() == 0, "{error}");
+    let moving = RetryWithFeedbackSettings { exchange_options: true, ..settings(FeedbackSource::Binary, 2) };
+    let error = run(&strategy(moving.clone()), &context(model.clone())).unwrap_err().to_string();
+    assert!(error.contains("no option with the label") && error.contains("--task choice"), "{error}");
+    let mut lettered = problem();
+    lettered.gold = Some("A".into());
+    lettered.options = ["A", "B"].map(|l| ChoiceOption { label: l.into(), text: l.into() }).to_vec();
+    let made = strategy(moving);
+    let error = runtime.block_on(made.run(&context(model.clone()), &Toy, &lettered)).unwrap_err().to_string();
+    assert!(error.contains("reads no label") && model.calls() == 0, "{error}");
 }

@@ -4,7 +4,7 @@ use crate::judge::abstain_or_fail;
 use crate::{EvaluateError, redact};
 use elenchus_generate::{ACTOR, Context, GenerateRequest, PromptSlots, Sampling, Voice};
 use elenchus_task::{Task, TaskError};
-use elenchus_trace::{Completion, Feedback, Problem, Verdict};
+use elenchus_trace::{ChoiceOption, Completion, Feedback, Problem, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -37,6 +37,9 @@ pub struct PastAttempt {
     pub text: String,
     /// The feedback to it; empty while it is being written.
     pub feedback: String,
+    /// The options in the places that they had for this attempt, where they change places between attempts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<ChoiceOption>,
 }
 
 /// Feedback with the answer hidden.

@@ -9,6 +9,7 @@ mod configuration;
 mod error;
 pub mod grid;
 mod improve;
+mod improve_estimate;
 pub mod lab;
 pub mod models;
 mod parse;
@@ -26,6 +27,7 @@ pub use configuration::{CONFIGURATION_FILE, Configuration, EndpointDefaults, End
 pub use elenchus_control::{Composition, Keeps, Repeated};
 pub use error::RecipeError;
 pub use improve::{ImproveConfig, Improvement, run_improve};
+pub use improve_estimate::{ImproveEstimate, ImproveTokens, estimate_improve};
 pub use parse::parse;
 pub use recipe::{Kind, Recipe, State, StrategyPart, Triple};
 pub use service_settings::{LogLevel, ServiceSettings, TelemetrySettings, UpstreamSettings, data_folder};

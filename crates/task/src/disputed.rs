@@ -95,8 +95,8 @@ struct Row {
 pub struct Disputed {
     source: String,
     problems: Vec<Problem>,
-    /// Lines that were left out.
-    skipped: usize,
+    /// Numbers of the lines that were left out, from 1.
+    skipped: Vec<usize>,
 }
 
 /// Lower case, without punctuation, articles and superfluous space: answers are compared in this form.
@@ -186,11 +186,11 @@ impl Disputed {
     /// # Errors
     /// As there; no good row at all.
     pub fn read(text: &str, source: &str, skip_bad_lines: bool) -> Result<Self, TaskError> {
-        let (mut problems, mut skipped) = (Vec::new(), 0);
+        let (mut problems, mut skipped) = (Vec::new(), Vec::new());
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match item(source, index + 1, line) {
                 Ok(problem) => problems.push(problem),
-                Err(_) if skip_bad_lines => skipped += 1,
+                Err(_) if skip_bad_lines => skipped.push(index + 1),
                 Err(error) => return Err(error),
             }
         }
@@ -205,9 +205,9 @@ impl Disputed {
         &self.problems
     }
 
-    /// Lines that were left out.
-    pub fn skipped(&self) -> usize {
-        self.skipped
+    /// Numbers of the lines that were left out, from 1.
+    pub fn skipped(&self) -> &[usize] {
+        &self.skipped
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod gold;
 mod select;
+mod work;
 
 pub use gold::gold_control;
 pub use select::{Pools, ScoredSample, Selection};
+pub use work::{Pace, Work};
 
 use crate::evaluation::{Evaluation, EvaluationSettings, evaluate};
 use crate::objective::{Sft, TrainingRow};

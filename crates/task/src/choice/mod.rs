@@ -1,8 +1,10 @@
 //! Questions with lettered options, from rows of a file.
 
+mod exchange;
 mod extract;
 mod rows;
 
+pub use exchange::exchanged;
 pub use extract::extract_label;
 pub use rows::{Rows, read_rows};
 
@@ -231,7 +233,7 @@ mod tests {
                 "{error}"
             );
             let skipped = Choice::from_text(&text, "file.jsonl", FileSplit::Test, true).unwrap();
-            assert_eq!((skipped.rows().skipped, skipped.rows().problems.len()), (1, 3));
+            assert_eq!((skipped.rows().skipped.as_slice(), skipped.rows().problems.len()), (&[4][..], 3));
         }
         assert!(
             Choice::from_text("", "empty", FileSplit::Test, false)

@@ -1,16 +1,17 @@
 //! Rows of lettered questions: `{"id", "question", "choices", "answer"}` per line.
 
+use super::exchange::listed;
 use crate::TaskError;
 use elenchus_trace::{ChoiceOption, Problem};
 use serde_json::Value;
 
-/// The rows of a text, and how many broken lines were passed over.
+/// The rows of a text, and which broken lines were passed over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// One problem per row, in order.
     pub problems: Vec<Problem>,
-    /// Broken lines that were skipped on request.
-    pub skipped: usize,
+    /// Numbers of the broken lines that were skipped on request, from 1.
+    pub skipped: Vec<usize>,
 }
 
 /// Reads JSON lines. `source` names the text in errors. `choices` (or `options`) is an object of labels and texts, a
@@ -25,7 +26,7 @@ pub fn read_rows(text: &str, source: &str, task: &str, skip_bad_lines: bool) -> 
         problem,
         hint: hint.to_string(),
     };
-    let mut rows = Rows { problems: Vec::new(), skipped: 0 };
+    let mut rows = Rows { problems: Vec::new(), skipped: Vec::new() };
     for (index, line) in text.lines().enumerate() {
         let line = if index == 0 { line.trim_start_matches('\u{feff}') } else { line };
         if line.trim().is_empty() {
@@ -33,7 +34,7 @@ pub fn read_rows(text: &str, source: &str, task: &str, skip_bad_lines: bool) -> 
         }
         match read_row(line, index, task) {
             Ok(problem) => rows.problems.push(problem),
-            Err(_) if skip_bad_lines => rows.skipped += 1,
+            Err(_) if skip_bad_lines => rows.skipped.push(index + 1),
             Err(problem) => {
                 return Err(wrong(
                     format!("line {}: {problem}", index + 1),
@@ -44,7 +45,7 @@ pub fn read_rows(text: &str, source: &str, task: &str, skip_bad_lines: bool) -> 
         }
     }
     if rows.problems.is_empty() {
-        let problem = match rows.skipped {
+        let problem = match rows.skipped.len() {
             0 => "has no rows".to_string(),
             skipped => format!("has no good rows, and {skipped} broken ones"),
         };
@@ -75,13 +76,7 @@ fn read_row(line: &str, index: usize, task: &str) -> Result<Problem, String> {
         .label
         .clone();
     let id = field(["id", "i"]).and_then(text).unwrap_or_else(|| format!("line-{}", index + 1));
-    let mut full = question.trim().to_string();
-    for option in &options {
-        full.push('\n');
-        full.push_str(&option.label);
-        full.push_str(") ");
-        full.push_str(option.text.trim());
-    }
+    let full = format!("{}{}", question.trim(), listed(&options));
     let mut problem = Problem::new(id, task, full).with_gold(gold);
     problem.options = options;
     Ok(problem)

@@ -52,7 +52,7 @@ pub struct EvidenceSettings {
     pub path: Option<String>,
     /// To which split the rows of the file belong.
     pub split: FileSplit,
-    /// Pass over lines of the file that are no rows.
+    /// Pass over lines of the file that are no rows. A file that a good row names must be there all the same.
     pub skip_bad_lines: bool,
     /// Frames that are cut from a video, evenly.
     pub frames: usize,
@@ -170,6 +170,8 @@ pub struct Evidence {
     settings: EvidenceSettings,
     /// Problems of the file, with the question alone that decides their split.
     rows: Vec<(String, Problem)>,
+    /// Numbers of the broken lines of the file that were left out, from 1.
+    skipped: Vec<usize>,
 }
 
 impl Evidence {
@@ -180,14 +182,20 @@ impl Evidence {
     /// A setting out of range; a file that cannot be read; a missing `ffmpeg`.
     pub fn open(settings: EvidenceSettings) -> Result<Self, TaskError> {
         settings.check()?;
-        let rows = match &settings.path {
+        let (rows, skipped) = match &settings.path {
             Some(path) => {
                 let text = crate::file::read_text(Path::new(path))?;
-                rows::read(&text, Path::new(path), &settings)?
+                let read = rows::read(&text, Path::new(path), &settings)?;
+                (read.problems, read.skipped)
             }
-            None => Vec::new(),
+            None => (Vec::new(), Vec::new()),
         };
-        Ok(Evidence { settings, rows })
+        Ok(Evidence { settings, rows, skipped })
+    }
+
+    /// Numbers of the broken lines of the file that were left out, from 1.
+    pub fn skipped(&self) -> &[usize] {
+        &self.skipped
     }
 
     /// All problems of the file in its order; none where problems are generated.

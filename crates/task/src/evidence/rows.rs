@@ -37,16 +37,20 @@ struct Subtitle {
     text: String,
 }
 
-/// The problems of a text of JSON lines, each with what decides its split. `path` names the text in errors and is where
-/// relative paths begin.
+/// What a text of rows holds.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// The problems in order, each with what decides its split.
+    pub(super) problems: Vec<(String, Problem)>,
+    /// Numbers of the broken lines that were passed over, from 1.
+    pub(super) skipped: Vec<usize>,
+}
+
+/// The problems of a text of JSON lines. `path` names the text in errors and is where relative paths begin.
 ///
 /// # Errors
 /// A broken line by number, unless `skip_bad_lines`; a file that a row names and that cannot be read; no row at all.
-pub(super) fn read(
-    text: &str,
-    path: &Path,
-    settings: &EvidenceSettings,
-) -> Result<Vec<(String, Problem)>, TaskError> {
+pub(super) fn read(text: &str, path: &Path, settings: &EvidenceSettings) -> Result<Read, TaskError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let wrong = |problem: String| {
         TaskError::File {
@@ -57,7 +61,7 @@ pub(super) fn read(
             .into(),
     }
     };
-    let mut problems = Vec::new();
+    let (mut problems, mut skipped) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_start_matches('\u{feff}');
         if line.trim().is_empty() {
@@ -66,14 +70,17 @@ pub(super) fn read(
         let read = serde_json::from_str::<Row>(line).map_err(|error| format!("is no row: {error}"));
         match read.and_then(|row| base(line, index, &row).map(|base| (row, base))) {
             Ok((row, base)) => problems.push(problem(&row, base, folder, settings)?),
-            Err(_) if settings.skip_bad_lines => {}
+            Err(_) if settings.skip_bad_lines => skipped.push(index + 1),
             Err(what) => return Err(wrong(format!("line {}: {what}", index + 1))),
         }
     }
     if problems.is_empty() {
-        return Err(wrong("has no rows".into()));
+        return Err(wrong(match skipped.len() {
+            0 => "has no rows".into(),
+            skipped => format!("has no good rows, and {skipped} broken ones"),
+        }));
     }
-    Ok(problems)
+    Ok(Read { problems, skipped })
 }
 
 /// Identifier, question, options and answer: a lettered row as the task `choice` reads it, or an open question.

@@ -218,6 +218,23 @@ fn broken_rows_are_named() {
         assert!(error.contains(what), "{row}: {error}");
     }
     assert!(file("\n").1.unwrap_err().to_string().contains("has no rows"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("one.png"), PNG).unwrap();
+    let path = folder.path().join("rows.jsonl");
+    let open = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let settings = json!({"path": path.display().to_string(), "skip_bad_lines": true});
+        Evidence::open(EvidenceSettings::from_value(&settings).unwrap())
+    };
+    let task = open(&format!("{good}{{\n\n{{\"question\":\"x\",\"answer\":\"A\"}}\n{good}")).unwrap();
+    assert_eq!((task.rows().len(), task.skipped()), (2, &[2, 4][..]));
+    let error = open("{\n").unwrap_err().to_string();
+    assert!(error.contains("no good rows, and 1 broken ones"), "{error}");
+    let absent = "{\"question\":\"x\",\"answer\":\"A\",\"images\":[\"none.png\"]}\n";
+    assert!(
+        open(absent).unwrap_err().to_string().contains("none.png"),
+        "a good line, and a file that is not there"
+    );
 }
 
 #[test]

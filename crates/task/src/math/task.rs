@@ -53,8 +53,8 @@ pub struct MathTask {
     problems: Vec<Problem>,
     division: Division,
     options: Options,
-    /// Lines that were left out.
-    skipped: usize,
+    /// Numbers of the lines that were left out, from 1.
+    skipped: Vec<usize>,
 }
 
 /// The problem of a line.
@@ -110,7 +110,7 @@ impl MathTask {
     /// Reads problems; with `skip_bad_lines`, lines that are no problem are left out and counted.
     pub fn read(source: &str, reader: impl BufRead, skip_bad_lines: bool) -> Result<MathTask, MathError> {
         let options = Options { scientific: true, ..Options::default() };
-        let (mut problems, mut skipped) = (Vec::new(), 0);
+        let (mut problems, mut skipped) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for (index, line) in reader.lines().enumerate() {
             let number = index + 1;
@@ -119,7 +119,7 @@ impl MathTask {
                 Ok(line) => line,
                 // A line that is no text.
                 Err(error) if skip_bad_lines && error.kind() == std::io::ErrorKind::InvalidData => {
-                    skipped += 1;
+                    skipped.push(number);
                     continue;
                 }
                 Err(source_error) => {
@@ -128,7 +128,7 @@ impl MathTask {
             };
             match problem(source, number, &line, &options, &mut seen) {
                 Ok(problem) => problems.push(problem),
-                Err(_) if skip_bad_lines => skipped += 1,
+                Err(_) if skip_bad_lines => skipped.push(number),
                 Err(error) => return Err(error),
             }
         }
@@ -168,9 +168,9 @@ impl MathTask {
         &self.problems
     }
 
-    /// Lines that were left out.
-    pub fn skipped(&self) -> usize {
-        self.skipped
+    /// Numbers of the lines that were left out, from 1.
+    pub fn skipped(&self) -> &[usize] {
+        &self.skipped
     }
 
     fn part(&self, problem: &Problem) -> Split {

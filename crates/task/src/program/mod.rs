@@ -52,8 +52,8 @@ pub struct ProgramTask {
     interpreter: Box<dyn Interpreter>,
     /// The rows of the file, where there is one.
     rows: Option<Vec<Problem>>,
-    /// Broken lines of the file that were left out.
-    skipped: usize,
+    /// Numbers of the broken lines of the file that were left out, from 1.
+    skipped: Vec<usize>,
     /// Behaviours that were looked at, by a hash of problem and code: a vote compares each program with many others.
     behaviours: Mutex<HashMap<blake3::Hash, Option<String>>>,
 }
@@ -91,15 +91,15 @@ impl ProgramTask {
                 let read = rows::read_rows(text, &settings.path, settings.format, settings.skip_bad_lines)?;
                 (Some(read.0), read.1)
             }
-            None => (None, 0),
+            None => (None, Vec::new()),
         };
         let interpreter = interpreter(&settings);
         Ok(ProgramTask { settings, interpreter, rows, skipped, behaviours: Mutex::default() })
     }
 
-    /// Broken lines of the file that were left out.
-    pub fn skipped(&self) -> usize {
-        self.skipped
+    /// Numbers of the broken lines of the file that were left out, from 1.
+    pub fn skipped(&self) -> &[usize] {
+        &self.skipped
     }
 
     /// All rows of the file in its order; none when problems are generated.

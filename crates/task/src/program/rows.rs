@@ -74,7 +74,7 @@ impl ProgramData {
     }
 }
 
-/// Reads JSON lines; `source` names the text in errors. Returns the problems and how many broken lines were skipped.
+/// Reads JSON lines; `source` names the text in errors. Returns the problems and the numbers of the broken lines that were skipped.
 ///
 /// # Errors
 /// A broken line, by number, unless `skip_bad_lines`; a text without any row.
@@ -83,13 +83,13 @@ pub fn read_rows(
     source: &str,
     format: Format,
     skip_bad_lines: bool,
-) -> Result<(Vec<Problem>, usize), TaskError> {
+) -> Result<(Vec<Problem>, Vec<usize>), TaskError> {
     let wrong = |problem: String, hint: &str| TaskError::File {
         path: source.to_string(),
         problem,
         hint: hint.to_string(),
     };
-    let (mut problems, mut skipped) = (Vec::new(), 0);
+    let (mut problems, mut skipped) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let line = if index == 0 { line.trim_start_matches('\u{feff}') } else { line };
         if line.trim().is_empty() {
@@ -97,7 +97,7 @@ pub fn read_rows(
         }
         match read_row(line, index, format) {
             Ok(problem) => problems.push(problem),
-            Err(_) if skip_bad_lines => skipped += 1,
+            Err(_) if skip_bad_lines => skipped.push(index + 1),
             Err(problem) => {
                 return Err(wrong(
                     format!("line {}: {problem}", index + 1),
@@ -108,7 +108,7 @@ pub fn read_rows(
         }
     }
     if problems.is_empty() {
-        let problem = match skipped {
+        let problem = match skipped.len() {
             0 => "has no rows".to_string(),
             skipped => format!("has no good rows, and {skipped} broken ones"),
         };

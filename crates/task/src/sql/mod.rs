@@ -45,6 +45,8 @@ pub struct SqlSettings {
     /// Where the databases of those questions are: a file of rows with `db` and `sqlite_sql`, or a folder with
     /// `NAME/NAME.sqlite` as Spider has it. Absent, `databases.jsonl` or `database` beside the questions.
     pub databases: Option<PathBuf>,
+    /// Pass over lines of the file of questions that are no questions to one of the databases.
+    pub skip_bad_lines: bool,
     /// Bounds on each query.
     pub limits: SqlLimits,
 }
@@ -126,6 +128,8 @@ pub struct Sql {
     rows: Option<Vec<Problem>>,
     databases: HashMap<String, Arc<SqlDatabase>>,
     path: String,
+    /// Numbers of the lines of the file that were left out, from 1.
+    skipped: Vec<usize>,
 }
 
 /// What a model is asked.
@@ -139,7 +143,8 @@ impl Sql {
     /// The task with these settings; a file of questions is read, and its databases are made.
     ///
     /// # Errors
-    /// A file that cannot be read, a row without its fields, a database that is not there or broken.
+    /// A file that cannot be read; a row without its fields or for a database that is not there, unless such lines are
+    /// passed over; a broken database; no question at all.
     pub fn open(settings: SqlSettings) -> Result<Self, TaskError> {
         let Some(path) = &settings.path else {
             return Ok(Sql {
@@ -147,10 +152,22 @@ impl Sql {
                 rows: None,
                 databases: HashMap::new(),
                 path: String::new(),
+                skipped: Vec::new(),
             });
         };
-        let (rows, databases) = spider::load(path, settings.databases.as_deref(), settings.limits)?;
-        Ok(Sql { limits: settings.limits, rows: Some(rows), databases, path: path.display().to_string() })
+        let loaded = spider::load(path, &settings)?;
+        Ok(Sql {
+            limits: settings.limits,
+            rows: Some(loaded.problems),
+            databases: loaded.databases,
+            path: path.display().to_string(),
+            skipped: loaded.skipped,
+        })
+    }
+
+    /// Numbers of the lines of the file (places in an array) that were left out, from 1.
+    pub fn skipped(&self) -> &[usize] {
+        &self.skipped
     }
 
     /// The problems of the file, in its order; nothing when problems are generated.

@@ -188,6 +188,37 @@ fn rows_of_a_file_with_scripts_beside_it() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+#[test]
+fn broken_questions_are_passed_over_and_their_lines_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("databases.jsonl", "\u{feff}{\"db\":\"d\",\"sqlite_sql\":\"CREATE TABLE t (a);\"}\n");
+    let good = |id: u32| format!(r#"{{"id":{id},"db":"d","question":"?","gold_sql":"SELECT {id}"}}"#);
+    let broken =
+        ["{\"db\":", r#"{"db":"d","question":"?"}"#, r#"{"db":"e","question":"?","gold_sql":"SELECT 1"}"#];
+    let open = |skip: bool| {
+        let path = folder.path().join("questions.jsonl");
+        Sql::open(SqlSettings { path: Some(path), skip_bad_lines: skip, ..SqlSettings::default() })
+    };
+    write("questions.jsonl", &format!("{}\n\n{}\n{}\n", good(1), broken.join("\n"), good(2)));
+    assert!(open(false).unwrap_err().to_string().contains("row 3"));
+    let task = open(true).unwrap();
+    let ids: Vec<&str> = task.all().iter().map(|problem| problem.id.as_str()).collect();
+    assert_eq!((ids.as_slice(), task.skipped()), (&["1", "2"][..], &[3, 4, 5][..]));
+    // Of an array, places count; one that is no JSON has no rows that could be told apart.
+    write("questions.jsonl", &format!("[{},\n{},\n{}]", good(1), broken[1], good(2)));
+    assert_eq!(open(true).unwrap().skipped(), [2]);
+    write("questions.jsonl", &format!("[{},\n{}]", good(1), broken[0]));
+    assert!(open(true).unwrap_err().to_string().contains("array"));
+    write("questions.jsonl", &broken.join("\n"));
+    let error = open(true).unwrap_err().to_string();
+    assert!(error.contains("no good rows, and 3 broken ones") && error.contains("hint: "), "{error}");
+    // The databases must be whole: a question that asks a broken one would be lost without a word.
+    write("questions.jsonl", &good(1));
+    write("databases.jsonl", "{\"db\":\"d\"}\n");
+    assert!(open(true).unwrap_err().to_string().contains("databases.jsonl"));
+}
+
 /// Spider's development questions, where they are there.
 #[test]
 fn the_reference_queries_of_spider_return_what_was_recorded() {
@@ -197,7 +228,7 @@ fn the_reference_queries_of_spider_return_what_was_recorded() {
         return;
     }
     let limits = SqlLimits { seconds: 30.0, rows: 100_000, result_bytes: 64 << 20, ..SqlLimits::default() };
-    let task = Sql::open(SqlSettings { path: Some(path.clone()), databases: None, limits }).unwrap();
+    let task = Sql::open(SqlSettings { path: Some(path.clone()), limits, ..SqlSettings::default() }).unwrap();
     let rows: Vec<Value> = std::fs::read_to_string(&path)
         .unwrap()
         .lines()
