@@ -5,6 +5,7 @@ use crate::{LearnError, Quiet, Session};
 use elenchus_task::{Skill, Task};
 use elenchus_trace::{Problem, Verdict};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// Problems whose samples are drawn and journalled together: large enough to fill the batch, small enough to lose
 /// little when the process dies.
@@ -101,12 +102,21 @@ pub fn right_counts(
     Ok(all)
 }
 
-/// Verifies the responses to one problem; a cut response has no answer, whatever its text ends with.
+/// Verifies the responses to one problem; a cut response has no answer, whatever its text ends with. Responses with the
+/// same text are verified once: a sharp model repeats itself, and some tasks run programs.
 pub fn judge(task: &dyn Task, problem: &Problem, rollouts: Vec<Rollout>) -> Result<Vec<Judged>, LearnError> {
+    let mut known: HashMap<String, Verdict> = HashMap::new();
     rollouts
         .into_iter()
         .map(|rollout| {
-            let verdict = task.verify(problem, &rollout.text)?;
+            let verdict = match known.get(&rollout.text) {
+                Some(verdict) => verdict.clone(),
+                None => {
+                    let verdict = task.verify(problem, &rollout.text)?;
+                    known.insert(rollout.text.clone(), verdict.clone());
+                    verdict
+                }
+            };
             let steps_right = task.steps_right(problem, &verdict);
             Ok(Judged { rollout, verdict, steps_right })
         })
@@ -119,4 +129,65 @@ pub fn mix(seed: u64, index: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elenchus_task::{Split, TaskError};
+    use elenchus_trace::Outcome;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Finds `1` right and counts how often it is asked.
+    #[derive(Default)]
+    struct Counting {
+        asked: AtomicUsize,
+    }
+
+    impl Task for Counting {
+        fn name(&self) -> &'static str {
+            "counting"
+        }
+
+        fn summary(&self) -> &'static str {
+            "counts"
+        }
+
+        fn problems(&self, _: Split, _: usize, _: u64) -> Result<Vec<Problem>, TaskError> {
+            Ok(Vec::new())
+        }
+
+        fn extract(&self, _: &Problem, response: &str) -> Option<String> {
+            Some(response.to_string())
+        }
+
+        fn equivalent(&self, _: &Problem, left: &str, right: &str) -> bool {
+            left == right
+        }
+
+        fn verify(&self, _: &Problem, response: &str) -> Result<Verdict, TaskError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let outcome = if response == "1" { Outcome::Correct } else { Outcome::Wrong };
+            Ok(Verdict { outcome, answer: Some(response.to_string()), steps: Vec::new(), reason: None })
+        }
+    }
+
+    #[test]
+    fn the_same_text_is_verified_once_and_every_response_has_its_verdict() {
+        let rollout = |text: &str, tokens: &[u32]| Rollout {
+            text: text.into(),
+            tokens: tokens.to_vec(),
+            logprobs: Vec::new(),
+            distributions: Vec::new(),
+            finished: true,
+        };
+        let task = Counting::default();
+        let rollouts = vec![rollout("1", &[1]), rollout("2", &[2]), rollout("1", &[3]), rollout("2", &[4])];
+        let judged = judge(&task, &Problem::new("p", "counting", "?"), rollouts).unwrap();
+        let right: Vec<bool> = judged.iter().map(|judged| judged.verdict.is_correct()).collect();
+        assert_eq!(right, [true, false, true, false]);
+        let tokens: Vec<u32> = judged.iter().flat_map(|judged| judged.rollout.tokens.clone()).collect();
+        assert_eq!(tokens, [1, 2, 3, 4], "each keeps its own tokens");
+        assert_eq!(task.asked.load(Ordering::SeqCst), 2);
+    }
 }

@@ -500,6 +500,8 @@ fn generated_problems_verify() {
                 ("def solve(numbers): pass", Outcome::Wrong),
                 ("def solve(numbers): return numbers", Outcome::Wrong),
                 ("#x", Outcome::Wrong),
+                // A function that is not called: no plain value comes back, and that is the program's fault.
+                ("#S", Outcome::Wrong),
                 ("", Outcome::NoAnswer),
             ] {
                 assert_eq!(task.verify(&problem, reply).unwrap().outcome, outcome, "{problem:?} {reply}");

@@ -184,13 +184,14 @@ impl Counter {
 }
 
 /// Some of the samples of a question, in random order.
-fn drawn<'a>(samples: &'a [Judged], count: usize, random: &mut ChaCha8Rng) -> Vec<&'a Judged> {
+pub(super) fn drawn<'a>(samples: &'a [Judged], count: usize, random: &mut ChaCha8Rng) -> Vec<&'a Judged> {
     let mut all: Vec<&Judged> = samples.iter().collect();
     let (shown, _) = all.partial_shuffle(random, count);
     shown.to_vec()
 }
 
-fn row(
+/// The row of a count or of a choice; `None` where no sample has an answer.
+pub(super) fn row(
     encoder: &dyn Encode,
     problem: &Problem,
     shown: &[&Judged],

@@ -15,7 +15,9 @@ mod identity;
 pub mod judged_agent;
 pub mod knows;
 pub(crate) mod own_judge;
+pub(crate) mod program_writer;
 pub(crate) mod reflection;
+pub(crate) mod response_chooser;
 pub(crate) mod rules;
 pub(crate) mod small;
 pub(crate) mod stream;
@@ -32,7 +34,9 @@ pub use identity::{Identity, Origin};
 pub use judged_agent::JudgedAgent;
 pub use knows::Knows;
 pub use own_judge::OwnJudge;
+pub use program_writer::{Lesson, ProgramWriter};
 pub use reflection::Reflection;
+pub use response_chooser::ResponseChooser;
 pub use rules::Rules;
 pub use small::Small;
 pub use stream::Stream;
@@ -143,6 +147,8 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
         Box::new(Rules::small()),
         Box::new(Stream::default()),
         Box::new(Counter::default()),
+        Box::new(ResponseChooser::default()),
+        Box::new(ProgramWriter::default()),
         Box::new(Small::default()),
         Box::new(ForwardBackward::default()),
     ];

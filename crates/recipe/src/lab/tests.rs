@@ -308,6 +308,65 @@ fn the_counter_learns_from_samples_of_the_mixed_stream() {
     assert!((0.0..=1.0).contains(&figure.value), "{figure:?}");
 }
 
+/// The smallest settings with which the chooser samples, learns and is examined.
+#[test]
+fn the_response_chooser_learns_from_its_own_samples_of_chains() {
+    let folder = tempfile::tempdir().unwrap();
+    let chooser = ResponseChooser {
+        problems: 8,
+        samples: 4,
+        shown: [2, 4],
+        solve_rows: 1,
+        validation: 4,
+        train: TrainSettings { steps: 2, batch: 9, ..Default::default() },
+        ..Default::default()
+    };
+    let watch = Watch::default();
+    let built = Lab::new(Some(folder.path())).obtain(&chooser, 1, &watch.session()).unwrap();
+    assert!((0.0..=1.0).contains(&built.card.figure.value), "{:?}", built.card);
+    let mut policy = built.load().unwrap().policy();
+    let tokenizer = built.load().unwrap().tokenizer;
+    let mut source = chooser.source(&mut policy, 1, &watch.session()).unwrap();
+    let rows: Vec<TrainingRow> = (0..6).flat_map(|step| source.batch(step).unwrap()).flatten().collect();
+    let tagged = |tag: &str| -> Vec<&TrainingRow> {
+        rows.iter().filter(|row| tokenizer.token_text(row.tokens[0]).as_deref() == Some(tag)).collect()
+    };
+    assert_eq!((rows.len(), tagged("S").len()), (54, 6), "one chain in each batch");
+    assert!(tagged("V").len() > 10, "counts");
+    let choices = tagged("W");
+    assert!(choices.len() > 10, "choices");
+    for row in choices {
+        let target = tokenizer.decode(&row.tokens[row.first_target..row.tokens.len() - 1]).unwrap();
+        assert!((1..=4).contains(&target.parse::<usize>().unwrap()), "{target}");
+    }
+}
+
+/// The program that runs programs, where it was built: `cargo test -p elenchus-recipe` alone does not build it.
+fn program_runner() -> Option<std::path::PathBuf> {
+    let beside_tests = std::env::current_exe().ok()?;
+    let runner = beside_tests.parent()?.parent()?.join("elenchus");
+    runner.is_file().then_some(runner)
+}
+
+/// The smallest settings with which the program writer learns, writes and is judged by tests.
+#[test]
+fn the_program_writer_is_judged_by_unit_tests() {
+    let Some(runner) = program_runner() else {
+        eprintln!("skipped: there is no `elenchus` to run programs in; add `-p elenchus-cli`");
+        return;
+    };
+    elenchus_task::program::use_helper(runner);
+    let folder = tempfile::tempdir().unwrap();
+    let writer = ProgramWriter {
+        validation: 4,
+        train: TrainSettings { steps: 2, batch: 4, ..Default::default() },
+        ..Default::default()
+    };
+    let built = Lab::new(Some(folder.path())).obtain(&writer, 1, &Watch::default().session()).unwrap();
+    assert_eq!((built.card.figure.problems, built.card.steps), (4, 2));
+    assert!((0.0..=1.0).contains(&built.card.figure.value), "{:?}", built.card);
+}
+
 /// Writes the one digit among four letters.
 struct Pointer;
 

@@ -232,9 +232,12 @@ fn attempt(job: &Job) -> Attempt {
                         raised = None;
                         ExtFunctionResult::Return(value)
                     }
+                    // A fault of the program and none of the tests: a function that was not called, most often. CPython,
+                    // where it may be asked, decides anew.
                     Ok(_) => {
-                        return Attempt::Unsupported(
-                            "the program returns what is no plain value".to_string(),
+                        let words = "TypeError: the program returns what is no plain value".to_string();
+                        return Attempt::Ran(
+                            tally.report(Some(ProgramOutcome::RuntimeError(words)), Engine::Embedded),
                         );
                     }
                     Err(error) => {

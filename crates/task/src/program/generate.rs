@@ -5,12 +5,16 @@ use super::rows::{self, ProgramData};
 use super::settings::ProgramSettings;
 use crate::{Split, TaskError};
 use elenchus_trace::Problem;
+use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
 
 /// The function that generated problems ask for.
 pub(super) const ENTRY: &str = "solve";
+
+/// What stands for an operation that a description leaves out.
+const LEFT_OUT: &str = "one more operation, which is left out here: the examples show what it does";
 
 /// A function: operations in order, then what is returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,11 +31,17 @@ impl Function {
 
     /// The order in the compact notation: `e;m3;S`. It determines the function, so it also decides the split.
     fn order(&self) -> String {
-        let letter = |operation: &Operation| match operation.letter() {
+        self.order_without(&[])
+    }
+
+    /// The same with `_` for the operations at these places: `e;_;S`.
+    fn order_without(&self, left_out: &[usize]) -> String {
+        let letter = |(place, operation): (usize, &Operation)| match operation.letter() {
+            _ if left_out.contains(&place) => "_".to_string(),
             (letter, Some(number)) => format!("{letter}{number}"),
             (letter, None) => letter.to_string(),
         };
-        let mut words: Vec<String> = self.operations.iter().map(letter).collect();
+        let mut words: Vec<String> = self.operations.iter().enumerate().map(letter).collect();
         words.extend(self.ending.letter().map(String::from));
         words.join(";")
     }
@@ -85,9 +95,18 @@ fn draw_input(random: &mut ChaCha8Rng) -> Vec<i64> {
     (0..length).map(|_| random.random_range(-9..=20)).collect()
 }
 
+/// What a problem is made of.
+struct Drawn {
+    function: Function,
+    /// The inputs of its tests, the visible ones first.
+    inputs: Vec<Vec<i64>>,
+    /// Operations that the description leaves out.
+    left_out: Vec<usize>,
+}
+
 /// A function at random with the inputs of its tests; `None` when it is too plain: two inputs in three have to give
 /// different values, and every operation has to matter.
-fn draw(settings: &ProgramSettings, random: &mut ChaCha8Rng) -> Option<(Function, Vec<Vec<i64>>)> {
+fn draw(settings: &ProgramSettings, random: &mut ChaCha8Rng) -> Option<Drawn> {
     let [fewest, most] = settings.operations;
     let count = random.random_range(fewest..=most);
     let operations: Vec<Operation> = (0..count).map(|_| Operation::draw(random)).collect();
@@ -113,10 +132,16 @@ fn draw(settings: &ProgramSettings, random: &mut ChaCha8Rng) -> Option<(Function
             return None;
         }
     }
-    Some((function, inputs))
+    // Nothing is drawn where nothing is left out: the problems of those settings stay what they are.
+    let left_out = match settings.left_out {
+        0 => Vec::new(),
+        few => sample(random, count, few.min(count)).into_vec(),
+    };
+    Some(Drawn { function, inputs, left_out })
 }
 
-fn problem(settings: &ProgramSettings, function: &Function, inputs: &[Vec<i64>]) -> Problem {
+fn problem(settings: &ProgramSettings, drawn: &Drawn) -> Problem {
+    let Drawn { function, inputs, left_out } = drawn;
     let test = |input: &Vec<i64>| {
         format!("assert {ENTRY}({}) == {}", operations::list(input), function.apply(input).python())
     };
@@ -126,7 +151,9 @@ fn problem(settings: &ProgramSettings, function: &Function, inputs: &[Vec<i64>])
     let mut question = format!("Write a Python function `{ENTRY}(numbers)` of a list of integers.");
     if settings.described {
         question.push_str(" It has to do the following, in this order:\n");
-        let orders = function.operations.iter().map(|operation| operation.words());
+        let orders = function.operations.iter().enumerate().map(|(place, operation)| {
+            if left_out.contains(&place) { LEFT_OUT.to_string() } else { operation.words() }
+        });
         for (index, words) in orders.chain([function.ending.words().to_string()]).enumerate() {
             question.push_str(&format!("{}. {words}\n", index + 1));
         }
@@ -144,7 +171,7 @@ fn problem(settings: &ProgramSettings, function: &Function, inputs: &[Vec<i64>])
         .map(|input| format!("{}={}", operations::compact_list(input), function.apply(input).compact()))
         .collect();
     let compact = match settings.described {
-        true => format!("x:{}:{}?", function.order(), shown.join(";")),
+        true => format!("x:{}:{}?", function.order_without(left_out), shown.join(";")),
         false => format!("x:{}?", shown.join(";")),
     };
     let id =
@@ -187,10 +214,10 @@ pub(super) fn problems(
                 hint: "ask for fewer problems, or allow more `operations`".to_string(),
             });
         }
-        let Some((function, inputs)) = draw(settings, &mut random) else { continue };
-        let order = function.order();
+        let Some(drawn) = draw(settings, &mut random) else { continue };
+        let order = drawn.function.order();
         if crate::split_of(order.as_bytes()) == split && seen.insert(order) {
-            problems.push(problem(settings, &function, &inputs));
+            problems.push(problem(settings, &drawn));
             fruitless = 0;
         }
     }
@@ -231,16 +258,52 @@ mod tests {
         assert_eq!(function.compact(), "a=e(x);b=m(a,3);h=u(b,1)#S(h)");
         assert!(function.python().ends_with("    numbers = numbers[1:]\n    return sum(numbers)\n"));
         let settings = ProgramSettings { visible_tests: 1, hidden_tests: 1, ..Default::default() };
-        let problem = problem(&settings, &function, &[vec![2, 3, 4], vec![]]);
+        let drawn = |left_out: &[usize]| Drawn {
+            function: function.clone(),
+            inputs: vec![vec![2, 3, 4], vec![]],
+            left_out: left_out.to_vec(),
+        };
+        let problem = problem(&settings, &drawn(&[]));
         assert_eq!(problem.compact.as_deref(), Some("x:e;m3;u1;S:(2,3,4)=12?"));
         assert!(problem.question.contains("2. multiply every number by 3\n"), "{}", problem.question);
         assert!(problem.question.contains("solve([2, 3, 4]) == 12\n"));
         assert!(!problem.question.contains("[]"), "hidden tests stay hidden");
+        let partly = super::problem(&settings, &drawn(&[0, 2]));
+        assert_eq!(partly.compact.as_deref(), Some("x:_;m3;_;S:(2,3,4)=12?"));
+        assert!(
+            partly.question.contains("3. one more operation, which is left out here"),
+            "{}",
+            partly.question
+        );
+        assert!(!partly.question.contains("even") && partly.gold == problem.gold);
         let hard = ProgramSettings { described: false, ..settings };
-        let shown = super::problem(&hard, &function, &[vec![2, 3, 4], vec![]]);
+        let shown = super::problem(&hard, &drawn(&[]));
         assert!(!shown.question.contains("multiply") && shown.compact.as_deref() == Some("x:(2,3,4)=12?"));
         assert_eq!(Operation::Remainder(4).apply(&[-3]), [1]);
         assert_eq!(Operation::Odd.apply(&[-3, 2]), [-3]);
+    }
+
+    #[test]
+    fn a_description_leaves_out_as_many_operations_as_it_is_told() {
+        let whole = ProgramSettings { operations: [2, 3], ..Default::default() };
+        for few in [1, 2] {
+            let settings = ProgramSettings { left_out: few, ..whole.clone() };
+            let problems = problems(&settings, Split::Train, 40, 1).unwrap();
+            let places = |problem: &Problem| -> Vec<usize> {
+                let order = problem.compact.as_deref().unwrap().split(':').nth(1).unwrap();
+                order
+                    .split(';')
+                    .enumerate()
+                    .filter(|(_, word)| *word == "_")
+                    .map(|(place, _)| place)
+                    .collect()
+            };
+            let found: HashSet<Vec<usize>> = problems.iter().map(places).collect();
+            assert!(found.iter().all(|places| places.len() == few), "{found:?}");
+            assert!(found.len() >= 3, "at any place: {found:?}");
+        }
+        let wrong = ProgramSettings { left_out: 3, ..whole }.check().unwrap_err().to_string();
+        assert!(wrong.contains("`left_out`") && wrong.contains("hint: "), "{wrong}");
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub struct ProgramSettings {
     pub operations: [usize; 2],
     /// Whether generated problems say the operations; otherwise they show examples only.
     pub described: bool,
+    /// How many operations a description leaves out, at any place; the examples show what they do. At most the fewest of
+    /// `operations`.
+    pub left_out: usize,
     /// How many tests of a generated problem are shown, from 1 to 8.
     pub visible_tests: usize,
     /// How many more are hidden, from 1 to 32.
@@ -90,6 +93,7 @@ impl Default for ProgramSettings {
             skip_bad_lines: false,
             operations: [1, 3],
             described: true,
+            left_out: 0,
             visible_tests: 3,
             hidden_tests: 9,
             same: SameProgram::default(),
@@ -125,6 +129,13 @@ impl ProgramSettings {
         let [fewest, most] = self.operations;
         if fewest < 1 || most > 8 || fewest > most {
             return wrong("operations", format!("is {fewest} to {most}"), "use [fewest, most] within 1 to 8");
+        }
+        if self.left_out > fewest {
+            return wrong(
+                "left_out",
+                format!("is {}, of at least {fewest} operations", self.left_out),
+                "raise the fewest of `operations`, or set `described` to false to leave all of them out",
+            );
         }
         if !(1..=8).contains(&self.visible_tests) {
             return wrong("visible_tests", format!("is {}", self.visible_tests), "use 1 to 8");

@@ -1,7 +1,11 @@
-//! Self-certainty (arXiv 2502.18581): selection and Borda votes by certainty, against vote and first answer, all on the
-//! same samples, so the budget is equal by construction.
+//! Self-certainty (arXiv 2502.18581): selection and Borda votes by certainty, against vote, first answer and the model's own
+//! choice, all on the same samples, so the budget is equal by construction; and selection among programs, against greedy
+//! decoding.
 
-use super::pool::{mean, subset};
+mod choice;
+mod programs;
+
+use super::pool::{credit, mean, subset};
 use super::resampling::Resampling;
 use super::{Findings, Reproduce};
 use crate::{RecipeError, models};
@@ -13,7 +17,7 @@ use elenchus_measure::{
     Axis, Bootstrap, Cell, Chart, Interval, Plot, Scale, Section, Series, Table, auroc, pearson,
 };
 use elenchus_task::{Split, Task};
-use elenchus_trace::Completion;
+use elenchus_trace::{Completion, Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,7 +41,14 @@ struct Settings {
     powers: Vec<f64>,
     /// Questions of the open-ended task (Countdown), where no vote is possible; 0 leaves it out.
     open_questions: usize,
+    /// Samples among which the model chooses itself (universal self-consistency); 0 leaves it out.
+    choice_samples: usize,
+    /// Programs with unit tests.
+    programs: programs::Settings,
 }
+
+/// At this many samples the paper's claims about the most certain one are looked at.
+const CLAIMED: usize = 16;
 
 /// The scores that can be ranked by.
 const MEASURES: &[(&str, CertaintyMeasure)] = &[
@@ -52,6 +63,7 @@ const MEASURES: &[(&str, CertaintyMeasure)] = &[
 /// One sample, as far as the methods look.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Scored {
+    text: String,
     answer: Option<String>,
     correct: bool,
     length: usize,
@@ -108,6 +120,18 @@ fn per_question(questions: &Questions, method: Method, size: usize, draws: usize
         .collect()
 }
 
+/// How samples are drawn.
+#[derive(Debug, Clone, Copy)]
+struct Draw {
+    samples: usize,
+    temperature: f32,
+}
+
+/// 1 for every question whose first sample is right.
+fn first_right(questions: &Questions) -> Vec<f64> {
+    questions.iter().map(|samples| credit(samples.first().is_some_and(|sample| sample.correct))).collect()
+}
+
 /// Draws, verifies and scores the samples of a split.
 fn collect(
     input: &Reproduce<'_>,
@@ -115,14 +139,14 @@ fn collect(
     task: &dyn Task,
     split: Split,
     count: usize,
-    settings: &Settings,
+    draw: Draw,
     label: &str,
 ) -> Result<Questions, RecipeError> {
-    let problems = task.problems(split, count, mix(input.seed, split as u64 + 10))?;
+    let problems = questions(input, task, split, count)?;
     input.session.observer.phase(0, label, count);
     let rollouts = RolloutSettings {
-        samples: settings.samples,
-        temperature: settings.temperature,
+        samples: draw.samples,
+        temperature: draw.temperature,
         max_new_tokens: 160,
         seed: mix(input.seed, split as u64 + 20),
         distributions: true,
@@ -145,6 +169,7 @@ fn collect(
                         .into_iter()
                         .map(|j| {
                             let correct = j.verdict.is_correct();
+                            let text = j.rollout.text;
                             let length = j.rollout.tokens.len();
                             let completion = Completion {
                                 logprobs: j.rollout.logprobs,
@@ -156,6 +181,7 @@ fn collect(
                                 certainty(&completion, &settings).unwrap_or(f64::NAN)
                             };
                             Scored {
+                                text,
                                 answer: j.verdict.answer,
                                 correct,
                                 length,
@@ -178,7 +204,24 @@ struct PerModel {
     powers: BTreeMap<usize, f64>,
     open: Questions,
     open_greedy: Vec<f64>,
+    choice: Option<choice::Choice>,
+    programs: Vec<programs::Programs>,
     vocabulary: usize,
+}
+
+/// The seed of all subsets and intervals.
+fn subset_seed(seed: u64) -> u64 {
+    mix(seed, 99)
+}
+
+/// The questions of a split.
+fn questions(
+    input: &Reproduce<'_>,
+    task: &dyn Task,
+    split: Split,
+    count: usize,
+) -> Result<Vec<Problem>, RecipeError> {
+    Ok(task.problems(split, count, mix(input.seed, split as u64 + 10))?)
 }
 
 /// Runs the experiment.
@@ -186,6 +229,7 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let settings: Settings = input.settings()?;
     let task = elenchus_task::task("arithmetic", &serde_json::Value::Null)?;
     let open_task = elenchus_task::task("countdown", &serde_json::Value::Null)?;
+    let drawing = Draw { samples: settings.samples, temperature: settings.temperature };
     let mut models_found = Vec::new();
     for (m, name) in input.models.iter().enumerate() {
         let loaded = models::load(name)?;
@@ -198,7 +242,7 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             task.as_ref(),
             Split::Validation,
             settings.validation,
-            &settings,
+            drawing,
             &label("validation"),
         )?;
         let test = collect(
@@ -207,7 +251,7 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             task.as_ref(),
             Split::Test,
             settings.questions,
-            &settings,
+            drawing,
             &label("test"),
         )?;
         let powers = settings
@@ -217,30 +261,23 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
             .collect();
         let (open, open_greedy) = if settings.open_questions > 0 {
             let questions = settings.open_questions;
-            let open = collect(
-                input,
-                &mut policy,
-                open_task.as_ref(),
-                Split::Test,
-                questions,
-                &settings,
-                &label("open"),
-            )?;
-            let greedy_settings = Settings { samples: 1, temperature: 0.0, ..settings.clone() };
-            let greedy = collect(
-                input,
-                &mut policy,
-                open_task.as_ref(),
-                Split::Test,
-                questions,
-                &greedy_settings,
-                &label("open greedy"),
-            )?;
-            (open, greedy.iter().map(|s| f64::from(u8::from(s.first().is_some_and(|s| s.correct)))).collect())
+            let name = label("open");
+            let open =
+                collect(input, &mut policy, open_task.as_ref(), Split::Test, questions, drawing, &name)?;
+            let greedy = Draw { samples: 1, temperature: 0.0 };
+            let name = label("open greedy");
+            let greedy =
+                collect(input, &mut policy, open_task.as_ref(), Split::Test, questions, greedy, &name)?;
+            (open, first_right(&greedy))
         } else {
             (Vec::new(), Vec::new())
         };
-        models_found.push(PerModel { test, powers, open, open_greedy, vocabulary });
+        let choice = match settings.choice_samples {
+            0 => None,
+            count => Some(choice::choose(input, name, m, task.as_ref(), &test, count, settings.draws)?),
+        };
+        let programs = programs::measure(input, name, m, &settings.programs, drawing)?;
+        models_found.push(PerModel { test, powers, open, open_greedy, choice, programs, vocabulary });
     }
     findings(input, &settings, &models_found)
 }
@@ -269,7 +306,7 @@ fn pooled(
 }
 
 fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> Result<Findings, RecipeError> {
-    let seed = mix(input.seed, 99);
+    let seed = subset_seed(input.seed);
     let resampling = Resampling::new(Bootstrap::default().seed(seed), found.len());
     let mut findings = Findings::default();
     let at = |size, method: &dyn Fn(&PerModel) -> Method| pooled(found, settings, seed, size, method);
@@ -277,7 +314,7 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
     let argmax = |measure| move |_: &PerModel| Method::Argmax(measure);
     let borda = |size| move |m: &PerModel| Method::Borda(m.powers.get(&size).copied().unwrap_or(0.0));
     let sizes = &settings.sizes;
-    let (small, large) = (16, sizes.iter().copied().max().unwrap_or(16));
+    let (small, large) = (CLAIMED, sizes.iter().copied().max().unwrap_or(CLAIMED));
 
     findings
         .estimates
@@ -335,6 +372,15 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
             .collect();
         findings.estimates.insert("open-ended".into(), paired(&chosen, &greedy)?);
     }
+    let choices: Vec<&choice::Choice> = found.iter().filter_map(|m| m.choice.as_ref()).collect();
+    let chosen: Vec<f64> = choices.iter().flat_map(|choice| choice.right.iter().copied()).collect();
+    if !choices.is_empty() {
+        let count = settings.choice_samples;
+        findings
+            .estimates
+            .insert("majority-over-choice".into(), paired(&at(count, &|_| Method::Majority), &chosen)?);
+        findings.notes.push(choice::note(&choices, count));
+    }
 
     let mut curves: Vec<(String, Vec<(f64, Interval)>)> = Vec::new();
     let mut table = Table::new(
@@ -361,6 +407,15 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
     for (index, (name, _)) in MEASURES.iter().enumerate() {
         line(format!("argmax {name}"), &|_, _| Method::Argmax(index))?;
     }
+    if !choices.is_empty() {
+        let interval = resampling.mean(&chosen)?;
+        let cells = sizes.iter().map(|&n| match n == settings.choice_samples {
+            true => Cell::PercentInterval(interval),
+            false => Cell::Missing,
+        });
+        let name = Cell::Text("choice of the model itself (USC)".into());
+        table = table.row(std::iter::once(name).chain(cells));
+    }
     findings.tables.push(table);
 
     let mut quality = Table::new("Measures", ["measure", "AUROC", "correlation with length"])
@@ -383,6 +438,7 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
         tuned = tuned.row([Cell::Count(*n as u64), Cell::Number(power(n), 2)]);
     }
     findings.tables.push(tuned);
+    programs::report(input, settings, found, &mut findings)?;
     let shown = curves.into_iter().take(6).map(|(name, points)| Series::new(name, points)).collect();
     findings.sections.push(Section::plots(
         "Accuracy against samples",
@@ -403,8 +459,8 @@ fn findings(input: &Reproduce<'_>, settings: &Settings, found: &[PerModel]) -> R
         vocabulary.join(", ")
     ));
     findings.notes.push(
-        "The paper's fourth claim is about programs with unit tests; here it is looked at on Countdown, where answers \
-         are expressions and a vote is not possible."
+        "The paper's claim about answers that no vote can compare is about programs with unit tests; Countdown, whose answers are \
+         expressions, stands beside it."
             .into(),
     );
     Ok(findings)
@@ -415,7 +471,22 @@ mod tests {
     use super::*;
 
     fn sample(answer: &str, score: f64) -> Scored {
-        Scored { answer: Some(answer.into()), correct: answer == "A", length: 1, scores: vec![score] }
+        Scored {
+            text: format!("#{answer}"),
+            answer: Some(answer.into()),
+            correct: answer == "A",
+            length: 1,
+            scores: vec![score],
+        }
+    }
+
+    #[test]
+    fn both_sizes_can_be_read_and_compare_at_the_sizes_of_the_claims() {
+        let experiment = crate::built_in("self-certainty").unwrap().reproduce.unwrap();
+        for size in [experiment.quick, experiment.full] {
+            let settings: Settings = serde_json::from_value(size).unwrap();
+            assert!(settings.sizes.contains(&CLAIMED) && settings.sizes.contains(&settings.choice_samples));
+        }
     }
 
     #[test]
