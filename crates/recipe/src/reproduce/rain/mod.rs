@@ -111,14 +111,22 @@ impl Evaluator for Coin {
 }
 
 /// The arms that search, by name and change; the first is the method itself.
-const SEARCHES: [&str; 6] =
-    ["RAIN", "one order of labels", "no shared values", "no added children", "no rewinding", "random judge"];
+const SEARCHES: [&str; 7] = [
+    "RAIN",
+    "one order of labels",
+    "no shared values",
+    "no added children",
+    "no rewinding",
+    "random judge",
+    "probabilities, not votes",
+];
 const RAIN: usize = 0;
 const ONE_ORDER: usize = 1;
 const NOT_SHARED: usize = 2;
 const NOT_WIDENED: usize = 3;
 const NOT_REWOUND: usize = 4;
 const COIN: usize = 5;
+const PROBABLE: usize = 6;
 
 fn searching(arm: usize, settings: &RainSettings, seed: u64) -> Result<Rain, RecipeError> {
     let mut settings = settings.clone();
@@ -126,6 +134,8 @@ fn searching(arm: usize, settings: &RainSettings, seed: u64) -> Result<Rain, Rec
         ONE_ORDER => settings.judge.swap = false,
         NOT_SHARED => settings.share = 0.0,
         NOT_WIDENED => settings.most_children = settings.children,
+        // A judge that is not sure says so: v = 2·(p − ½) with p the mean of both orders.
+        PROBABLE => settings.judge.vote = false,
         // The first child that was looked at is committed, whatever was seen.
         NOT_REWOUND => (settings.least_visits, settings.enough) = (0, -1.5),
         _ => {}

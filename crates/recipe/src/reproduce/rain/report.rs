@@ -1,6 +1,8 @@
 //! The claims and tables.
 
-use super::{COIN, Found, NOT_REWOUND, NOT_SHARED, NOT_WIDENED, ONE_ORDER, RAIN, Reply, SEARCHES, Settings};
+use super::{
+    COIN, Found, NOT_REWOUND, NOT_SHARED, NOT_WIDENED, ONE_ORDER, PROBABLE, RAIN, Reply, SEARCHES, Settings,
+};
 use crate::RecipeError;
 use crate::reproduce::asked::{mean, unit};
 use crate::reproduce::resampling::Resampling;
@@ -61,6 +63,7 @@ pub(super) fn report(
     ] {
         tell(id, difference(&method, &keeps(&found.ablations[arm]))?);
     }
+    tell("probabilities", difference(&keeps(&found.ablations[PROBABLE]), &method)?);
     let plain = keeps(&found.plain);
     let chance = difference(&keeps(&found.ablations[COIN]), &plain)?;
     // What is left of 5 points: a judge that knows nothing must not gain.
