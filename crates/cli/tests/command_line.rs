@@ -263,10 +263,12 @@ fn broken_lines_of_questions_to_databases_and_of_evidence_are_named_or_counted()
     write(folder.path(), "sql.jsonl", &format!("broken\n{}{}", asks("d"), asks("elsewhere")));
     let passage = "{\"id\":\"p\",\"question\":\"Who?\",\"answer\":\"Ann\",\"passages\":[\"Ann.\"]}\n";
     write(folder.path(), "evidence.jsonl", &format!("{passage}{{\"question\":\"Who?\"}}\n{{\n"));
-    let sample = |id: &str, text: &str| {
-        format!("{{\"id\":\"{id}\",\"question\":\"?\",\"samples\":[{{\"text\":\"{text}\"}}]}}\n")
+    let sample = |question: &str, text: &str| {
+        format!(
+            "{{\"id\":\"{question}\",\"question\":\"{question}\",\"samples\":[{{\"text\":\"{text}\"}}]}}\n"
+        )
     };
-    let said = format!("{}{}", sample("d", "SELECT count(*) FROM t"), sample("p", "Answer: Ann"));
+    let said = format!("{}{}", sample("How many?", "SELECT count(*) FROM t"), sample("Who?", "Answer: Ann"));
     write(folder.path(), "said.jsonl", &said);
     for (task, named, lines) in [("sql", "row 1", "(line 1, 3)"), ("evidence", "line 2", "(line 2, 3)")] {
         let file = format!("{task}.jsonl");
