@@ -61,7 +61,7 @@ pub enum Command {
     Grid(commands::grid::Grid),
     /// How far a model can be talked out of right answers by judges of every intent and knowledge
     Audit(commands::audit::Audit),
-    /// What a strategy will cost, before anything is spent
+    /// What a strategy or a training run will cost, before anything is spent
     Estimate(commands::estimate::Estimate),
     /// Turn recorded outputs of others into our formats
     Import(commands::import::Import),

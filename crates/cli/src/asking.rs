@@ -52,8 +52,9 @@ pub struct ModelOptions {
     /// Leave broken lines of `--replay` and `--file` out and count them
     #[arg(long)]
     pub skip_bad_lines: bool,
-    /// Another model for a role of the strategy (`critic`, `judge`, `aggregator`, …); without URL at the same endpoint;
-    /// several times for several roles [default: the configuration's, else the model]
+    /// Another model for a role of the strategy (`critic`, `judge`, `aggregator`, …); without URL at `--endpoint`, where that
+    /// is given, else at the configured address of the role, else where the model is; several times for several roles
+    /// [default: the configuration's, else the model]
     #[arg(long = "role", value_name = "NAME=MODEL[@URL]")]
     pub roles: Vec<String>,
     /// What the endpoint does with the beginning of an answer: `send` for servers that continue it by themselves
@@ -359,9 +360,9 @@ impl Asking {
         global: &Global,
     ) -> Result<Self, Failure> {
         let configuration = budget.price.configuration()?;
-        let spelled = &model.roles;
+        let (spelled, endpoint) = (&model.roles, model.endpoint.as_deref());
         let model = model.choose(&configuration)?;
-        let roles = roles::bind(spelled, &model, &configuration, needs)?;
+        let roles = roles::bind(spelled, endpoint, &model, &configuration, needs)?;
         let price = budget.price.of(&model.model, &configuration)?;
         let role_prices: BTreeMap<String, Price> = roles
             .values()

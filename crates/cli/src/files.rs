@@ -12,22 +12,33 @@ pub fn read<T: DeserializeOwned>(path: &Path, skip: bool) -> Result<Vec<T>, Fail
     let options = JsonlOptions { skip_bad_lines: skip, ..Default::default() };
     let rows = read_rows(path, &options)?;
     if rows.skipped_count > 0 {
-        let lines: Vec<String> = rows.skipped.iter().take(5).map(|b| b.line.to_string()).collect();
-        let more = if rows.skipped_count > 5 { ", …" } else { "" };
+        let lines: Vec<u64> = rows.skipped.iter().map(|bad| bad.line).collect();
         anstream::eprintln!(
-            "warning: {} broken lines left out (line {}{more})",
+            "warning: {} broken lines left out ({})",
             rows.skipped_count,
-            lines.join(", ")
+            first_lines(&lines)
         );
     }
     Ok(rows.rows)
 }
 
-/// Says how many broken lines of a task's file were left out, if any.
-pub fn tell_skipped(count: usize, path: &Path) {
-    if count > 0 {
-        anstream::eprintln!("warning: {count} broken lines left out of `{}`", path.display());
+/// Says how many broken lines of a task's file were left out, and which, if any.
+pub fn tell_skipped(lines: &[usize], path: &Path) {
+    if !lines.is_empty() {
+        anstream::eprintln!(
+            "warning: {} broken lines left out of `{}` ({})",
+            lines.len(),
+            path.display(),
+            first_lines(lines)
+        );
     }
+}
+
+/// The first few of some lines, in words.
+fn first_lines(lines: &[impl ToString]) -> String {
+    let shown: Vec<String> = lines.iter().take(5).map(ToString::to_string).collect();
+    let more = if lines.len() > 5 { ", …" } else { "" };
+    format!("line {}{more}", shown.join(", "))
 }
 
 /// All traces of a file that `eval --traces` wrote. With `skip`, rows that are no traces are left out and counted on

@@ -6,10 +6,12 @@ mod commands;
 mod correction;
 #[cfg(test)]
 mod documents;
+mod exchanges;
 mod failure;
 mod files;
 mod kept;
 mod output;
+mod paired;
 mod progress;
 mod roles;
 mod settings;

@@ -39,10 +39,15 @@ fn parse(spelled: &str) -> Result<(&str, &str, Option<&str>), Failure> {
 /// The models of all roles but the actor's, by role: those of the command line, then those of the configuration for the
 /// roles that `needs` names.
 ///
+/// Where a model of the command line is that is given without URL, the first of these says: `endpoint`, which is the
+/// command line's `--endpoint` (the command line wins over the file, for roles as for the model); the address in the
+/// role's table; where the model is.
+///
 /// # Errors
 /// What is spelled binds nothing; a role that nobody uses; a model without a server.
 pub fn bind(
     spelled: &[String],
+    endpoint: Option<&str>,
     actor: &ModelChoice,
     configuration: &Configuration,
     needs: &Needs,
@@ -60,6 +65,8 @@ pub fn bind(
         let at = match (url, &written.base_url) {
             (Some(url), Some(base)) if url == base.reveal() => written,
             (Some(url), _) => at_url(url, configuration),
+            // `choice` puts it beside the actor, which is there.
+            (None, _) if endpoint.is_some() => EndpointDefaults::default(),
             (None, Some(_)) if configuration.roles.contains_key(name) => written,
             (None, _) => EndpointDefaults::default(),
         };

@@ -233,7 +233,7 @@ fn broken_lines_of_problems_and_recorded_samples_are_named_or_counted() {
     let found = json(&skipped);
     assert_eq!((&found["problems"], &found["accuracy"]["value"]), (&2.into(), &0.5.into()), "{found}");
     let said = stderr(&skipped);
-    assert!(said.contains("1 broken lines left out of `problems.jsonl`"), "{said}");
+    assert!(said.contains("1 broken lines left out of `problems.jsonl` (line 2)"), "{said}");
     assert!(said.contains("1 broken lines left out (line 3)"), "{said}");
 
     let item = r#"{"id":"w","question":"Who wrote it?","gold":"Ann","alternative":"Bob"}"#;
@@ -244,10 +244,44 @@ fn broken_lines_of_problems_and_recorded_samples_are_named_or_counted() {
     assert_eq!(code(&elenchus(folder.path(), &eval)), 3);
     let skipped = elenchus(folder.path(), &[&eval[..], &["--skip-bad-lines"]].concat());
     assert_eq!(json(&skipped)["accuracy"]["value"], 1.0);
-    assert!(stderr(&skipped).contains("1 broken lines left out of `items.jsonl`"), "{}", stderr(&skipped));
-    let whole = ["eval", "--task", "sql", "--file", "items.jsonl", "--skip-bad-lines"];
-    let refused = elenchus(folder.path(), &whole);
-    assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+    assert!(
+        stderr(&skipped).contains("1 broken lines left out of `items.jsonl` (line 1)"),
+        "{}",
+        stderr(&skipped)
+    );
+}
+
+#[test]
+fn broken_lines_of_questions_to_databases_and_of_evidence_are_named_or_counted() {
+    let folder = scratch();
+    write(folder.path(), "databases.jsonl", "{\"db\":\"d\",\"sqlite_sql\":\"CREATE TABLE t (a);\"}\n");
+    let asks = |db: &str| {
+        format!(
+            "{{\"id\":\"{db}\",\"db\":\"{db}\",\"question\":\"How many?\",\"gold_sql\":\"SELECT count(*) FROM t\"}}\n"
+        )
+    };
+    write(folder.path(), "sql.jsonl", &format!("broken\n{}{}", asks("d"), asks("elsewhere")));
+    let passage = "{\"id\":\"p\",\"question\":\"Who?\",\"answer\":\"Ann\",\"passages\":[\"Ann.\"]}\n";
+    write(folder.path(), "evidence.jsonl", &format!("{passage}{{\"question\":\"Who?\"}}\n{{\n"));
+    let sample = |question: &str, text: &str| {
+        format!(
+            "{{\"id\":\"{question}\",\"question\":\"{question}\",\"samples\":[{{\"text\":\"{text}\"}}]}}\n"
+        )
+    };
+    let said = format!("{}{}", sample("How many?", "SELECT count(*) FROM t"), sample("Who?", "Answer: Ann"));
+    write(folder.path(), "said.jsonl", &said);
+    for (task, named, lines) in [("sql", "row 1", "(line 1, 3)"), ("evidence", "line 2", "(line 2, 3)")] {
+        let file = format!("{task}.jsonl");
+        let eval = ["eval", "--task", task, "--file", &file, "--replay", "said.jsonl", "--json"];
+        let refused = elenchus(folder.path(), &eval);
+        assert_eq!(code(&refused), 3, "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(&file) && stderr(&refused).contains(named), "{}", stderr(&refused));
+        let skipped = elenchus(folder.path(), &[&eval[..], &["--skip-bad-lines"]].concat());
+        let found = json(&skipped);
+        assert_eq!((&found["problems"], &found["accuracy"]["value"]), (&1.into(), &1.0.into()), "{found}");
+        let counted = format!("2 broken lines left out of `{file}` {lines}");
+        assert!(stderr(&skipped).contains(&counted), "{}", stderr(&skipped));
+    }
 }
 
 #[test]
@@ -498,4 +532,89 @@ fn strategies_compose_on_the_command_line() {
         assert_eq!(code(&output), 2, "{strategy}: {}", stderr(&output));
         assert!(stderr(&output).contains(said), "{strategy}: {}", stderr(&output));
     }
+}
+
+/// What is counted beforehand is what is done; tokens are within a factor of 1.5, because texts change while a model learns.
+#[test]
+fn an_estimate_of_improve_counts_what_improve_does() {
+    let folder = scratch();
+    let options =
+        ["--small", "--rounds", "1", "--no-control", "--set", "rounds.problems=64", "--json", "--quiet"];
+    let estimate = [&["estimate", "improve", "--trial-seconds", "0.4"], &options[..]].concat();
+    let expected = json(&elenchus(folder.path(), &estimate));
+    assert!(std::fs::read_dir(folder.path()).expect("a folder").next().is_none(), "nothing is written");
+    let done = json(&elenchus(folder.path(), &[&["improve", "--out", "run"], &options[..]].concat()));
+    let rounds = done["rounds"].as_array().expect("rounds");
+    let sum = |field: &str| rounds.iter().filter_map(|round| round[field].as_u64()).sum::<u64>();
+    let count = |of: &str, field: &str| expected[of][field].as_u64().expect("a number");
+    assert_eq!(count("work", "probed") + count("work", "sampled"), sum("drawn"), "{expected}");
+    assert_eq!(count("work", "steps"), 16, "a tenth of the recipe's 160: {expected}");
+    let tokens: u64 =
+        ["probed", "sampled", "measured", "trained"].map(|field| count("tokens", field)).iter().sum();
+    let ratio = tokens as f64 / sum("tokens") as f64;
+    assert!((1.0 / 1.5..1.5).contains(&ratio), "{tokens} expected, {} done", sum("tokens"));
+    assert!(expected["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{expected}");
+    let text =
+        elenchus(folder.path(), &[&["estimate", "improve", "--trial-seconds", "0"], &options[..6]].concat());
+    let said = String::from_utf8_lossy(&text.stdout);
+    assert!(said.contains("rows read in training") && said.contains("optimiser steps  16"), "{said}");
+    let neither = elenchus(folder.path(), &["estimate"]);
+    assert_eq!(code(&neither), 2, "{}", stderr(&neither));
+}
+
+#[test]
+fn recorded_methods_are_compared_in_pairs() {
+    let folder = scratch();
+    let sample = |answer: &str, score: f64| format!("{{\"text\":\"#### {answer}\",\"score\":{score}}}");
+    let row = |id: usize, gold: bool, samples: [String; 3]| {
+        let gold = if gold { ",\"gold\":\"7\"" } else { "" };
+        format!("{{\"id\":{id},\"question\":\"?\"{gold},\"samples\":[{}]}}\n", samples.join(","))
+    };
+    // Twelve questions that only the vote gets right, two that only the score does, one of which nobody knows.
+    let vote = |id| row(id, true, [sample("8", 9.0), sample("7", 1.0), sample("7", 1.0)]);
+    let score = |id| row(id, true, [sample("7", 9.0), sample("8", 1.0), sample("8", 1.0)]);
+    let rows: String = (0..12).map(vote).chain((12..14).map(score)).collect();
+    let unknown = row(14, false, [sample("1", 1.0), sample("1", 1.0), sample("1", 1.0)]);
+    write(folder.path(), "samples.jsonl", &format!("{rows}{unknown}"));
+    let select = ["select", "samples.jsonl", "--method", "majority", "--against", "best-of-n"];
+    let more = ["--against", "self-consistency:samples=1"];
+    let found = json(&elenchus(folder.path(), &[&select[..], &more, &["--json"]].concat()));
+    assert_eq!(found["method"], "self-consistency");
+    assert_eq!(found["against"][1]["method"], "self-consistency:samples=1");
+    assert_eq!(found["against"][0]["results"].as_array().map(Vec::len), Some(15));
+    let compared = &found["comparisons"][0];
+    assert_eq!(compared["questions"], 14, "of those where it is known what is right");
+    assert_eq!(
+        (&compared["mcnemar"]["only_first"], &compared["mcnemar"]["only_second"]),
+        (&12.into(), &2.into())
+    );
+    assert_eq!(compared["preference"], "first");
+    let value = compared["difference"]["value"].as_f64().unwrap_or(0.0);
+    assert!((value - 10.0 / 14.0).abs() < 1e-12, "{compared}");
+    let (raw, adjusted) = (&compared["mcnemar"]["p_value"], &found["adjusted_p"][0]);
+    assert_eq!(adjusted.as_f64(), raw.as_f64().map(|p| 2.0 * p), "two tests");
+    let text = elenchus(folder.path(), &select);
+    let said = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(said.contains("self-consistency on 15 questions: 85.7 %"), "{said}");
+    assert!(said.contains("self-consistency is better than best-of-n by 71.4 points"), "{said}");
+    assert!(said.contains("McNemar p = ") && said.contains("only: 12;"), "{said}");
+    let alone = json(&elenchus(folder.path(), &["select", "samples.jsonl", "--json"]));
+    assert!(alone.get("comparisons").is_none() && alone.get("against").is_none(), "{alone}");
+    for (arguments, said) in [
+        (vec!["--against", "bordda"], "`borda`"),
+        (vec!["--against", "first:by=score"], "compares no numbers"),
+        (vec!["--against", "borda:power"], "PATH=VALUE"),
+    ] {
+        let refused = elenchus(folder.path(), &[&["select", "samples.jsonl"], &arguments[..]].concat());
+        assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+        assert!(
+            stderr(&refused).contains(said) && stderr(&refused).contains("hint:"),
+            "{}",
+            stderr(&refused)
+        );
+    }
+    write(folder.path(), "unknown.jsonl", &unknown);
+    let refused = elenchus(folder.path(), &["select", "unknown.jsonl", "--against", "first"]);
+    assert_eq!(code(&refused), 3, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("what is right"), "{}", stderr(&refused));
 }

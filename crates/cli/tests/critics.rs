@@ -189,6 +189,56 @@ fn retries_with_feedback_stop_when_solved_and_never_show_the_answer() {
 }
 
 #[test]
+fn options_that_change_places_show_who_goes_by_the_letter() {
+    let folder = scratch();
+    let row = r#"{"id":"q","question":"Where?","choices":{"A":"bank","B":"mall"},"answer":"B"}"#;
+    write(folder.path(), "lettered.jsonl", row);
+    let server = Server::answering(|body| completion(body, &["Answer: A".to_string()], false));
+    let eval = |exchanged: &str| {
+        let setting = format!("exchange_options={exchanged}");
+        let arguments = [
+            "eval",
+            "--recipe",
+            "feedback-friction",
+            "--set",
+            "feedback=binary",
+            "--set",
+            "rounds=3",
+            "--set",
+            &setting,
+            "--task",
+            "choice",
+            "--file",
+            "lettered.jsonl",
+            "--endpoint",
+            &server.url,
+            "--model",
+            "m",
+            "--traces",
+            "traces.jsonl",
+            "--json",
+            "-q",
+        ];
+        json_of(&run(folder.path(), &arguments))
+    };
+    let stays = eval("false");
+    assert_eq!((&stays["accuracy"]["value"], &stays["exchanges"]), (&0.0.into(), &Value::Null), "{stays}");
+    let moves = eval("true");
+    assert_eq!(moves["accuracy"]["value"], 1.0, "told in the order of the file: {moves}");
+    assert_eq!(moves["exchanges"], serde_json::json!({"attempts": 1, "kept_label": 1, "kept_option": 0}));
+    let traces = std::fs::read_to_string(folder.path().join("traces.jsonl")).expect("traces");
+    let trace: Value = serde_json::from_str(traces.trim()).expect("one trace");
+    let verdicts: Vec<&Value> = trace["nodes"]
+        .as_array()
+        .expect("nodes")
+        .iter()
+        .filter(|node| node["feedback"]["evaluator"] == "verifier")
+        .map(|node| &node["feedback"]["verdict"]["outcome"])
+        .collect();
+    assert_eq!(verdicts, ["wrong", "correct"], "each response by the order that it was asked in");
+}
+
+#[test]
 fn feedback_that_a_task_or_a_model_cannot_give_is_refused_before_any_call() {
     let folder = scratch();
     let server = Server::start();

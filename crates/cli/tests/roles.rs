@@ -140,6 +140,48 @@ fn the_configuration_binds_roles_and_only_those_that_are_used() {
     assert!(code(&output) == 2 && stderr(&output).contains("`sharp`"), "{}", stderr(&output));
 }
 
+/// The command line wins over the file, for the place of a role too.
+#[test]
+fn a_role_without_url_is_at_the_given_endpoint_else_at_its_own_address() {
+    let folder = scratch();
+    let solution = "2 + 2 = 5\nAnswer: 5";
+    let [configured, own, given] = [(); 3].map(|()| speaking(solution, FINDS));
+    let text = format!(
+        "[endpoint]\nbase_url = \"{}\"\nmodel = \"little\"\n\n[roles.critic]\nbase_url = \"{}\"\nmodel = \"large\"\n",
+        configured.url, own.url
+    );
+    write(folder.path(), "elenchus.toml", &text);
+    let critics = || {
+        let of = |server: &Server| {
+            let all = models(server);
+            all.iter().filter(|model| **model != "little" && **model != "mine").count()
+        };
+        [of(&configured), of(&own), of(&given)]
+    };
+    let refine = ["--strategy", "critique-and-refine", "--set", "rounds=1", "--json", "-q"];
+    let mut before = critics();
+    let mut ask = |question: &str, more: &[&str]| {
+        json_of(&run(folder.path(), &[&["ask", question][..], &refine, more].concat()));
+        let now = critics();
+        let asked = [0, 1, 2].map(|server| now[server] > before[server]);
+        before = now;
+        asked
+    };
+    let elsewhere = ["--endpoint", &given.url, "--model", "mine"];
+    assert_eq!(ask("1+1?", &[]), [false, true, false], "the table's address");
+    assert_eq!(ask("1+2?", &["--role", "critic=big"]), [false, true, false], "another model there");
+    let both = [&elsewhere[..], &["--role", "critic=large"]].concat();
+    assert_eq!(
+        ask("1+3?", &both),
+        [false, false, true],
+        "at `--endpoint`, also by the name that the table has"
+    );
+    assert_eq!(ask("1+4?", &elsewhere), [false, true, false], "a role that only the file binds stays there");
+    let spelled = format!("critic=big@{}", configured.url);
+    let both = [&elsewhere[..], &["--role", &spelled]].concat();
+    assert_eq!(ask("1+5?", &both), [true, false, false], "an address of its own");
+}
+
 #[test]
 fn a_server_that_continues_prefixes_is_used_as_such_when_it_is_said() {
     let folder = scratch();

@@ -5,9 +5,9 @@ use crate::arguments::Global;
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::failure::{Code, Failure};
 use crate::kept::{self, Done, KeepOptions, KeptConfig};
-use crate::output;
+use crate::{output, paired};
 use clap::Args;
-use elenchus_measure::{Bootstrap, Comparison, compare, holm};
+use elenchus_measure::{Bootstrap, Comparison, compare};
 use elenchus_recipe::grid::calibrate;
 use elenchus_remember::Run;
 use elenchus_task::Task;
@@ -89,7 +89,7 @@ struct Compared {
     strategies: Vec<Arm>,
     comparisons: Vec<Paired>,
     /// Holm-adjusted p-values of the comparisons, where each has one.
-    adjusted_p: Vec<f64>,
+    adjusted_p: Vec<Option<f64>>,
     /// Whether all strategies took the same number of tokens, to a twentieth.
     equal_budget: bool,
 }
@@ -301,9 +301,7 @@ impl CompareConfig {
                 Ok(Paired { comparison, tokens, equal_budget })
             })
             .collect::<Result<Vec<_>, Failure>>()?;
-        let p_values: Vec<f64> =
-            comparisons.iter().filter_map(|c| c.comparison.mcnemar.as_ref().map(|m| m.p_value)).collect();
-        let adjusted_p = if p_values.is_empty() { Vec::new() } else { holm(&p_values)? };
+        let adjusted_p = paired::adjusted_p(comparisons.iter().map(|paired| &paired.comparison))?;
         let tokens = || arms.iter().map(|arm| arm.tokens);
         let equal_budget = equal(tokens().min().unwrap_or(0), tokens().max().unwrap_or(0));
         Ok(Compared { problems: common, strategies: arms, comparisons, adjusted_p, equal_budget })
@@ -325,6 +323,9 @@ fn print(compared: &Compared, wanted: usize) -> Result<(), Failure> {
         if let Some(correction) = &measured.correction {
             output::line(&format!("{name}: {}", correction.line()))?;
         }
+        if let Some(exchanges) = &measured.exchanges {
+            output::line(&format!("{name}: {}", exchanges.line()))?;
+        }
     }
     if compared.problems < wanted {
         output::line(&format!(
@@ -332,12 +333,10 @@ fn print(compared: &Compared, wanted: usize) -> Result<(), Failure> {
             compared.problems
         ))?;
     }
-    for (index, paired) in compared.comparisons.iter().enumerate() {
-        let p = compared.adjusted_p.get(index);
-        let p = p.map_or(String::new(), |p| format!(" (McNemar p = {p:.4}, Holm-adjusted)"));
-        output::line(&format!("{}{p}", paired.comparison.sentence))?;
-        let [a, b] = paired.tokens;
-        if paired.equal_budget {
+    for (pair, p) in compared.comparisons.iter().zip(&compared.adjusted_p) {
+        output::line(&paired::sentence(&pair.comparison, *p))?;
+        let [a, b] = pair.tokens;
+        if pair.equal_budget {
             output::line(&format!("  tokens: {a} against {b}, an equal budget"))?;
         }
     }

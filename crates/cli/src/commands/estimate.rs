@@ -1,21 +1,32 @@
 //! `elenchus estimate`
 
+use super::improve::ImproveOptions;
 use crate::arguments::Global;
 use crate::asking::{self, PriceOptions};
 use crate::failure::Failure;
 use crate::output;
-use clap::Args;
+use crate::progress::stop_on_interrupt;
+use clap::{Args, Subcommand};
 use elenchus_control::EstimateInput;
+use elenchus_learn::{Quiet, Session};
+use elenchus_recipe::{ImproveEstimate, estimate_improve, models};
 
-/// What a strategy will cost, before anything is spent
+/// What a strategy or a training run will cost, before anything is spent
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:
   elenchus estimate --strategy self-consistency --set samples=10 --problems 1319 \\
-      --prompt-tokens 120 --completion-tokens 250 --price 0.15,0.60 --tokens-per-second 80")]
+      --prompt-tokens 120 --completion-tokens 250 --price 0.15,0.60 --tokens-per-second 80
+  elenchus estimate improve --rounds 4"
+)]
 pub struct Estimate {
+    #[command(subcommand)]
+    of: Option<Of>,
     /// A strategy or a recipe
-    #[arg(long, visible_alias = "recipe")]
-    strategy: String,
+    #[arg(long, visible_alias = "recipe", required = true)]
+    strategy: Option<String>,
     /// Change a setting of the strategy
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
@@ -38,9 +49,82 @@ pub struct Estimate {
     price: PriceOptions,
 }
 
+/// What else can be estimated.
+#[derive(Debug, Subcommand)]
+enum Of {
+    /// What `improve` with the same options will do: responses, steps, tokens, and seconds on this machine
+    Improve(OfImprove),
+}
+
+/// What `improve` with the same options will do
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Responses, steps and rows are counted from the settings. Tokens are these times the lengths
+that the model has in a short trial, seconds are tokens at the trial's speed; nothing of it is kept.
+
+Examples:
+  elenchus estimate improve
+  elenchus estimate improve --small --trial-seconds 4 --set rounds.train.steps=300"
+)]
+struct OfImprove {
+    #[command(flatten)]
+    options: ImproveOptions,
+    /// How long model and machine are tried, half of it sampling and half of it training
+    #[arg(long, default_value_t = 2.0, value_name = "S")]
+    trial_seconds: f64,
+}
+
 /// Runs the command.
 pub fn run(command: &Estimate, global: &Global) -> Result<(), Failure> {
-    let strategy = asking::named_strategy(&command.strategy, &command.settings)?;
+    match (&command.of, &command.strategy) {
+        (Some(Of::Improve(of)), _) => improve(of, global),
+        (None, Some(strategy)) => asking_cost(command, strategy, global),
+        // The parser asks for one of them.
+        (None, None) => Ok(()),
+    }
+}
+
+fn improve(of: &OfImprove, global: &Global) -> Result<(), Failure> {
+    let config = of.options.configuration(global)?;
+    let task = elenchus_task::task(&config.task, &config.task_settings)?;
+    let mut policy = models::load(&config.model)?.policy();
+    let session = Session { run: None, observer: &Quiet, stop: stop_on_interrupt() };
+    // A trial that is not a time at all is as short as one can be.
+    let seconds = if of.trial_seconds.is_finite() { of.trial_seconds } else { 0.0 };
+    let found = estimate_improve(&mut policy, task.as_ref(), &config, seconds, &session)?;
+    if global.json {
+        return output::json(&found);
+    }
+    let ImproveEstimate { work, tokens, seconds, pace } = found;
+    let control = if config.control { " and the control" } else { "" };
+    output::line(&format!(
+        "{} rounds of `{}` on `{}`{control}",
+        config.rounds.rounds, config.recipe, config.task
+    ))?;
+    let mut rows = vec![["", "number", "tokens"].map(String::from).to_vec()];
+    for (name, number, tokens) in [
+        ("responses to choose settings", work.probed, tokens.probed),
+        ("responses to learn from", work.sampled, tokens.sampled),
+        ("responses to measure", work.measured, tokens.measured),
+        ("rows read in training", work.rows_read, tokens.trained),
+    ] {
+        rows.push(vec![name.into(), number.to_string(), tokens.to_string()]);
+    }
+    output::line(output::table(&rows).trim_end())?;
+    output::line(&format!("optimiser steps  {}", work.steps))?;
+    if work.scored > 0 {
+        output::line(&format!("and the model of step scores reads up to {} responses", work.scored))?;
+    }
+    output::line(&format!(
+        "seconds          {seconds:.0} on this machine ({:.1}k tokens/s sampling, {:.1}k training, tried for {:.1} s)",
+        pace.sampled_per_second / 1000.0,
+        pace.trained_per_second / 1000.0,
+        pace.seconds
+    ))
+}
+
+fn asking_cost(command: &Estimate, strategy: &str, global: &Global) -> Result<(), Failure> {
+    let strategy = asking::named_strategy(strategy, &command.settings)?;
     let input =
         EstimateInput { prompt_tokens: command.prompt_tokens, completion_tokens: command.completion_tokens };
     let estimate = strategy.estimate(&input);

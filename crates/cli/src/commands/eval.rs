@@ -3,12 +3,13 @@
 use crate::arguments::{Global, split_parser};
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::correction::Correction;
+use crate::exchanges::Exchanges;
 use crate::failure::{Code, Failure};
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use crate::trace_view;
 use clap::Args;
-use elenchus_control::AttemptLog;
+use elenchus_control::{AttemptLog, posed_problem};
 use elenchus_generate::{ACTOR, CancelToken};
 use elenchus_measure::{Dialogue, Interval, accuracy};
 use elenchus_remember::Run;
@@ -22,6 +23,7 @@ use elenchus_task::{Split, Task};
 use elenchus_trace::{Answer, Feedback, Node, NodeId, NodeKind, Problem, Trace, Usage, Verdict};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -60,11 +62,15 @@ impl ProblemOptions {
         }
         if let Some(file) = &self.file {
             let (task, problems, skipped) = self.open_file(file, settings, asking.skip_bad_lines())?;
-            crate::files::tell_skipped(skipped, file);
+            crate::files::tell_skipped(&skipped, file);
             if problems.is_empty() {
                 return Err(Failure::new(
                     Code::Input,
-                    format!("`{}` has no problems ({skipped} broken lines were left out)", file.display()),
+                    format!(
+                        "`{}` has no problems ({} broken lines were left out)",
+                        file.display(),
+                        skipped.len()
+                    ),
                     "see docs/formats.md for what a row looks like",
                 ));
             }
@@ -75,58 +81,50 @@ impl ProblemOptions {
         Ok((task, problems))
     }
 
-    /// The first rows of a file, as problems of the task that was named, and how many broken lines were left out.
+    /// The first rows of a file, as problems of the task that was named, and which broken lines were left out.
     fn open_file(
         &self,
         file: &Path,
         mut settings: serde_json::Value,
         skip: bool,
-    ) -> Result<(Box<dyn Task>, Vec<Problem>, usize), Failure> {
+    ) -> Result<(Box<dyn Task>, Vec<Problem>, Vec<usize>), Failure> {
         fn input(error: impl std::fmt::Display) -> Failure {
             Failure { code: Code::Input, message: error.to_string() }
         }
         settings["path"] = serde_json::json!(file);
         let first = |rows: &[Problem]| rows.iter().take(self.problems).cloned().collect();
-        if matches!(self.task.as_str(), sql::TASK | evidence::TASK) {
-            if skip {
-                return Err(Failure::new(
-                    Code::Usage,
-                    format!("`--skip-bad-lines` cannot be had with a file of the task `{}`", self.task),
-                    "mend the line, or leave it out of the file",
-                ));
-            }
-        } else if skip {
+        if skip {
             settings["skip_bad_lines"] = serde_json::json!(true);
         }
         Ok(match self.task.as_str() {
             program::TASK => {
                 let task = ProgramTask::open(ProgramSettings::from_value(&settings)?).map_err(input)?;
-                let (problems, skipped) = (first(task.all()), task.skipped());
+                let (problems, skipped) = (first(task.all()), task.skipped().to_vec());
                 (Box::new(task), problems, skipped)
             }
             choice::TASK => {
                 let task = Choice::open(&ChoiceSettings::from_value(&settings)?).map_err(input)?;
-                let (problems, skipped) = (first(&task.rows().problems), task.rows().skipped);
+                let (problems, skipped) = (first(&task.rows().problems), task.rows().skipped.clone());
                 (Box::new(task), problems, skipped)
             }
             sql::TASK => {
                 let task = Sql::open(SqlSettings::from_value(&settings)?).map_err(input)?;
-                let problems = first(task.all());
-                (Box::new(task), problems, 0)
+                let (problems, skipped) = (first(task.all()), task.skipped().to_vec());
+                (Box::new(task), problems, skipped)
             }
             disputed::TASK => {
                 let task = Disputed::open(&DisputedSettings::from_value(&settings)?).map_err(input)?;
-                let (problems, skipped) = (first(task.all()), task.skipped());
+                let (problems, skipped) = (first(task.all()), task.skipped().to_vec());
                 (Box::new(task), problems, skipped)
             }
             evidence::TASK => {
                 let task = Evidence::open(EvidenceSettings::from_value(&settings)?).map_err(input)?;
-                let problems = first(&task.rows());
-                (Box::new(task), problems, 0)
+                let (problems, skipped) = (first(&task.rows()), task.skipped().to_vec());
+                (Box::new(task), problems, skipped)
             }
             _ => {
                 let task = MathTask::open(&MathSettings::from_value(&settings)?).map_err(input)?;
-                let (problems, skipped) = (first(task.all()), task.skipped());
+                let (problems, skipped) = (first(task.all()), task.skipped().to_vec());
                 (Box::new(task), problems, skipped)
             }
         })
@@ -175,6 +173,9 @@ pub(crate) struct Measured {
     /// For strategies that try more than once: what the later attempts made of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) correction: Option<Correction>,
+    /// For strategies that let options change places between attempts: what the attempts kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exchanges: Option<Exchanges>,
     /// What a server did that makes its samples worth less than they cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remark: Option<String>,
@@ -305,6 +306,7 @@ impl Measured {
             abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
             usage: answers.iter().map(|a| a.usage).sum(),
             correction: correction(answers, &correct, task, seed)?,
+            exchanges: Exchanges::of(answers.iter().map(|answer| &answer.trace)),
             remark: remark(answers),
             correct,
         })
@@ -325,7 +327,8 @@ pub(crate) fn row(m: &Measured) -> Vec<String> {
 pub(crate) const HEADING: [&str; 5] =
     ["strategy", "accuracy", "abstained", "calls/problem", "tokens/problem"];
 
-/// The trace of an answer, with the task's verdict on everything that the actor wrote: `train` reads what is right.
+/// The trace of an answer, with the task's verdict on everything that the actor wrote, by the problem as it was put to it:
+/// `train` reads what is right.
 fn judged(task: &dyn Task, problem: &Problem, answer: &Answer) -> Result<Trace, Failure> {
     let mut trace = answer.trace.clone();
     let written = trace.nodes.iter().enumerate().filter_map(|(index, node)| match &node.kind {
@@ -336,9 +339,18 @@ fn judged(task: &dyn Task, problem: &Problem, answer: &Answer) -> Result<Trace, 
     });
     let mut verdicts: HashMap<String, Verdict> = HashMap::new();
     for (of, text, started_ms) in written.collect::<Vec<_>>() {
-        let verdict = match verdicts.get(&text) {
-            Some(verdict) => verdict.clone(),
-            None => verdicts.entry(text.clone()).or_insert(task.verify(problem, &text)?).clone(),
+        let moved = match posed_problem(&answer.trace, of) {
+            Cow::Owned(posed) => Some(posed),
+            Cow::Borrowed(_) => None,
+        };
+        let verdict = match (&moved, verdicts.get(&text).cloned()) {
+            (Some(posed), _) => task.verify(posed, &text)?,
+            (None, Some(verdict)) => verdict,
+            (None, None) => {
+                let verdict = task.verify(problem, &text)?;
+                verdicts.insert(text, verdict.clone());
+                verdict
+            }
         };
         let feedback = Feedback { evaluator: VERIFIER.into(), verdict: Some(verdict), ..Default::default() };
         let kind = NodeKind::Evaluated { of, feedback: Box::new(feedback) };
@@ -388,6 +400,7 @@ impl EvalConfig {
         let heading = HEADING.map(String::from).to_vec();
         output::line(output::table(&[heading, row(&measured)]).trim_end())?;
         measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
-        measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))
+        measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))?;
+        measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))
     }
 }

@@ -24,12 +24,19 @@ use std::time::Instant;
   elenchus improve --set rounds.evaluate.split=validation --set rounds.train.steps=300
                                         choose settings without looking at test problems")]
 pub struct Improve {
-    /// Rounds of self-improvement [default: the recipe's]
-    #[arg(long)]
-    rounds: Option<usize>,
+    #[command(flatten)]
+    options: ImproveOptions,
     /// Folder of the run; go on with `elenchus resume DIR` [default: runs/improve-SEED, numbered when taken]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// What determines a run of `improve`.
+#[derive(Debug, Args)]
+pub struct ImproveOptions {
+    /// Rounds of self-improvement [default: the recipe's]
+    #[arg(long)]
+    rounds: Option<usize>,
     /// Recipe with a `[rounds]` table: a name or a TOML file
     #[arg(long, default_value = "b-star")]
     recipe: String,
@@ -78,7 +85,7 @@ struct Result_<'a> {
 
 /// Runs the command.
 pub fn run(command: &Improve, global: &Global) -> Result<(), Failure> {
-    let config = configuration(command, global)?;
+    let config = command.options.configuration(global)?;
     let folder = match &command.out {
         Some(folder) => folder.clone(),
         None => free_folder(&format!("runs/improve-{}", config.seed)),
@@ -87,38 +94,41 @@ pub fn run(command: &Improve, global: &Global) -> Result<(), Failure> {
     execute(&config, &run, global)
 }
 
-fn configuration(command: &Improve, global: &Global) -> Result<ImproveConfig, Failure> {
-    let recipe = built_in_or_file(&command.recipe)?;
-    let Some(mut rounds) = recipe.rounds.clone() else {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("recipe `{}` has no rounds", recipe.name),
-            "name a training recipe; `elenchus recipes` lists them",
-        ));
-    };
-    if let Some(count) = command.rounds {
-        rounds.rounds = count;
+impl ImproveOptions {
+    /// Everything that determines the run, by these options and the recipe.
+    pub fn configuration(&self, global: &Global) -> Result<ImproveConfig, Failure> {
+        let recipe = built_in_or_file(&self.recipe)?;
+        let Some(mut rounds) = recipe.rounds.clone() else {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("recipe `{}` has no rounds", recipe.name),
+                "name a training recipe; `elenchus recipes` lists them",
+            ));
+        };
+        if let Some(count) = self.rounds {
+            rounds.rounds = count;
+        }
+        if self.small {
+            rounds = rounds.small();
+        }
+        let mut whole = serde_json::json!({ "rounds": rounds, "task": {} });
+        for setting in &self.settings {
+            crate::settings::set(&mut whole, setting)?;
+        }
+        for setting in &self.task_settings {
+            crate::settings::set(&mut whole, &format!("task.{setting}"))?;
+        }
+        let rounds = crate::settings::read("rounds", whole["rounds"].take())?;
+        Ok(ImproveConfig {
+            recipe: recipe.name,
+            rounds,
+            task: self.task.clone(),
+            task_settings: whole["task"].take(),
+            control: !self.no_control,
+            seed: global.seed,
+            model: self.model.clone(),
+        })
     }
-    if command.small {
-        rounds = rounds.small();
-    }
-    let mut whole = serde_json::json!({ "rounds": rounds, "task": {} });
-    for setting in &command.settings {
-        crate::settings::set(&mut whole, setting)?;
-    }
-    for setting in &command.task_settings {
-        crate::settings::set(&mut whole, &format!("task.{setting}"))?;
-    }
-    let rounds = crate::settings::read("rounds", whole["rounds"].take())?;
-    Ok(ImproveConfig {
-        recipe: recipe.name,
-        rounds,
-        task: command.task.clone(),
-        task_settings: whole["task"].take(),
-        control: !command.no_control,
-        seed: global.seed,
-        model: command.model.clone(),
-    })
 }
 
 /// The name, or the name with the first free number.
