@@ -288,7 +288,8 @@ class Stages {
     panels.classList.remove("single");
     panels.append(panel.element);
     // On a phone it stands far below, and a screen reader would not come upon it.
-    panel.title.focus();
+    panel.title.focus({ preventScroll: true });
+    if (panel.title.getBoundingClientRect().top > innerHeight / 2) panel.element.scrollIntoView();
     say("Running again …");
     try {
       await ask(panel, { stage: stage.id, ...change }, new AbortController().signal, `/v1/traces/${encodeURIComponent(this.traceId)}/rerun`);

@@ -145,8 +145,8 @@ async fn a_conversation_that_speaks_to_its_judge_is_data_there_and_a_dialogue_to
     let judge = json!({"evaluator": "judge", "evaluator_settings": {"reading": "sample"}, "at_least": 0.5});
     for (recipe, settings, asks, answer) in [
         ("best-of-n@8", judge, "Reply with the single letter A or B", Some("4")),
-        ("critique-and-refine", json!({}), "First wrong step: <number", Some("4")),
-        // The stub answers both with samples, which are no choice and no count.
+        // What the stub says to these is no critique, no choice and no count: only how they are asked is looked at.
+        ("critique-and-refine", json!({}), "First wrong step: <number", None),
         (
             "universal-self-consistency@3",
             json!({}),

@@ -632,9 +632,9 @@ async fn what_was_asked_without_a_recipe_can_be_asked_otherwise() {
         let colours = json!({"cmd": "Emulation.setEmulatedMedia",
             "params": {"features": [{"name": "prefers-color-scheme", "value": scheme}]}});
         browser.command("goog/cdp/execute", colours).await;
-        let paper =
-            browser.value(&format!("getComputedStyle(document.querySelector(\"{field}\")).backgroundColor"));
-        assert_eq!(paper.await, if scheme == "dark" { "rgb(29, 32, 38)" } else { "rgb(255, 255, 255)" });
+        let colour = format!("getComputedStyle(document.querySelector(\"{field}\")).backgroundColor");
+        let sheet = if scheme == "dark" { "rgb(29, 32, 38)" } else { "rgb(255, 255, 255)" };
+        assert_eq!(browser.value(&colour).await, sheet);
         browser.picture(&format!("question-phone-{scheme}")).await;
     }
     assert_eq!(browser.value("document.documentElement.scrollWidth").await, 390, "no sideways scroll");
@@ -643,7 +643,7 @@ async fn what_was_asked_without_a_recipe_can_be_asked_otherwise() {
     let second = "#trace .panel:nth-child(2)";
     browser.wait(&is_there(&format!("{second} [data-reaction=love]"))).await;
     let inside = format!("document.querySelector(\"{second} h3\").getBoundingClientRect()");
-    let seen = browser.value(&format!("{inside}.top >= 0 && {inside}.top < innerHeight")).await;
+    let seen = browser.value(&format!("{inside}.top >= 0 && {inside}.top < innerHeight / 2")).await;
     assert_eq!(seen, true, "the new answer is scrolled to");
     browser.picture("question-phone-answered").await;
     assert_eq!(browser.value("document.documentElement.scrollWidth").await, 390, "no sideways scroll");
