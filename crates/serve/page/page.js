@@ -286,6 +286,7 @@ class Stages {
       panel.asks(panel.stages.question);
     }
     panels.classList.remove("single");
+    panel.element.classList.add("again");
     panels.append(panel.element);
     // On a phone it stands far below, and a screen reader would not come upon it.
     panel.title.focus({ preventScroll: true });

@@ -49,6 +49,8 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        // The library has no provider of its own, and no gateway may run yet that has set one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let mut browser = Browser { driver, session: String::new(), client };
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
