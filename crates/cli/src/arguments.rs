@@ -162,7 +162,12 @@ mod tests {
                     .unwrap_or_else(|error| panic!("{line}\n{error}"));
             }
         }
+        // The rows of a task over a file are in that file.
+        let opens = words.iter().all(|word| word != "--file");
         for task in values(&words, &["--task"]) {
+            assert!(elenchus_task::TASKS.iter().any(|entry| entry.name == task), "{line}");
+        }
+        for task in values(&words, &["--task"]).into_iter().filter(|_| opens) {
             elenchus_task::task(task, &serde_json::Value::Null)
                 .unwrap_or_else(|error| panic!("{line}\n{error}"));
         }

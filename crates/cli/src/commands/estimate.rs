@@ -89,9 +89,7 @@ fn improve(of: &OfImprove, global: &Global) -> Result<(), Failure> {
     let task = elenchus_task::task(&config.task, &config.task_settings)?;
     let mut policy = models::load(&config.model)?.policy();
     let session = Session { run: None, observer: &Quiet, stop: stop_on_interrupt() };
-    // A trial that is not a time at all is as short as one can be.
-    let seconds = if of.trial_seconds.is_finite() { of.trial_seconds } else { 0.0 };
-    let found = estimate_improve(&mut policy, task.as_ref(), &config, seconds, &session)?;
+    let found = estimate_improve(&mut policy, task.as_ref(), &config, of.trial_seconds, &session)?;
     if global.json {
         return output::json(&found);
     }

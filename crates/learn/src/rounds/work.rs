@@ -73,14 +73,17 @@ pub struct Pace {
     pub seconds: f64,
 }
 
-/// Problems that are sampled at a time: enough to fill the batch as the experiment does.
-const PROBLEMS_AT_ONCE: usize = 128;
+/// Problems that are sampled at first: few, so that a slow model does not keep anybody waiting; then twice as many each time.
+const FEWEST_PROBLEMS: usize = 16;
+/// Problems that are sampled at a time at most: enough to fill the batch as the experiment does.
+const MOST_PROBLEMS: usize = 128;
 /// Steps that are not counted: the first one makes the memory that all use.
 const WARM_UP: usize = 1;
 
 impl Pace {
-    /// Samples training problems for about `seconds` / 2, and trains a copy of the policy on what came out for as long. The
-    /// policy stays as it is. Temperature is the middle one of those to choose among.
+    /// Samples training problems for about `seconds` / 2, more at a time each time, and trains a copy of the policy on what
+    /// came out for as long. The policy stays as it is. Temperature is the middle one of those to choose among; the speed of
+    /// sampling is that of the last problems, which fill the batch best.
     ///
     /// # Errors
     /// Problems that cannot be made or written in the model's vocabulary; [`LearnError::Interrupted`].
@@ -93,12 +96,15 @@ impl Pace {
         session: &Session<'_>,
     ) -> Result<Pace, LearnError> {
         let begun = Instant::now();
-        let half = Duration::from_secs_f64(seconds.max(0.0) / 2.0);
+        // What is no time is as short as can be.
+        let half = Duration::try_from_secs_f64(seconds / 2.0).unwrap_or_default();
         let temperatures = &settings.probe.temperatures;
         let mut rows: Vec<(bool, TrainingRow)> = Vec::new();
-        let (mut responses, mut tokens) = (0, 0);
+        let (mut responses, mut tokens, mut sampled_per_second) = (0, 0, 0.0);
+        let mut at_once = FEWEST_PROBLEMS;
         for trial in 0.. {
-            let problems = task.problems(Split::Train, PROBLEMS_AT_ONCE, mix(seed, 900 + trial))?;
+            let (before, tokens_before) = (Instant::now(), tokens);
+            let problems = task.problems(Split::Train, at_once, mix(seed, 900 + trial))?;
             let rollouts = RolloutSettings {
                 samples: settings.samples,
                 temperature: temperatures.get(temperatures.len() / 2).copied().unwrap_or(1.0),
@@ -118,11 +124,13 @@ impl Pace {
                 let row = text_row(policy, &Skill::Solve.prompt(problem, &[]), &rollout.text)?;
                 rows.push((verdict.is_correct(), row));
             }
+            let written: usize = tokens - tokens_before;
+            sampled_per_second = written as f64 / before.elapsed().as_secs_f64().max(1e-9);
             if begun.elapsed() >= half {
                 break;
             }
+            at_once = (2 * at_once).min(MOST_PROBLEMS);
         }
-        let sampling = begun.elapsed().as_secs_f64();
         // Right responses are what is learned, and they may be shorter than others.
         let some_right = rows.iter().any(|(right, _)| *right);
         let groups: Vec<Vec<TrainingRow>> =
@@ -133,7 +141,7 @@ impl Pace {
         Ok(Pace {
             response_tokens: tokens as f64 / responses.max(1) as f64,
             row_tokens,
-            sampled_per_second: tokens as f64 / sampling.max(1e-9),
+            sampled_per_second,
             trained_per_second,
             seconds: begun.elapsed().as_secs_f64(),
         })
