@@ -37,8 +37,7 @@ pub struct PastAttempt {
     pub text: String,
     /// The feedback to it; empty while it is being written.
     pub feedback: String,
-    /// The options in the places that they had for this attempt, where they change places between attempts.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The options in the places that they had for this attempt, where they change places between attempts; else none.
     pub options: Vec<ChoiceOption>,
 }
 
