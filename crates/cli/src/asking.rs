@@ -360,7 +360,7 @@ impl Asking {
         global: &Global,
     ) -> Result<Self, Failure> {
         let configuration = budget.price.configuration()?;
-        let (spelled, endpoint) = (&model.roles, model.endpoint.as_deref());
+        let (spelled, endpoint) = (&model.roles, model.endpoint.as_ref());
         let model = model.choose(&configuration)?;
         let roles = roles::bind(spelled, endpoint, &model, &configuration, needs)?;
         let price = budget.price.of(&model.model, &configuration)?;

@@ -4,7 +4,7 @@ use crate::asking::ModelChoice;
 use crate::failure::{Code, Failure};
 use elenchus_control::strategies;
 use elenchus_evaluate::Needs;
-use elenchus_generate::{ACTOR, hide_users};
+use elenchus_generate::{ACTOR, Address, hide_users};
 use elenchus_recipe::{CONFIGURATION_FILE, Configuration, EndpointDefaults, models};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn parse(spelled: &str) -> Result<(&str, &str, Option<&str>), Failure> {
 /// What is spelled binds nothing; a role that nobody uses; a model without a server.
 pub fn bind(
     spelled: &[String],
-    endpoint: Option<&str>,
+    endpoint: Option<&Address>,
     actor: &ModelChoice,
     configuration: &Configuration,
     needs: &Needs,

@@ -26,8 +26,9 @@ pub struct Lesson {
 }
 
 /// Rows `S{problem}` → program: `Sx:e;m3;S:(3,4)=12;(2,9)=6?` → `a=e(x);b=m(a,3)#S(b)`, on functions of the train split
-/// with fresh inputs in every row. Some problems say every operation, in others one is left out (`x:_;m3;S:…`) and has to be found by
-/// the examples. The target is the program that the problem was made of; every other one that passes the tests is as right, and
+/// with fresh inputs in every row. Half of the rows are of short functions, half of longer ones, in which one slip is one of many
+/// chances. (Where a description leaves an operation out, so that it has to be found by the examples, a model this small passes
+/// in 11 % after 1,000 steps.) The target is the program that the problem was made of; every other one that passes the tests is as right, and
 /// is not taught.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProgramWriter {
@@ -45,15 +46,13 @@ impl Default for ProgramWriter {
     fn default() -> Self {
         ProgramWriter {
             lessons: vec![
-                Lesson { tenths: 3, settings: json!({ "operations": [1, 4] }) },
-                Lesson { tenths: 7, settings: json!({ "operations": [1, 3], "left_out": 1 }) },
+                Lesson { tenths: 5, settings: json!({ "operations": [1, 4] }) },
+                Lesson { tenths: 5, settings: json!({ "operations": [3, 8] }) },
             ],
-            examined: json!({
-                "operations": [2, 3], "left_out": 1, "runner": "embedded",
-            }),
+            examined: json!({ "operations": [5, 8], "runner": "embedded" }),
             validation: 200,
             train: TrainSettings {
-                steps: 1000,
+                steps: 400,
                 batch: 64,
                 learning_rate: 2e-3,
                 warmup_steps: 50,
@@ -167,21 +166,20 @@ mod tests {
         let unknown = tokenizer.unknown().unwrap();
         let encoder = loaded.policy().encoder();
         let lessons = ProgramWriter::default().tasks().unwrap();
-        let (mut left_out, mut whole) = (0, 0);
+        let mut long = 0;
         for seed in 0..300 {
             let row = row(encoder.as_ref(), &lessons, seed).unwrap();
             assert!(!row.tokens.contains(&unknown) && row.tokens.len() < longest, "{row:?}");
             assert!(row.tokens.len() - row.first_target <= LONGEST, "{row:?}");
             let text = tokenizer.decode(&row.tokens[..row.tokens.len() - 1]).unwrap();
-            let order = text.split(':').nth(1).unwrap();
-            match order.split(';').filter(|word| *word == "_").count() {
-                0 => whole += 1,
-                1 => left_out += 1,
-                more => panic!("{more} operations are left out: {text}"),
-            }
             assert!(text.starts_with("Sx:") && text.contains("?a="), "{text}");
+            // What is done before the result.
+            let operations = text.split(':').nth(1).unwrap().split(';').count() - 1;
+            assert!((1..=8).contains(&operations), "{text}");
+            long += usize::from(operations > 4);
         }
-        assert!((60..120).contains(&whole) && left_out + whole == 300, "{whole} of 300 are whole");
+        // Four of the six lengths of the second lesson.
+        assert!((70..130).contains(&long), "{long} of 300 are long");
     }
 
     /// Functions of the test split must not be among those that are taught: a problem of another split is no row.

@@ -104,6 +104,12 @@ impl Question {
         credit(best.is_some_and(|best| self.forward.samples[self.candidates[best]].correct))
     }
 
+    /// Whether one of the candidates that are checked is right.
+    fn within_reach(&self) -> f64 {
+        let checked = self.candidates.iter().take(self.tries.len());
+        credit(checked.into_iter().any(|&sample| self.forward.samples[sample].correct))
+    }
+
     /// A vote over the first `count` forward chains.
     fn voted(&self, count: usize) -> f64 {
         let answers: Vec<Option<&str>> =
@@ -362,6 +368,12 @@ fn findings(
         100.0 * forward,
         100.0 * share
     ));
+    let within: Vec<f64> =
+        questions.iter().filter(|q| q.candidates.len() > 1).map(Question::within_reach).collect();
+    findings.notes.push(format!(
+        "Where they disagree, a candidate that is checked is right in {:.1} %: no weighing of what was drawn can be right more often.",
+        100.0 * mean(&within)
+    ));
     findings.notes.push(format!(
         "At most {} candidates of a question are checked, those with the most votes. The forward share is of all parsed answers.",
         settings.candidates
@@ -455,6 +467,7 @@ mod tests {
         );
         assert_eq!((question.voted(10), question.right(PAPER)), (0.0, 1.0), "the vote says 18, the check 20");
         assert_eq!(question.right(Rule { alpha: 1.0, ..PAPER }), 0.0, "alpha = 1 is the vote");
+        assert_eq!(question.within_reach(), 1.0, "20 is right and checked");
         assert_eq!(question.chains(10), 10 + 3 * 2 * 8);
         assert_eq!(question.spent(10), Spent { responses: 58.0, written: 106.0, read: 21.0, prefill: 174.0 });
         assert_eq!(question.hits(Rule { masks: 1, ..PAPER }), [2, 8, 1]);
@@ -482,6 +495,9 @@ mod tests {
 
     #[test]
     fn without_hits_or_checks_the_vote_decides() {
+        let mut question = sheet();
+        question.tries.truncate(1);
+        assert_eq!(question.within_reach(), 0.0, "only 18 is checked");
         let mut question = sheet();
         question.tries.iter_mut().flatten().for_each(|tries| tries.hits.fill(false));
         assert_eq!(question.right(PAPER), 0.0);
