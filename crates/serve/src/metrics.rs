@@ -68,8 +68,9 @@ impl Metrics {
         let recipe = if Composition::is_composed(recipe) { COMPOSED } else { recipe };
         let mut counted = self.counted();
         if let Some(sum) = counted.tokens.get_mut(recipe) {
-            sum.0 += usage.prompt_tokens;
-            sum.1 += usage.completion_tokens;
+            // An upstream may count absurdly, and a counter never goes down.
+            sum.0 = sum.0.saturating_add(usage.prompt_tokens);
+            sum.1 = sum.1.saturating_add(usage.completion_tokens);
             sum.2 += usage.money;
         } else {
             let sum = (usage.prompt_tokens, usage.completion_tokens, usage.money);
@@ -190,6 +191,14 @@ mod tests {
             metrics.spent(text, &elenchus_trace::Usage { prompt_tokens: 3, ..Default::default() });
         }
         metrics.spent("a\"b", &elenchus_trace::Usage { prompt_tokens: 2, ..Default::default() });
+        for _ in 0..2 {
+            let absurd = elenchus_trace::Usage {
+                prompt_tokens: 1 << 63,
+                completion_tokens: 1 << 63,
+                ..Default::default()
+            };
+            metrics.spent("iad", &absurd);
+        }
         let page = metrics.page(&Gauges {
             upstreams: vec![("u", true, 3, 1)],
             store_failures: 0,
@@ -203,6 +212,8 @@ mod tests {
             "elenchus_request_seconds_bucket{route=\"chat\",le=\"+Inf\"} 2",
             "elenchus_tokens_total{recipe=\"a\\\"b\",kind=\"prompt\"} 2",
             "elenchus_tokens_total{recipe=\"composed\",kind=\"prompt\"} 9",
+            "elenchus_tokens_total{recipe=\"iad\",kind=\"prompt\"} 18446744073709551615",
+            "elenchus_tokens_total{recipe=\"iad\",kind=\"completion\"} 18446744073709551615",
             "elenchus_upstream_failures_total{upstream=\"u\"} 1",
             "elenchus_spans_total{outcome=\"dropped\"} 2",
         ] {
