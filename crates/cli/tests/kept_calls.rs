@@ -1,5 +1,7 @@
 //! `--out` of the commands that ask: every answered call is kept, and never made again.
 
+#![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+
 mod support;
 
 use serde_json::Value;

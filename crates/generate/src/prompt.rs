@@ -655,7 +655,8 @@ mod tests {
 
     /// What skills of judges need beside the solution, all of it hostile.
     fn hostile_extra() -> Map<String, Value> {
-        let one = json!({"number": 1, "text": HOSTILE, "feedback": HOSTILE, "solution": HOSTILE, "objection": HOSTILE});
+        let one = json!({"number": 1, "text": HOSTILE, "feedback": HOSTILE, "solution": HOSTILE, "objection": HOSTILE,
+            "options": [{"label": "A", "text": HOSTILE}]});
         let extra = json!({"attempts": [one], "turns": [one], "statements": [HOSTILE], "acknowledge": false,
             "gold": "4", "process": null, "good": "is good", "bad": "is bad"});
         extra.as_object().unwrap().clone()
