@@ -177,8 +177,8 @@ mod tests {
             assert!((1..=8).contains(&operations), "{text}");
             long += usize::from(operations > 4);
         }
-        // Four of the six lengths of the second lesson.
-        assert!((70..130).contains(&long), "{long} of 300 are long");
+        // Long functions are rarer than they are drawn: one that does the same as a shorter one is no problem.
+        assert!((15..80).contains(&long), "{long} of 300 are long");
     }
 
     /// Functions of the test split must not be among those that are taught: a problem of another split is no row.
