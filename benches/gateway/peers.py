@@ -201,7 +201,7 @@ def started(server, work, upstream):
     log = open(work / "last-server.log", "w")
     process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **variables}, cwd=work)
     begun, problem = time.monotonic(), None
-    while time.monotonic() - begun < 120:
+    while time.monotonic() - begun < 300:
         if process.poll() is not None:
             problem = f"it ended with {process.returncode}"
             break
