@@ -1,12 +1,11 @@
 //! `facts-a`, `facts-b`: models that know parts of the small world of the task `facts`, each its own.
 
+use super::solved::solved;
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::policy::{Policy, text_row};
-use elenchus_learn::rollouts::{RolloutSettings, judged_rollouts, mix};
 use elenchus_learn::trainer::{BatchSource, Decay, Generated, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
 use elenchus_task::facts::{self, FactsSettings};
-use elenchus_task::{Split, Task};
 use serde_json::json;
 
 /// Teaches facts by heart, each entity as often as its tier says, and that some questions have no answer.
@@ -95,17 +94,7 @@ impl LabModel for Facts {
         session: &Session<'_>,
     ) -> Result<Figure, LearnError> {
         let task = facts::Facts::new(self.facts.clone())?;
-        let problems = task.problems(Split::Validation, self.validation, mix(seed, 1))?;
-        let settings = RolloutSettings {
-            samples: 1,
-            temperature: 0.0,
-            max_new_tokens: 8,
-            seed: mix(seed, 2),
-            distributions: false,
-        };
-        let judged = judged_rollouts(policy, &task, &problems, &settings, "validation", session)?;
-        let right = judged.iter().flatten().filter(|j| j.verdict.is_correct()).count();
-        let value = right as f64 / problems.len().max(1) as f64;
-        Ok(Figure { name: "right answers".into(), value, problems: problems.len() })
+        let (value, problems) = solved(policy, &task, self.validation, 0.0, 8, seed, session)?;
+        Ok(Figure { name: "right answers".into(), value, problems })
     }
 }

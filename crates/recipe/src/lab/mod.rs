@@ -20,6 +20,7 @@ pub(crate) mod reflection;
 pub(crate) mod response_chooser;
 pub(crate) mod rules;
 pub(crate) mod small;
+mod solved;
 pub(crate) mod stream;
 mod taught;
 mod vocabulary;

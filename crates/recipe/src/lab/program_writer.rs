@@ -1,9 +1,10 @@
 //! `program-writer`: a model that writes the generated small programs of the task `program` in the compact notation.
 
+use super::solved::solved;
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::objective::TrainingRow;
 use elenchus_learn::policy::{Encode, Policy, text_row};
-use elenchus_learn::rollouts::{RolloutSettings, judged_rollouts, mix};
+use elenchus_learn::rollouts::mix;
 use elenchus_learn::trainer::{BatchSource, Decay, Generated, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
 use elenchus_task::{Skill, Split, Task};
@@ -135,22 +136,8 @@ impl LabModel for ProgramWriter {
         session: &Session<'_>,
     ) -> Result<Figure, LearnError> {
         let task = elenchus_task::task("program", &self.examined)?;
-        let problems = task.problems(Split::Validation, self.validation, mix(seed, 1))?;
-        let settings = RolloutSettings {
-            samples: 1,
-            temperature: 1.0,
-            max_new_tokens: LONGEST,
-            seed: mix(seed, 2),
-            distributions: false,
-        };
-        let judged = judged_rollouts(policy, task.as_ref(), &problems, &settings, "validation", session)?;
-        let right = judged.iter().flatten().filter(|judged| judged.verdict.is_correct()).count();
-        let value = right as f64 / problems.len().max(1) as f64;
-        Ok(Figure {
-            name: "programs that pass, one sample at temperature 1".into(),
-            value,
-            problems: problems.len(),
-        })
+        let (value, problems) = solved(policy, task.as_ref(), self.validation, 1.0, LONGEST, seed, session)?;
+        Ok(Figure { name: "programs that pass, one sample at temperature 1".into(), value, problems })
     }
 }
 

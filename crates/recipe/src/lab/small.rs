@@ -1,12 +1,11 @@
 //! `small`: a model of half of the embedded one's numbers, for experiments that compare sizes.
 
+use super::solved::solved;
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::policy::Policy;
 use elenchus_learn::pretrain::{BaseRows, Mixture, ModelShape, PretrainSettings, Stage};
-use elenchus_learn::rollouts::{RolloutSettings, judged_rollouts, mix};
 use elenchus_learn::trainer::{BatchSource, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
-use elenchus_task::Split;
 use serde_json::json;
 
 /// Name of the checkpoint.
@@ -98,17 +97,7 @@ impl LabModel for Small {
         session: &Session<'_>,
     ) -> Result<Figure, LearnError> {
         let task = elenchus_task::task("arithmetic", &serde_json::Value::Null)?;
-        let problems = task.problems(Split::Validation, self.validation, mix(seed, 1))?;
-        let settings = RolloutSettings {
-            samples: 1,
-            temperature: 0.0,
-            max_new_tokens: 160,
-            seed: mix(seed, 2),
-            distributions: false,
-        };
-        let judged = judged_rollouts(policy, task.as_ref(), &problems, &settings, "validation", session)?;
-        let right = judged.iter().flatten().filter(|judged| judged.verdict.is_correct()).count();
-        let value = right as f64 / problems.len().max(1) as f64;
-        Ok(Figure { name: "right greedy answers".into(), value, problems: problems.len() })
+        let (value, problems) = solved(policy, task.as_ref(), self.validation, 0.0, 160, seed, session)?;
+        Ok(Figure { name: "right greedy answers".into(), value, problems })
     }
 }

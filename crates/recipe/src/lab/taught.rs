@@ -1,8 +1,9 @@
 //! `sql-writer`, `world-planner`: models that solve a generated task, taught by its reference solutions.
 
+use super::solved::solved;
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::policy::text_row;
-use elenchus_learn::rollouts::{RolloutSettings, judged_rollouts, mix};
+use elenchus_learn::rollouts::mix;
 use elenchus_learn::trainer::{BatchSource, Decay, Epochs, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
 use elenchus_task::{Skill, Split};
@@ -109,17 +110,7 @@ impl LabModel for Taught {
         session: &Session<'_>,
     ) -> Result<Figure, LearnError> {
         let task = elenchus_task::task(self.task, &Value::Null)?;
-        let problems = task.problems(Split::Validation, self.validation, mix(seed, 1))?;
-        let settings = RolloutSettings {
-            samples: 1,
-            temperature: 0.0,
-            max_new_tokens: 80,
-            seed: mix(seed, 2),
-            distributions: false,
-        };
-        let judged = judged_rollouts(policy, task.as_ref(), &problems, &settings, "validation", session)?;
-        let right = judged.iter().flatten().filter(|j| j.verdict.is_correct()).count();
-        let value = right as f64 / problems.len().max(1) as f64;
-        Ok(Figure { name: "right answers".into(), value, problems: problems.len() })
+        let (value, problems) = solved(policy, task.as_ref(), self.validation, 0.0, 80, seed, session)?;
+        Ok(Figure { name: "right answers".into(), value, problems })
     }
 }
