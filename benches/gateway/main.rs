@@ -227,6 +227,8 @@ async fn once(place: &str, request: &str, kept: &mut Option<(TcpStream, Vec<u8>)
     if !buffer.starts_with(b"HTTP/1.1 200") {
         return Err(broken());
     }
+    // A server that closes behind its answer (werkzeug) reads what else is sent and never answers it.
+    let ends = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase().contains("\r\nconnection: close\r\n");
     if length == usize::MAX {
         while !buffer.ends_with(b"\r\n0\r\n\r\n") {
             if stream.read_buf(buffer).await? == 0 {
@@ -235,6 +237,9 @@ async fn once(place: &str, request: &str, kept: &mut Option<(TcpStream, Vec<u8>)
         }
         let whole = buffer.windows(6).any(|part| part == b"[DONE]");
         buffer.clear();
+        if ends {
+            *kept = None;
+        }
         return if whole { Ok(()) } else { Err(broken()) };
     }
     while buffer.len() < head + length {
@@ -243,6 +248,9 @@ async fn once(place: &str, request: &str, kept: &mut Option<(TcpStream, Vec<u8>)
         }
     }
     buffer.drain(..head + length);
+    if ends {
+        *kept = None;
+    }
     Ok(())
 }
 
