@@ -14,7 +14,9 @@ pub(crate) mod forward_backward;
 mod identity;
 pub mod judged_agent;
 pub mod knows;
+pub(crate) mod own_critic;
 pub(crate) mod own_judge;
+mod own_samples;
 pub(crate) mod program_writer;
 pub(crate) mod reflection;
 pub(crate) mod response_chooser;
@@ -34,6 +36,7 @@ pub use forward_backward::ForwardBackward;
 pub use identity::{Identity, Origin};
 pub use judged_agent::JudgedAgent;
 pub use knows::Knows;
+pub use own_critic::OwnCritic;
 pub use own_judge::OwnJudge;
 pub use program_writer::{Lesson, ProgramWriter};
 pub use reflection::Reflection;
@@ -137,7 +140,7 @@ pub trait LabModel: Send + Sync {
 pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
     let mut all: Vec<Box<dyn LabModel>> = vec![
         Box::new(OwnJudge::default()),
-        Box::new(OwnJudge::critic()),
+        Box::new(OwnCritic::default()),
         Box::new(Facts::first_view()),
         Box::new(Facts::second_view()),
         Box::new(Reflection::default()),

@@ -1,33 +1,26 @@
-//! `own-judge`: the base model after training to judge its own answers, with and without other samples shown;
-//! `own-critic`: the same with a right and a wrong answer of every question.
+//! `own-judge`: the base model after training to judge its own answers, with and without other samples shown.
 
+use super::own_samples::{arithmetic, own_samples, solve_rows};
 use super::{Figure, LabModel, Plan, Start};
-use elenchus_control::majority;
 use elenchus_learn::objective::TrainingRow;
 use elenchus_learn::policy::{Encode, Policy, text_row};
-use elenchus_learn::rollouts::{Judged, RolloutSettings, judged_rollouts, mix};
-use elenchus_learn::trainer::{BatchSource, Blend, Decay, Epochs, Generated, TrainSettings};
+use elenchus_learn::rollouts::{Judged, mix};
+use elenchus_learn::trainer::{BatchSource, Blend, Decay, Epochs, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
 use elenchus_measure::auroc;
-use elenchus_task::arithmetic::{ArithmeticSettings, Steps, skills};
-use elenchus_task::{Skill, Split, Task, arithmetic::Arithmetic};
+use elenchus_task::{Skill, Split};
 use elenchus_trace::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Names of the checkpoints.
+/// Name of the checkpoint.
 pub const OWN_JUDGE: &str = "own-judge";
-pub const OWN_CRITIC: &str = "own-critic";
 
 /// Judge-format lines in training (arXiv 2207.05221, sheet 06): a model this small cannot judge from examples in its
 /// prompt, so rows `J{problem}{answer}!` → `Y` or `N` on its own samples of training problems take their place, labelled
 /// by the exact verifier. Half of the judge rows show the answers of the samples in front, `#130!#127!…`, as the
 /// comparison form of P(True) does; half of each end in `~`, which exchanges the labels. Rows `S{problem}` → reference keep it able to solve, so that the finished model
 /// judges what it writes itself.
-///
-/// With rows as the samples come, the question alone tells a lot: hard ones have wrong answers. So `own-critic` takes one right
-/// and one convincing wrong answer of each question that has both (the most frequent wrong one), alone and in both orders of
-/// the labels: what is left to learn is in the answer. Its probabilities say nothing of how often answers are right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OwnJudge {
     /// Training problems that are sampled.
@@ -38,8 +31,6 @@ pub struct OwnJudge {
     pub steps: [usize; 2],
     /// Solve rows in a batch; the rest are judge rows.
     pub solve_rows: usize,
-    /// Whether each question gives one right and one convincing wrong answer, or all its answers.
-    pub balanced: bool,
     /// Validation problems for the card.
     pub validation: usize,
     /// The training.
@@ -53,7 +44,6 @@ impl Default for OwnJudge {
             samples: 5,
             steps: [2, 8],
             solve_rows: 8,
-            balanced: false,
             validation: 200,
             train: TrainSettings {
                 steps: 500,
@@ -72,11 +62,6 @@ impl Default for OwnJudge {
 const END_WEIGHT: f32 = 0.1;
 
 impl OwnJudge {
-    /// `own-critic`: more questions, since only those with both kinds of answers count.
-    pub fn critic() -> Self {
-        OwnJudge { problems: 4000, balanced: true, ..OwnJudge::default() }
-    }
-
     /// The rows about the samples of one question.
     fn rows(
         &self,
@@ -88,11 +73,6 @@ impl OwnJudge {
             let prompt = judge_prompt(problem, shown, answer, swapped);
             judge_row(encoder, &prompt, answer.verdict.is_correct(), swapped)
         };
-        if self.balanced {
-            let Some(pair) = right_and_wrong(samples) else { return Ok(Vec::new()) };
-            let both = pair.into_iter().flat_map(|answer| [false, true].map(|swapped| (answer, swapped)));
-            return both.map(|(answer, swapped)| row(&[], answer, swapped)).collect();
-        }
         let mut rows = Vec::new();
         for (place, answer) in samples.iter().enumerate().filter(|(_, j)| j.rollout.finished) {
             // Both forms in both orders of the labels, in turn.
@@ -101,33 +81,6 @@ impl OwnJudge {
             }
         }
         Ok(rows)
-    }
-
-    fn task(&self) -> Result<Arithmetic, LearnError> {
-        Ok(Arithmetic::new(ArithmeticSettings { steps: Steps::Between(self.steps), ..Default::default() })?)
-    }
-
-    fn sampled(
-        &self,
-        policy: &mut NativePolicy,
-        split: Split,
-        count: usize,
-        seed: u64,
-        session: &Session<'_>,
-    ) -> Result<(Vec<Problem>, Vec<Vec<Judged>>), LearnError> {
-        let task = self.task()?;
-        let problems = task.problems(split, count, mix(seed, 1))?;
-        let settings = RolloutSettings {
-            samples: self.samples,
-            temperature: 1.0,
-            max_new_tokens: 160,
-            seed: mix(seed, 2),
-            distributions: false,
-        };
-        session.observer.phase(0, "own answers", problems.len());
-        let label = format!("own/{split:?}").to_lowercase();
-        let judged = judged_rollouts(policy, &task, &problems, &settings, &label, session)?;
-        Ok((problems, judged))
     }
 }
 
@@ -144,37 +97,6 @@ pub(crate) fn judge_prompt(problem: &Problem, shown: &[Judged], answer: &Judged,
         prompt.push('~');
     }
     prompt
-}
-
-/// The first right answer and the first with the most frequent wrong answer, where a question has both; replies that were
-/// cut or have no answer are neither.
-fn right_and_wrong(samples: &[Judged]) -> Option<[&Judged; 2]> {
-    let answered = |judged: &&Judged| judged.rollout.finished && judged.verdict.answer.is_some();
-    let (right, wrong): (Vec<&Judged>, Vec<&Judged>) =
-        samples.iter().filter(answered).partition(|judged| judged.verdict.is_correct());
-    let answers: Vec<Option<&str>> = wrong.iter().map(|judged| judged.verdict.answer.as_deref()).collect();
-    // Answers are in the task's normal form, so equal means the same text.
-    let convincing = majority(&answers, |a, b| a == b).sample()?;
-    Some([*right.first()?, wrong[convincing]])
-}
-
-/// In how many questions the right answer has the higher P(True) of the two; a tie counts half.
-fn within_questions(
-    policy: &mut NativePolicy,
-    problems: &[Problem],
-    judged: &[Vec<Judged>],
-) -> Result<Figure, LearnError> {
-    let mut prompts = Vec::new();
-    for (problem, samples) in problems.iter().zip(judged) {
-        for answer in right_and_wrong(samples).into_iter().flatten() {
-            prompts.push((judge_prompt(problem, &[], answer, false), false));
-        }
-    }
-    let scores = p_true(policy, &prompts)?;
-    let above = |pair: &[f64]| if pair[0] == pair[1] { 0.5 } else { f64::from(u8::from(pair[0] > pair[1])) };
-    let pairs = scores.len() / 2;
-    let value = scores.chunks_exact(2).map(above).sum::<f64>() / pairs.max(1) as f64;
-    Ok(Figure { name: "right above wrong of the same question".into(), value, problems: pairs })
 }
 
 /// The reply that says right or wrong.
@@ -212,24 +134,18 @@ pub(crate) fn judge_row(
 
 impl LabModel for OwnJudge {
     fn name(&self) -> &'static str {
-        if self.balanced { OWN_CRITIC } else { OWN_JUDGE }
+        OWN_JUDGE
     }
 
     fn summary(&self) -> &'static str {
-        if self.balanced {
-            return "the base model, trained to tell right from convincing wrong answers of its own to the same question";
-        }
         "the base model, trained to say whether its own answers are right, alone or beside its other samples"
     }
 
     fn plan(&self) -> Plan {
-        let mut rows = json!({
+        let rows = json!({
             "problems": self.problems, "samples": self.samples, "steps": self.steps,
             "solve_rows": self.solve_rows, "validation": self.validation,
         });
-        if self.balanced {
-            rows["balanced"] = true.into();
-        }
         Plan {
             version: 1,
             start: Start::Base { words: Vec::new() },
@@ -247,21 +163,14 @@ impl LabModel for OwnJudge {
         seed: u64,
         session: &Session<'_>,
     ) -> Result<Box<dyn BatchSource>, LearnError> {
-        let (problems, judged) = self.sampled(policy, Split::Train, self.problems, mix(seed, 1), session)?;
+        let task = arithmetic(self.steps)?;
+        let (problems, judged) =
+            own_samples(policy, &task, self.samples, Split::Train, self.problems, mix(seed, 1), session)?;
         let mut rows = Vec::new();
         for (problem, samples) in problems.iter().zip(&judged) {
             rows.extend(self.rows(policy, problem, samples)?.into_iter().map(|row| vec![row]));
         }
-        let (task, encoder) = (self.task()?, policy.encoder());
-        let solve = Generated::new(self.solve_rows, mix(seed, 2), move |seed| {
-            let problem = task.problems(Split::Train, 1, seed)?.into_iter().next();
-            let row =
-                problem.as_ref().map(skills::solve_row).transpose()?.ok_or_else(|| LearnError::Data {
-                    what: "the arithmetic task gave no problem".into(),
-                    hint: "set `steps` to a range that has problems".into(),
-                })?;
-            text_row(encoder.as_ref(), &row.prompt, &row.target)
-        });
+        let solve = solve_rows(task, policy.encoder(), self.solve_rows, mix(seed, 2));
         let batch = self.train.batch.saturating_sub(self.solve_rows).max(1);
         Ok(Box::new(Blend(Epochs::new(rows, batch, mix(seed, 3))?, solve)))
     }
@@ -272,11 +181,10 @@ impl LabModel for OwnJudge {
         seed: u64,
         session: &Session<'_>,
     ) -> Result<Figure, LearnError> {
+        let (split, seed) = (Split::Validation, mix(seed, 1));
+        let task = arithmetic(self.steps)?;
         let (problems, judged) =
-            self.sampled(policy, Split::Validation, self.validation, mix(seed, 1), session)?;
-        if self.balanced {
-            return within_questions(policy, &problems, &judged);
-        }
+            own_samples(policy, &task, self.samples, split, self.validation, seed, session)?;
         let (mut prompts, mut labels) = (Vec::new(), Vec::new());
         for (problem, samples) in problems.iter().zip(&judged) {
             for answer in samples {
@@ -287,84 +195,5 @@ impl LabModel for OwnJudge {
         let scores = p_true(policy, &prompts)?;
         let value = auroc(&scores, &labels)?.unwrap_or(0.5);
         Ok(Figure { name: "AUROC of P(True) over own answers".into(), value, problems: problems.len() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use elenchus_learn::policy::Rollout;
-    use elenchus_trace::{Outcome, Verdict};
-
-    fn judged(answer: &str, right: bool, finished: bool) -> Judged {
-        Judged {
-            rollout: Rollout {
-                text: format!("#{answer}"),
-                tokens: Vec::new(),
-                logprobs: Vec::new(),
-                distributions: Vec::new(),
-                finished,
-            },
-            verdict: Verdict {
-                outcome: if right { Outcome::Correct } else { Outcome::Wrong },
-                answer: Some(answer.into()),
-                steps: Vec::new(),
-                reason: None,
-            },
-            steps_right: right,
-        }
-    }
-
-    /// Writes every letter as a token.
-    struct Letters;
-
-    impl Encode for Letters {
-        fn encode(&self, text: &str) -> Result<Vec<u32>, LearnError> {
-            Ok(text.chars().map(u32::from).collect())
-        }
-
-        fn end_of_text(&self) -> u32 {
-            0
-        }
-    }
-
-    #[test]
-    fn a_question_gives_one_right_and_one_convincing_wrong_answer() {
-        let samples = [
-            judged("7", false, true),
-            judged("5", true, true),
-            judged("9", false, false),
-            judged("8", false, true),
-            judged("9", false, false),
-            judged("8", false, true),
-            judged("5", true, true),
-        ];
-        let [right, wrong] = right_and_wrong(&samples).unwrap();
-        assert_eq!((right.rollout.text.as_str(), wrong.rollout.text.as_str()), ("#5", "#8"), "9 was cut");
-        assert!(right_and_wrong(&samples[1..2]).is_none() && right_and_wrong(&samples[..1]).is_none());
-    }
-
-    #[test]
-    fn rows_of_the_critic_are_balanced_within_each_question() {
-        let mut problem = Problem::new("p", "t", "q");
-        problem.compact = Some("e?".into());
-        let samples = [judged("7", false, true), judged("5", true, true), judged("5", true, true)];
-        let rows = OwnJudge::critic().rows(&Letters, &problem, &samples).unwrap();
-        let label = |row: &TrainingRow| char::from_u32(row.tokens[row.first_target]).unwrap();
-        let asked = |row: &TrainingRow| -> String {
-            row.tokens[..row.first_target].iter().map(|&token| char::from_u32(token).unwrap()).collect()
-        };
-        let found: Vec<(bool, bool, char)> = rows
-            .iter()
-            .map(|row| (asked(row).contains("#5"), asked(row).ends_with('~'), label(row)))
-            .collect();
-        let wanted = [(true, false, 'Y'), (true, true, 'N'), (false, false, 'N'), (false, true, 'Y')];
-        assert_eq!(found, wanted, "right and wrong, each in both orders of the labels");
-        assert!(OwnJudge::critic().rows(&Letters, &problem, &samples[1..]).unwrap().is_empty());
-        assert_eq!(
-            OwnJudge::default().rows(&Letters, &problem, &samples).unwrap().len(),
-            6,
-            "all as they come"
-        );
     }
 }

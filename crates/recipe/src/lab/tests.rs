@@ -261,7 +261,6 @@ fn own_judge_learns_from_its_own_samples() {
         samples: 2,
         steps: [1, 2],
         solve_rows: 1,
-        balanced: false,
         validation: 8,
         train: TrainSettings { steps: 2, batch: 4, ..Default::default() },
     };

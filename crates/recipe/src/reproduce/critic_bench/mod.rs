@@ -8,7 +8,7 @@ mod numbers;
 use super::asked::Asked;
 use super::{Findings, Reproduce};
 use crate::RecipeError;
-use crate::lab::own_judge::OWN_CRITIC;
+use crate::lab::own_critic::OWN_CRITIC;
 use crate::lab::small::SMALL;
 use bench::{Bench, Drawn, Question, Said, Wrong};
 use elenchus_control::{

@@ -1,0 +1,227 @@
+//! `own-critic`: the base model after training to check its own solutions, each step worked out again.
+
+use super::own_samples::{arithmetic, own_samples, solve_rows};
+use super::{Figure, LabModel, Plan, Start};
+use elenchus_control::majority;
+use elenchus_learn::objective::TrainingRow;
+use elenchus_learn::policy::{Encode, Policy, RolloutRequest, text_row};
+use elenchus_learn::rollouts::{Judged, mix};
+use elenchus_learn::trainer::{BatchSource, Blend, Decay, Epochs, TrainSettings};
+use elenchus_learn::{LearnError, NativePolicy, Session};
+use elenchus_task::arithmetic::skills;
+use elenchus_task::{Skill, Split, parse_critique};
+use elenchus_trace::Problem;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Name of the checkpoint.
+pub const OWN_CRITIC: &str = "own-critic";
+
+/// Critics that write step checks and a judgment (arXiv 2310.04815, sheet 09): rows `C{problem}{solution}!` → each step as it
+/// should be with its verdict, up to the first wrong one, `a=7+3=10Y;d=10*2=20N`. Solutions are own samples of training
+/// problems, one right and one convincing wrong one (with the most frequent wrong answer) of each question that has both: with
+/// rows as samples come, the question alone would tell a lot, since hard ones have wrong answers. Rows `S{problem}` →
+/// reference keep the model able to solve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OwnCritic {
+    /// Training problems that are sampled.
+    pub problems: usize,
+    /// Samples of each.
+    pub samples: usize,
+    /// Fewest and most operations of a problem.
+    pub steps: [usize; 2],
+    /// Solve rows in a batch; the rest are checks.
+    pub solve_rows: usize,
+    /// Validation problems for the card.
+    pub validation: usize,
+    /// The training.
+    pub train: TrainSettings,
+}
+
+impl Default for OwnCritic {
+    fn default() -> Self {
+        OwnCritic {
+            problems: 4000,
+            samples: 5,
+            steps: [2, 8],
+            solve_rows: 8,
+            validation: 300,
+            train: TrainSettings {
+                steps: 500,
+                batch: 32,
+                learning_rate: 1e-3,
+                warmup_steps: 20,
+                decay: Decay::Cosine,
+                floor: 0.05,
+                ..TrainSettings::default()
+            },
+        }
+    }
+}
+
+/// Most tokens of a critique: eight steps with their verdicts.
+const LONGEST: usize = 160;
+
+/// The first right answer and the first with the most frequent wrong answer, where a question has both; replies that were
+/// cut or have no answer are neither.
+fn right_and_wrong(samples: &[Judged]) -> Option<[&Judged; 2]> {
+    let answered = |judged: &&Judged| judged.rollout.finished && judged.verdict.answer.is_some();
+    let (right, wrong): (Vec<&Judged>, Vec<&Judged>) =
+        samples.iter().filter(answered).partition(|judged| judged.verdict.is_correct());
+    let answers: Vec<Option<&str>> = wrong.iter().map(|judged| judged.verdict.answer.as_deref()).collect();
+    // Answers are in the task's normal form, so equal means the same text.
+    let convincing = majority(&answers, |a, b| a == b).sample()?;
+    Some([*right.first()?, wrong[convincing]])
+}
+
+/// The checks of both solutions of a question, none where it has not both.
+fn rows(encoder: &dyn Encode, problem: &Problem, samples: &[Judged]) -> Result<Vec<TrainingRow>, LearnError> {
+    let pair = right_and_wrong(samples).into_iter().flatten();
+    pair.filter(|sample| !sample.verdict.steps.is_empty())
+        .map(|sample| {
+            let row = skills::worked_critique_row(problem, &sample.rollout.text)?;
+            text_row(encoder, &row.prompt, &row.target)
+        })
+        .collect()
+}
+
+impl LabModel for OwnCritic {
+    fn name(&self) -> &'static str {
+        OWN_CRITIC
+    }
+
+    fn summary(&self) -> &'static str {
+        "the base model, trained to check right and convincing wrong answers of its own step by step"
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            version: 2,
+            start: Start::Base { words: Vec::new() },
+            heads: Vec::new(),
+            objective: "sft".into(),
+            objective_settings: Value::Null,
+            train: self.train.clone(),
+            rows: json!({
+                "problems": self.problems, "samples": self.samples, "steps": self.steps,
+                "solve_rows": self.solve_rows, "validation": self.validation,
+            }),
+        }
+    }
+
+    fn source(
+        &self,
+        policy: &mut NativePolicy,
+        seed: u64,
+        session: &Session<'_>,
+    ) -> Result<Box<dyn BatchSource>, LearnError> {
+        let task = arithmetic(self.steps)?;
+        let (problems, judged) =
+            own_samples(policy, &task, self.samples, Split::Train, self.problems, mix(seed, 1), session)?;
+        let mut checks = Vec::new();
+        for (problem, samples) in problems.iter().zip(&judged) {
+            checks.extend(rows(policy, problem, samples)?.into_iter().map(|row| vec![row]));
+        }
+        let solve = solve_rows(task, policy.encoder(), self.solve_rows, mix(seed, 2));
+        let batch = self.train.batch.saturating_sub(self.solve_rows).max(1);
+        Ok(Box::new(Blend(Epochs::new(checks, batch, mix(seed, 3))?, solve)))
+    }
+
+    /// Right judgments of greedy critiques, over as many right as convincing wrong solutions; one that cannot be read is not
+    /// right.
+    fn validate(
+        &self,
+        policy: &mut NativePolicy,
+        seed: u64,
+        session: &Session<'_>,
+    ) -> Result<Figure, LearnError> {
+        let task = arithmetic(self.steps)?;
+        let (split, seed) = (Split::Validation, mix(seed, 1));
+        let (problems, judged) =
+            own_samples(policy, &task, self.samples, split, self.validation, seed, session)?;
+        let (mut requests, mut cases) = (Vec::new(), Vec::new());
+        for (problem, samples) in problems.iter().zip(&judged) {
+            for sample in right_and_wrong(samples).into_iter().flatten() {
+                let text = sample.rollout.text.as_str();
+                requests.push(RolloutRequest {
+                    prompt: Skill::Critique.prompt(problem, &[text]),
+                    samples: 1,
+                    seed: 0,
+                    temperature: 0.0,
+                    max_new_tokens: LONGEST,
+                    distributions: false,
+                });
+                cases.push((sample.verdict.is_correct(), elenchus_task::Task::steps(&task, problem, text).len()));
+            }
+        }
+        let replies = policy.sample(&requests)?;
+        let mut right = 0;
+        for ((is_right, steps), reply) in cases.iter().zip(&replies) {
+            let said = reply.first().and_then(|reply| parse_critique(&reply.text, *steps).ok());
+            right += usize::from(said.is_some_and(|critique| critique.first_wrong.is_none() == *is_right));
+        }
+        let value = right as f64 / cases.len().max(1) as f64;
+        Ok(Figure { name: "right judgments of own answers, half of them right".into(), value, problems: cases.len() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elenchus_learn::policy::Rollout;
+    use elenchus_task::Task;
+
+    /// Writes every letter as a token.
+    struct Letters;
+
+    impl Encode for Letters {
+        fn encode(&self, text: &str) -> Result<Vec<u32>, LearnError> {
+            Ok(text.chars().map(u32::from).collect())
+        }
+
+        fn end_of_text(&self) -> u32 {
+            0
+        }
+    }
+
+    fn judged(problem: &Problem, text: &str, finished: bool) -> Judged {
+        let verdict = arithmetic([2, 2]).unwrap().verify(problem, text).unwrap();
+        let rollout = Rollout {
+            text: text.into(),
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+            distributions: Vec::new(),
+            finished,
+        };
+        Judged { rollout, steps_right: verdict.is_correct(), verdict }
+    }
+
+    #[test]
+    fn a_question_gives_one_right_and_one_convincing_wrong_answer_with_their_checks() {
+        let task = arithmetic([2, 2]).unwrap();
+        let problem = task.problems(Split::Train, 1, 1).unwrap().remove(0);
+        let gold = task.reference(&problem).unwrap();
+        let (start, answer) = gold.rsplit_once('#').unwrap();
+        let right: i64 = answer.parse().unwrap();
+        let wrong = |off: i64| format!("{start}#{}", right + off);
+        let samples = [
+            judged(&problem, &wrong(1), true),
+            judged(&problem, &gold, true),
+            judged(&problem, &wrong(2), true),
+            judged(&problem, &wrong(3), false),
+            judged(&problem, &wrong(3), false),
+            judged(&problem, &wrong(2), true),
+        ];
+        let [one, other] = right_and_wrong(&samples).unwrap();
+        assert_eq!((one.rollout.text.as_str(), other.rollout.text.as_str()), (gold.as_str(), &*wrong(2)), "3 was cut");
+        assert!(right_and_wrong(&samples[1..2]).is_none() && right_and_wrong(&samples[..1]).is_none());
+        let said: Vec<String> = rows(&Letters, &problem, &samples)
+            .unwrap()
+            .iter()
+            .map(|row| row.tokens[row.first_target..].iter().filter_map(|&token| char::from_u32(token)).collect())
+            .collect();
+        assert!(said[0].contains('Y') && !said[0].contains('N'), "{said:?}");
+        assert!(said[1].trim_end_matches('\0').ends_with(&format!("#{answer}N")), "{said:?}");
+        assert_eq!(said.len(), 2);
+    }
+}
