@@ -228,7 +228,8 @@ async fn once(place: &str, request: &str, kept: &mut Option<(TcpStream, Vec<u8>)
         return Err(broken());
     }
     // A server that closes behind its answer (werkzeug) reads what else is sent and never answers it.
-    let ends = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase().contains("\r\nconnection: close\r\n");
+    let ends =
+        String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase().contains("\r\nconnection: close\r\n");
     if length == usize::MAX {
         while !buffer.ends_with(b"\r\n0\r\n\r\n") {
             if stream.read_buf(buffer).await? == 0 {

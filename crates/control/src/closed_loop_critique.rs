@@ -173,6 +173,8 @@ impl ClosedLoopCritique {
         GenerateRequest {
             sampling: draw.sampling(false, context.seed_for(&label, turn as u64)),
             logprobs: LogprobDetail::Offered,
+            // The correction becomes the answer.
+            extra: problem.wants.clone(),
             ..GenerateRequest::new(messages)
         }
     }

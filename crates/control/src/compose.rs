@@ -212,6 +212,11 @@ impl Strategy for Then {
             let (result, branch, _) =
                 run(&assembly, member, context, task, problem, draft.as_ref(), last).await;
             match (result, &standing) {
+                (Ok(Answer { abstained: Some(why), text, .. }), Some((_, _, before))) if text.is_empty() => {
+                    decision =
+                        Some(format!("the answer of `{before}` stands: `{}` abstains, {why}", member.label));
+                    break;
+                }
                 (Ok(answer), _) => {
                     // What costs nothing again: the draft was paid for by who wrote it.
                     draft = (!answer.text.trim().is_empty()).then(|| Completion::text(&answer.text));

@@ -37,6 +37,17 @@ fn critic() -> Scripted {
 }
 
 #[test]
+fn where_the_second_abstains_without_a_text_the_first_answer_stands() {
+    let model =
+        Scripted::new("m").on("Student solution", ["I cannot say."]).on("", ["a=1+7;a=8#8"]).shared();
+    let answer = run(made("single then closed-loop-critique").as_ref(), &context(model)).unwrap();
+    assert_eq!((answer.text.as_str(), answer.answer.as_deref()), ("a=1+7;a=8#8", Some("8")));
+    assert!(answer.abstained.is_none());
+    let said = last_decision(&answer);
+    assert!(said.contains("`single` stands") && said.contains("`closed-loop-critique` abstains"), "{said}");
+}
+
+#[test]
 fn the_second_begins_with_the_answer_of_the_first() {
     let model = critic().on("", ["x#8", "x#8", "y#9"]).shared();
     let strategy = made("self-consistency@3 then critique-and-refine");

@@ -193,14 +193,12 @@ impl ConsistencyGate {
         if self.settings.update == ConsistencyUpdate::Contrast
             && let Some(slots) = contrast(place, drawn)
         {
-            let sampling = draw.sampling(true, 0);
             let call = DraftCall {
                 role: ACTOR,
                 skill: "contrast",
                 samples: wanted,
-                temperature: sampling.temperature,
-                max_tokens: draw.max_tokens,
-                seed: draw.seed.wrapping_mul(1009).wrapping_add(so_far as u64),
+                sampling: draw.sampling(true, draw.seed.wrapping_mul(1009).wrapping_add(so_far as u64)),
+                writes_answer: true,
             };
             return Ok(match call.ask(trail, place, Some(stage), &slots).await? {
                 DraftReply::Given(fresh) => Ok(fresh),

@@ -114,7 +114,7 @@ impl Drafts {
 }
 
 /// One call that sees drafts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct DraftCall<'a> {
     /// Who is asked.
     pub role: &'a str,
@@ -122,12 +122,10 @@ pub(crate) struct DraftCall<'a> {
     pub skill: &'a str,
     /// Samples of the reply.
     pub samples: usize,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Most tokens of the reply.
-    pub max_tokens: u32,
-    /// Further seed: that of the settings, a round.
-    pub seed: u64,
+    /// How they are drawn; its seed is a further one to the context's: that of the settings, a round.
+    pub sampling: Sampling,
+    /// Whether a reply may become the answer: what the asker wants of the answer goes along then.
+    pub writes_answer: bool,
 }
 
 /// What came of a call that sees drafts.
@@ -191,14 +189,11 @@ impl DraftCall<'_> {
         let request = GenerateRequest {
             samples: self.samples,
             sampling: Sampling {
-                temperature: self.temperature,
-                max_tokens: self.max_tokens,
-                seed: context.seed_for(&label, self.seed),
-                ..Sampling::default()
+                seed: context.seed_for(&label, self.sampling.seed),
+                ..self.sampling.clone()
             },
             logprobs: LogprobDetail::Offered,
-            // What the asker wants of the answer holds for the reply that is the answer.
-            extra: if last { problem.wants.clone() } else { Default::default() },
+            extra: if self.writes_answer { problem.wants.clone() } else { Default::default() },
             ..GenerateRequest::new(context.prompt(self.role, self.skill, slots)?)
         };
         // What was told cannot be taken back, and JSON cannot go on behind what is none.

@@ -9,7 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
-use elenchus_generate::{ACTOR, Context, LogprobDetail, PromptSlots};
+use elenchus_generate::{ACTOR, Context, LogprobDetail, PromptSlots, Sampling};
 use elenchus_task::{Skill, Task};
 use elenchus_trace::{Answer, Problem, Usage};
 use schemars::JsonSchema;
@@ -150,9 +150,13 @@ impl Strategy for Gsa {
             role: &settings.aggregator,
             skill: Skill::Aggregate.name(),
             samples: 1,
-            temperature: settings.aggregator_temperature,
-            max_tokens: settings.aggregator_max_tokens.unwrap_or(settings.draw.max_tokens),
-            seed: settings.draw.seed,
+            // Its reply is the answer: what the caller wants of the sampling holds for it, too.
+            sampling: Sampling {
+                temperature: settings.aggregator_temperature,
+                max_tokens: settings.aggregator_max_tokens.unwrap_or(settings.draw.max_tokens),
+                ..settings.draw.sampling(true, settings.draw.seed)
+            },
+            writes_answer: true,
         };
         let slots = PromptSlots::new(problem).drafts(drafts.shown());
         let reply = call.ask_last(&mut trail, place, Some(stage), &slots).await?;

@@ -238,14 +238,12 @@ impl Iad {
         .as_object()
         .cloned()
         .unwrap_or_default();
-        let sampling = draw.sampling(true, 0);
         let call = DraftCall {
             role: ACTOR,
             skill: "contrast",
             samples: *samples,
-            temperature: sampling.temperature,
-            max_tokens: draw.max_tokens,
-            seed: draw.seed.wrapping_mul(1009).wrapping_add(round as u64),
+            sampling: draw.sampling(true, draw.seed.wrapping_mul(1009).wrapping_add(round as u64)),
+            writes_answer: true,
         };
         match call.ask(trail, place, Some(stage), &slots).await? {
             DraftReply::Given(drawn) => Ok(Ok(drawn)),

@@ -8,7 +8,7 @@ use crate::place::Place;
 use crate::{ControlError, Draw, Estimate, EstimateInput, Keeps, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
-use elenchus_generate::{ACTOR, Context, LogprobDetail, PromptSlots, Voice};
+use elenchus_generate::{ACTOR, Context, LogprobDetail, PromptSlots, Sampling, Voice};
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Problem, Usage};
 use schemars::JsonSchema;
@@ -237,9 +237,13 @@ impl Strategy for SelfAgreement {
             role: &settings.counter,
             skill: "count",
             samples: 1,
-            temperature: 0.0,
-            max_tokens: settings.counter_max_tokens,
-            seed: settings.draw.seed,
+            sampling: Sampling {
+                temperature: 0.0,
+                max_tokens: settings.counter_max_tokens,
+                seed: settings.draw.seed,
+                ..Sampling::default()
+            },
+            writes_answer: false,
         };
         let slots = PromptSlots::new(problem).drafts(shown);
         let reply = call.ask(&mut trail, place, Some(stage), &slots).await?.first();

@@ -7,7 +7,7 @@ use crate::place::Place;
 use crate::{ControlError, Draw, Estimate, EstimateInput, Keeps, Minimum, Strategy, Trail, Triple};
 use async_trait::async_trait;
 use elenchus_evaluate::{Needs, RoleNeeds};
-use elenchus_generate::{ACTOR, Context, LogprobDetail, PromptSlots, Voice};
+use elenchus_generate::{ACTOR, Context, LogprobDetail, PromptSlots, Sampling, Voice};
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Problem, Usage};
 use schemars::JsonSchema;
@@ -158,9 +158,13 @@ impl Strategy for UniversalSelfConsistency {
                 role: &self.settings.selector,
                 skill: "choose",
                 samples: 1,
-                temperature: 0.0,
-                max_tokens: self.settings.selector_max_tokens,
-                seed: self.settings.draw.seed,
+                sampling: Sampling {
+                    temperature: 0.0,
+                    max_tokens: self.settings.selector_max_tokens,
+                    seed: self.settings.draw.seed,
+                    ..Sampling::default()
+                },
+                writes_answer: false,
             };
             let slots = PromptSlots::new(problem).drafts(drafts.shown());
             let reply = match call.ask(&mut trail, place, None, &slots).await?.first() {

@@ -1,7 +1,7 @@
 //! Every strategy of the registry against a scripted OpenAI-compatible server: with and without log-probabilities, with
 //! history, tool results and images, with an endpoint that babbles and one that fails.
 
-#![expect(clippy::panic, reason = "a test helper that fails should stop the test")]
+#![expect(clippy::panic, clippy::expect_used, reason = "a test helper that fails should stop the test")]
 
 #[path = "../../generate/tests/support/mod.rs"]
 mod support;
@@ -60,6 +60,7 @@ async fn ask_within(
     let context = Context::builder().role("actor", Arc::new(model)).budget(budget).build().unwrap();
     let task = task(task_of(name), &Value::Null).unwrap();
     let mut problem: Problem = task.problems(Split::Test, 1, 1).unwrap().remove(0);
+    problem.wants.insert("user".into(), "ann".into());
     if history {
         problem.history = asker();
     }
@@ -217,6 +218,36 @@ async fn a_server_that_ignores_stop_changes_no_answer() {
                 answer.answer.as_deref(),
                 Some("18"),
                 "{name}: what stands behind the stop string is read"
+            );
+        }
+    }
+}
+
+/// What the asker wants of the answer goes with every call that may write it, not with the first ones alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_write_the_answer_keep_what_the_asker_wants() {
+    for name in ["single", "self-consistency", "gsa", "iad", "consistency-gate", "closed-loop-critique"] {
+        let server =
+            Server::start(|received, _| reply(&sensible(&received.body), &received.body, true)).await;
+        let wanted = json!({"stop": ["END"], "top_p": 0.5, "max_tokens": 77, "update": "contrast"});
+        let mut settings = settings(name);
+        for (field, value) in wanted.as_object().into_iter().flatten() {
+            if field != "update" || name == "consistency-gate" {
+                settings[field] = value.clone();
+            }
+        }
+        ask_within(name, settings, &server, true, false, Budget::default()).await.expect(name);
+        for request in server.requests() {
+            let body = &request.body;
+            // The judge of `iad` writes one letter.
+            if body["max_tokens"] == 1 {
+                continue;
+            }
+            assert!(body["stop"].to_string().contains("END") && body["user"] == "ann", "{name}: {body}");
+            assert_eq!(
+                (body["top_p"].as_f64(), body["max_tokens"].as_u64()),
+                (Some(0.5), Some(77)),
+                "{name}: {body}"
             );
         }
     }

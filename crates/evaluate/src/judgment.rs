@@ -22,6 +22,8 @@ pub enum CompactJudgment {
     Judge,
     /// Step by step: right when no step is found wrong.
     Critique,
+    /// The problem answered again in view of the response: right when its answer stays.
+    Again,
 }
 
 /// Settings of the `judgment` evaluator.
@@ -138,6 +140,7 @@ impl Judgment {
             (false, _) => context.prompt(role, NAME, &slots)?,
             (true, CompactJudgment::Judge) => context.prompt(role, Skill::Judge, &slots)?,
             (true, CompactJudgment::Critique) => context.prompt(role, Skill::Critique, &slots)?,
+            (true, CompactJudgment::Again) => context.prompt(role, Skill::Again, &slots)?,
         };
         let label = format!("{NAME}\0{}\0{}", input.problem.task, input.problem.id);
         let request = GenerateRequest {
@@ -155,6 +158,11 @@ impl Judgment {
             Err(error) => return abstain_or_fail(NAME, error),
         };
         let steps = input.task.steps(input.problem, solution).len();
+        let answer_stays = |text: &str| {
+            let again = input.task.extract(input.problem, text).ok_or("it has no answer")?;
+            let before = candidate.answer.as_deref().ok_or("the response has no answer to compare with")?;
+            Ok(input.task.equivalent(input.problem, before, &again))
+        };
         let read = |completion: &Completion| -> Result<bool, String> {
             let text = completion.text.trim();
             match (&completion.finish, compact, self.settings.compact) {
@@ -166,6 +174,7 @@ impl Judgment {
                 (_, true, CompactJudgment::Critique) => {
                     parse_compact_critique(text, steps).map(|critique| critique.finds_no_error())
                 }
+                (_, true, CompactJudgment::Again) => answer_stays(text),
             }
         };
         let judgments: Vec<Result<bool, String>> = completions.iter().map(read).collect();
@@ -281,13 +290,21 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_model_judges_with_a_letter_or_step_by_step() {
+    fn the_embedded_model_judges_with_a_letter_step_by_step_or_by_another_answer() {
         assert_eq!(one(Voice::Compact, &judgment(1), &["N"]).score, Some(0.0));
         let steps = JudgmentSettings { compact: CompactJudgment::Critique, ..Default::default() };
         let steps = Judgment::new(steps).unwrap();
         assert_eq!(one(Voice::Compact, &steps, &["YNb=2+5=7"]).verdict.unwrap().outcome, Outcome::Wrong);
         assert_eq!(one(Voice::Compact, &steps, &["YY"]).verdict.unwrap().outcome, Outcome::Correct);
         assert!(one(Voice::Compact, &steps, &["YYY"]).abstained.is_some(), "three verdicts for two steps");
+        let again = JudgmentSettings { compact: CompactJudgment::Again, votes: 4, ..Default::default() };
+        let again = Judgment::new(again).unwrap();
+        let found = one(Voice::Compact, &again, &["a=1+7=8#8", "a=1+8=9#9", "a=1+7=8#8", "a="]);
+        assert_eq!(
+            found.score,
+            Some(2.0 / 3.0),
+            "the answer stays twice, changes once, and is not there once"
+        );
     }
 
     #[test]

@@ -5,9 +5,10 @@ use crate::{
     Scored, StreamEvent,
 };
 use async_trait::async_trait;
-use elenchus_trace::{Budget, Completion, Usage};
+use elenchus_trace::{Budget, Completion, Price, Usage};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,43 @@ struct State {
     spent: Usage,
     /// Calls that have begun and not ended; they count against `limit.calls` from their start.
     in_flight: u64,
+    /// The most that these may cost, as far as it is known.
+    held: Usage,
+}
+
+/// A sample that may write less than this, and less than it was asked for, is refused rather than cut.
+const LEAST_TOKENS: u64 = 16;
+
+/// What a call would make a model read and write.
+#[derive(Debug, Clone, Copy)]
+struct Demand {
+    prompt: u64,
+    samples: u64,
+    /// Most tokens of a sample.
+    most: u64,
+    price: Option<Price>,
+}
+
+impl Demand {
+    fn of(model: &dyn LanguageModel, request: &GenerateRequest) -> Self {
+        let texts = request.messages.iter().map(|message| model.count_tokens(&message.text()));
+        Demand {
+            prompt: texts.sum(),
+            samples: request.samples.max(1) as u64,
+            most: u64::from(request.sampling.max_tokens),
+            price: model.price(),
+        }
+    }
+
+    /// What it costs when each sample is `most` tokens long.
+    fn cost(&self, most: u64) -> Usage {
+        let usage = Usage {
+            prompt_tokens: self.prompt,
+            completion_tokens: most.saturating_mul(self.samples),
+            ..Usage::default()
+        };
+        Usage { money: self.price.map_or(0.0, |price| price.of(&usage)), ..usage }
+    }
 }
 
 impl Ledger {
@@ -67,8 +105,9 @@ impl Ledger {
         GenerateError::Budget { what, option: option.into() }
     }
 
-    /// Refuses when any bound is reached; otherwise counts one call as in flight.
-    fn begin(&self) -> Result<(), GenerateError> {
+    /// Refuses when any bound is reached or does not reach over the prompt; otherwise counts one call as in flight. Says
+    /// how long each sample may be, and what is held for them.
+    fn begin(&self, demand: Option<&Demand>) -> Result<(u64, Usage), GenerateError> {
         let mut state = self.state();
         if let Some(limit) = self.limit.tokens
             && state.spent.tokens() >= limit
@@ -96,17 +135,56 @@ impl Ledger {
             let spent = state.spent.money;
             return Err(Self::exhausted(format!("{spent:.6} of {limit:.6} money is spent"), "budget.money"));
         }
+        let most = demand.map_or(Ok(u64::MAX), |demand| self.room(&state, demand))?;
+        let held = demand.map_or(Usage::default(), |demand| demand.cost(most));
         state.in_flight += 1;
-        Ok(())
+        state.held += held;
+        Ok((most, held))
+    }
+
+    /// How long each sample may be. Calls that run at once share what is left: one may take what the others do not hold, and
+    /// in any case its equal part, since hardly any call writes as much as it may.
+    fn room(&self, state: &State, demand: &Demand) -> Result<u64, GenerateError> {
+        let mut most = demand.most;
+        let enough = demand.most.min(LEAST_TOKENS);
+        let calls = state.in_flight + 1;
+        let wanted = || format!("the prompt has about {} and {} are wanted", demand.prompt, demand.samples);
+        if let Some(limit) = self.limit.tokens {
+            let left = limit.saturating_sub(state.spent.tokens());
+            let part = left.saturating_sub(state.held.tokens()).max(left / calls);
+            most = most.min(part.saturating_sub(demand.prompt) / demand.samples);
+            if most < enough {
+                let what = format!("{part} of {limit} tokens are left for a call; {} answers", wanted());
+                return Err(Self::exhausted(what, "budget.tokens"));
+            }
+        }
+        if let (Some(limit), Some(price)) = (self.limit.money, demand.price) {
+            let left = (limit - state.spent.money).max(0.0);
+            let part = (left - state.held.money).max(left / calls as f64);
+            let write = part - demand.cost(0).money;
+            let token = price.completion_per_million / 1e6 * demand.samples as f64;
+            // A price of nothing bounds nothing.
+            let room = if token > 0.0 { (write.max(0.0) / token) as u64 } else { most };
+            most = most.min(room);
+            if most < enough || write < 0.0 {
+                let what = format!("{part:.6} of {limit:.6} money is left for a call; {} answers", wanted());
+                return Err(Self::exhausted(what, "budget.money"));
+            }
+        }
+        Ok(most)
     }
 
     fn seconds_over(limit: f64) -> GenerateError {
         Self::exhausted(format!("{limit} seconds have passed"), "budget.seconds")
     }
 
-    fn end(&self, usage: Usage) {
+    fn end(&self, held: Usage, usage: Usage) {
         let mut state = self.state();
         state.in_flight = state.in_flight.saturating_sub(1);
+        state.held.prompt_tokens = state.held.prompt_tokens.saturating_sub(held.prompt_tokens);
+        state.held.completion_tokens = state.held.completion_tokens.saturating_sub(held.completion_tokens);
+        // Without calls there is nothing held: sums of fractions would leave a rest.
+        state.held.money = if state.in_flight == 0 { 0.0 } else { (state.held.money - held.money).max(0.0) };
         state.spent += usage;
     }
 }
@@ -115,22 +193,46 @@ impl Ledger {
 /// books the call itself and nothing else.
 #[derive(Debug)]
 pub struct Permit {
-    ledgers: Vec<Arc<Ledger>>,
+    /// Each with what it holds for the call.
+    ledgers: Vec<(Arc<Ledger>, Usage)>,
     usage: Usage,
+    /// How long each sample of the call may be.
+    most: u64,
 }
 
 impl Permit {
     /// Asks every ledger, outermost last; takes none when one refuses.
     pub fn acquire(ledgers: &[Arc<Ledger>]) -> Result<Self, GenerateError> {
-        for (index, ledger) in ledgers.iter().enumerate() {
-            if let Err(error) = ledger.begin() {
-                for taken in &ledgers[..index] {
-                    taken.end(Usage::default());
+        Self::demand(ledgers, None)
+    }
+
+    fn demand(ledgers: &[Arc<Ledger>], demand: Option<Demand>) -> Result<Self, GenerateError> {
+        let usage = Usage { calls: 1, ..Usage::default() };
+        let mut permit = Permit { ledgers: Vec::with_capacity(ledgers.len()), usage, most: u64::MAX };
+        for ledger in ledgers {
+            match ledger.begin(demand.as_ref()) {
+                Ok((most, held)) => {
+                    permit.most = permit.most.min(most);
+                    permit.ledgers.push((Arc::clone(ledger), held));
                 }
-                return Err(error);
+                Err(error) => {
+                    permit.usage = Usage::default();
+                    return Err(error);
+                }
             }
         }
-        Ok(Permit { ledgers: ledgers.to_vec(), usage: Usage { calls: 1, ..Usage::default() } })
+        Ok(permit)
+    }
+
+    /// The request with samples no longer than the budget allows.
+    fn bounded<'r>(&self, request: &'r GenerateRequest) -> Cow<'r, GenerateRequest> {
+        let most = u32::try_from(self.most).unwrap_or(u32::MAX);
+        if request.sampling.max_tokens <= most {
+            return Cow::Borrowed(request);
+        }
+        let mut bounded = request.clone();
+        bounded.sampling.max_tokens = most;
+        Cow::Owned(bounded)
     }
 
     /// Books what the call has cost.
@@ -142,7 +244,7 @@ impl Permit {
     fn deadline(&self) -> Option<(Instant, f64)> {
         self.ledgers
             .iter()
-            .filter_map(|ledger| {
+            .filter_map(|(ledger, _)| {
                 let seconds = ledger.limit.seconds?;
                 let length = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
                 Some((ledger.started.checked_add(length)?, seconds))
@@ -153,16 +255,18 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        for ledger in &self.ledgers {
-            ledger.end(self.usage);
+        for (ledger, held) in &self.ledgers {
+            ledger.end(*held, self.usage);
         }
     }
 }
 
 /// A model whose calls are counted in ledgers and refused when one is exhausted.
 ///
-/// Bounds are checked before a call; what it cost is booked behind it. So tokens and money are overrun by no more
-/// than the calls in flight, calls are never overrun, and a call that is running when the seconds end is cut off.
+/// Bounds are checked before a call; what it cost is booked behind it. A call may write what is left behind its prompt, and
+/// goes with a lower `max_tokens` where it asks for more; calls at once share what is left, so that tokens and money are
+/// overrun by no more than these. What a prompt has is a guess where the tokenizer is not at hand. Calls are never
+/// overrun, and a call that is running when the seconds end is cut off.
 /// The cost of a request is the sum over its completions. An answer that is paid for is never thrown away.
 pub struct BudgetLayer {
     inner: Arc<dyn LanguageModel>,
@@ -176,15 +280,22 @@ impl BudgetLayer {
         BudgetLayer { inner, ledgers, cancel }
     }
 
-    async fn run<T>(
-        &self,
-        call: impl Future<Output = Result<T, GenerateError>>,
-        cost: impl Fn(&T) -> Usage,
-    ) -> Result<T, GenerateError> {
+    /// The right to make a call. Only where tokens or money are bounded is its prompt counted.
+    fn permit(&self, request: Option<&GenerateRequest>) -> Result<Permit, GenerateError> {
         if self.cancel.is_cancelled() {
             return Err(GenerateError::Cancelled);
         }
-        let permit = Permit::acquire(&self.ledgers)?;
+        let bounded = |ledger: &Arc<Ledger>| ledger.limit.tokens.is_some() || ledger.limit.money.is_some();
+        let request = request.filter(|_| self.ledgers.iter().any(bounded));
+        Permit::demand(&self.ledgers, request.map(|request| Demand::of(self.inner.as_ref(), request)))
+    }
+
+    async fn run<T>(
+        &self,
+        permit: Permit,
+        call: impl Future<Output = Result<T, GenerateError>>,
+        cost: impl Fn(&T) -> Usage,
+    ) -> Result<T, GenerateError> {
         let result = cut_short(&self.cancel, permit.deadline(), call).await?;
         permit.settle(cost(&result));
         Ok(result)
@@ -220,19 +331,19 @@ impl LanguageModel for BudgetLayer {
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let cost = |completions: &Vec<Completion>| completions.iter().map(|c| c.usage).sum();
-        self.run(self.inner.generate(request), cost).await
+        let permit = self.permit(Some(request))?;
+        let request = permit.bounded(request);
+        self.run(permit, self.inner.generate(&request), cost).await
     }
 
     async fn stream(
         &self,
         request: &GenerateRequest,
     ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
-        if self.cancel.is_cancelled() {
-            return Err(GenerateError::Cancelled);
-        }
-        let permit = Permit::acquire(&self.ledgers)?;
+        let permit = self.permit(Some(request))?;
         let deadline = permit.deadline();
-        let inner = cut_short(&self.cancel, deadline, self.inner.stream(request)).await?;
+        let request = permit.bounded(request);
+        let inner = cut_short(&self.cancel, deadline, self.inner.stream(&request)).await?;
         let metered = Metered { inner, permit: Some(permit), spent: Usage::default(), completed: false };
         let cancel = self.cancel.clone();
         // The permit travels with the stream, so a reader that stops early still books what it has seen.
@@ -260,15 +371,16 @@ impl LanguageModel for BudgetLayer {
 
     async fn score(&self, request: &ScoreRequest) -> Result<Vec<Scored>, GenerateError> {
         let cost = |scored: &Vec<Scored>| scored.iter().map(|s| s.usage).sum();
-        self.run(self.inner.score(request), cost).await
+        self.run(self.permit(None)?, self.inner.score(request), cost).await
     }
 
     async fn latent(&self, request: &LatentRequest) -> Result<LatentReading, GenerateError> {
-        self.run(self.inner.latent(request), |reading| reading.usage).await
+        self.run(self.permit(None)?, self.inner.latent(request), |reading| reading.usage).await
     }
 
     async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, GenerateError> {
-        self.run(self.inner.embed(texts), |_| Usage { calls: 1, ..Usage::default() }).await
+        self.run(self.permit(None)?, self.inner.embed(texts), |_| Usage { calls: 1, ..Usage::default() })
+            .await
     }
 }
 
@@ -321,20 +433,109 @@ mod tests {
         assert!(refused.contains("budget.calls") && refused.contains("hint: "), "{refused}");
     }
 
-    #[tokio::test]
-    async fn tokens_are_overrun_by_no_more_than_the_calls_in_flight() {
-        // A call costs 3 + 2 tokens.
-        let (layer, ledger) = layer(slow(0), Budget { tokens: Some(12), ..Budget::default() });
-        let mut done = 0;
-        while layer.generate(&request(1)).await.is_ok() {
-            done += 1;
+    /// Says what it was asked for, and writes as much as it may.
+    struct Greedy {
+        asked: Mutex<Vec<(usize, u32)>>,
+        price: Option<Price>,
+    }
+
+    #[async_trait]
+    impl LanguageModel for Greedy {
+        fn name(&self) -> &str {
+            "greedy"
         }
+
+        fn capabilities(&self) -> crate::Capabilities {
+            Scripted::new("m").capabilities()
+        }
+
+        fn count_tokens(&self, text: &str) -> u64 {
+            text.split(' ').count() as u64
+        }
+
+        fn price(&self) -> Option<Price> {
+            self.price
+        }
+
+        async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
+            let most = request.sampling.max_tokens;
+            self.asked.lock().unwrap().push((request.samples, most));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let one = |index: usize| {
+                let mut completion = Completion::text("word");
+                completion.usage.completion_tokens = u64::from(most);
+                if index == 0 {
+                    completion.usage.prompt_tokens = 3;
+                    completion.usage.calls = 1;
+                }
+                completion.usage.money = self.price.map_or(0.0, |price| price.of(&completion.usage));
+                completion
+            };
+            Ok((0..request.samples).map(one).collect())
+        }
+
+        async fn stream(
+            &self,
+            _: &GenerateRequest,
+        ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
+            Err(GenerateError::Cancelled)
+        }
+    }
+
+    fn greedy(price: Option<Price>, limit: Budget) -> (BudgetLayer, Arc<Greedy>, Arc<Ledger>) {
+        let model = Arc::new(Greedy { asked: Mutex::default(), price });
+        let ledger = Arc::new(Ledger::new(limit));
+        let layer = BudgetLayer::new(model.clone(), vec![Arc::clone(&ledger)], CancelToken::new());
+        (layer, model, ledger)
+    }
+
+    #[tokio::test]
+    async fn a_call_may_write_what_is_left_behind_its_prompt() {
+        let (layer, model, ledger) = greedy(None, Budget { tokens: Some(303), ..Budget::default() });
+        layer.generate(&request(3)).await.unwrap();
         assert_eq!(
-            (done, ledger.spent().tokens()),
-            (3, 15),
-            "the third call begins below the bound and is paid for"
+            *model.asked.lock().unwrap(),
+            [(3, 100)],
+            "(303 - 3) / 3 and not the 1,024 that were asked for"
         );
-        assert_eq!(ledger.remaining().tokens, Some(0));
+        assert_eq!(ledger.spent().tokens(), 303);
+        assert!(layer.generate(&request(1)).await.is_err());
+
+        let (layer, model, _) = greedy(None, Budget { tokens: Some(100), ..Budget::default() });
+        let refused = layer.generate(&request(50)).await.unwrap_err().to_string();
+        assert!(refused.contains("100 tokens") && refused.contains("budget.tokens"), "{refused}");
+        let mut long = request(1);
+        long.messages = vec![Message::user("word ".repeat(200))];
+        assert!(layer.generate(&long).await.is_err(), "the prompt alone is too long");
+        let mut short = request(6);
+        short.sampling.max_tokens = 4;
+        layer.generate(&short).await.unwrap();
+        assert_eq!(
+            *model.asked.lock().unwrap(),
+            [(6, 4)],
+            "what fits goes as it is; what was refused is never asked"
+        );
+    }
+
+    #[tokio::test]
+    async fn money_bounds_a_call_by_the_price_of_its_model() {
+        let price = Price { prompt_per_million: 1.0, completion_per_million: 10.0 };
+        let (layer, model, ledger) = greedy(Some(price), Budget { money: Some(0.001), ..Budget::default() });
+        layer.generate(&request(2)).await.unwrap();
+        assert_eq!(*model.asked.lock().unwrap(), [(2, 49)], "(0.001 - 0.000003) / 0.00001 / 2");
+        assert!(ledger.spent().money <= 0.001);
+        assert!(layer.generate(&request(1)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn calls_at_once_share_what_is_left() {
+        let (layer, model, ledger) = greedy(None, Budget { tokens: Some(3000), ..Budget::default() });
+        let one = request(1);
+        let done = futures::future::join_all((0..5).map(|_| layer.generate(&one))).await;
+        assert!(done.iter().all(Result::is_ok), "none is refused: hardly any call writes what it may");
+        let asked: Vec<u32> = model.asked.lock().unwrap().iter().map(|&(_, most)| most).collect();
+        assert_eq!(asked, [1024, 1024, 997, 747, 597]);
+        assert_eq!(ledger.state().held.tokens(), 0, "what was held is given back");
     }
 
     #[tokio::test]

@@ -487,11 +487,13 @@ mod tests {
             .budget(Budget { money: Some(10.0), ..Budget::default() })
             .build()
             .unwrap();
+        let mut short = request("x");
+        short.sampling.max_tokens = 3;
         // 1 prompt token at 1 and 3 completion tokens at 2.
-        assert_eq!(context.generate(ACTOR, &request("x")).await.unwrap()[0].usage.money, 7.0);
+        assert_eq!(context.generate(ACTOR, &short).await.unwrap()[0].usage.money, 7.0);
         assert_eq!(context.remaining().money, Some(3.0));
-        context.generate(ACTOR, &request("x")).await.unwrap();
-        assert!(matches!(context.generate(ACTOR, &request("x")).await, Err(GenerateError::Budget { .. })));
+        let refused = context.generate(ACTOR, &short).await;
+        assert!(matches!(refused, Err(GenerateError::Budget { .. })), "3 are left of a call that may cost 7");
         let negative = Price { prompt_per_million: -1.0, completion_per_million: 0.0 };
         let model = Scripted::always(["a"]).shared();
         assert!(Context::builder().role(ACTOR, model).price("m", negative).build().is_err());

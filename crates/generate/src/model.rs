@@ -276,6 +276,13 @@ pub(crate) fn split_hint(message: &str) -> (String, Option<String>) {
 /// with calls.
 macro_rules! same_model {
     () => {
+        $crate::model::same_model!(but its price);
+
+        fn price(&self) -> Option<elenchus_trace::Price> {
+            self.inner.price()
+        }
+    };
+    (but its price) => {
         fn name(&self) -> &str {
             self.inner.name()
         }
@@ -321,6 +328,11 @@ pub trait LanguageModel: Send + Sync {
     /// of thumb of four bytes per token. What a call really read and wrote is in its usage.
     fn count_tokens(&self, text: &str) -> u64 {
         estimated_tokens(text.len())
+    }
+
+    /// What its tokens cost, where that is known: what a call may cost is bounded before it is made.
+    fn price(&self) -> Option<elenchus_trace::Price> {
+        None
     }
 
     /// The machine that answers, where it is another one: calls to one host share a limit.

@@ -25,7 +25,11 @@ impl PriceLayer {
 
 #[async_trait]
 impl LanguageModel for PriceLayer {
-    crate::model::same_model!();
+    crate::model::same_model!(but its price);
+
+    fn price(&self) -> Option<Price> {
+        Some(self.price)
+    }
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let mut completions = self.inner.generate(request).await?;

@@ -244,7 +244,9 @@ fn problem(job: &Job) -> Problem {
         }
         Target::Upstream(_) => {
             problem.history = job.request.messages.clone();
+            // Fields that are none of ours go with whatever may become the answer, whoever writes it.
             problem.wants = job.request.wants.clone();
+            problem.wants.extend(job.request.rest.clone());
         }
     }
     problem

@@ -44,6 +44,14 @@ impl LanguageModel for Carrying {
         self.inner.fingerprint()
     }
 
+    fn count_tokens(&self, text: &str) -> u64 {
+        self.inner.count_tokens(text)
+    }
+
+    fn price(&self) -> Option<elenchus_trace::Price> {
+        self.inner.price()
+    }
+
     fn host(&self) -> Option<String> {
         self.inner.host()
     }

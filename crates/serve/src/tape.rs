@@ -369,6 +369,10 @@ impl LanguageModel for Taped {
         self.inner.count_tokens(text)
     }
 
+    fn price(&self) -> Option<elenchus_trace::Price> {
+        self.inner.price()
+    }
+
     fn host(&self) -> Option<String> {
         self.inner.host()
     }

@@ -33,7 +33,7 @@ pub struct Problem {
     /// Dialogue that came before (history, tools, images); the question is then its last user message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Message>,
-    /// What the asker wants of a response itself, in the words of OpenAI's API: `response_format`, `tools`, `logprobs`.
+    /// What the asker wants of a response itself, in the words of OpenAI's API: `response_format`, `tools`, `logprobs`, `user`.
     /// Every request whose reply may become the answer carries it, and no other.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub wants: Map<String, Value>,

@@ -118,21 +118,6 @@ pub fn critique_row(problem: &Problem, solution: &str) -> Result<SkillRow, TaskE
     Ok(row(Skill::Critique, problem, &[solution], critique.compact()))
 }
 
-/// Check a solution step by step, each step worked out again in front of its verdict (the long form of
-/// [`crate::parse_critique`]): the first wrong step stands there as it should be.
-///
-/// # Errors
-/// As [`critique_row`].
-pub fn worked_critique_row(problem: &Problem, solution: &str) -> Result<SkillRow, TaskError> {
-    let critique = true_critique(problem, solution)?;
-    let short = critique_row(problem, solution)?;
-    let examination = verify::examine(&Exercise::from_problem(problem)?, solution);
-    let right = critique.first_wrong.unwrap_or(examination.steps.len());
-    let steps = examination.steps.iter().take(right).map(|step| format!("{}Y", step.step.text));
-    let checks: Vec<String> = steps.chain(critique.correction.map(|step| format!("{step}N"))).collect();
-    Ok(SkillRow { target: checks.join(";"), ..short })
-}
-
 /// Solve again, given a solution and its critique.
 ///
 /// # Errors
@@ -419,29 +404,6 @@ mod tests {
             }
         }
         assert!(judged.iter().all(|&count| count > 60), "both labels occur: {judged:?}");
-    }
-
-    #[test]
-    fn a_worked_critique_says_the_same_as_the_short_one() {
-        let settings = ArithmeticSettings { steps: Steps::Between([2, 6]), ..ArithmeticSettings::default() };
-        let mut generator = ExerciseGenerator::new(&settings, Some(Split::Train), 3).unwrap();
-        let mut random = ChaCha8Rng::seed_from_u64(1);
-        let mut faulty = 0;
-        for _ in 0..200 {
-            let exercise = generator.next_exercise();
-            let problem = exercise.problem();
-            let gold = gold_of(&problem, &exercise).unwrap();
-            let corrupted = corrupt::corrupt(&exercise, &mut random).map(|c| c.compact(&exercise));
-            let cut = gold.rsplit_once(';').map(|(start, _)| start.to_string());
-            for solution in [Some(gold), corrupted, cut].into_iter().flatten() {
-                let short = true_critique(&problem, &solution).unwrap();
-                let steps = verify::examine(&exercise, &solution).written;
-                let worked = worked_critique_row(&problem, &solution).unwrap().target;
-                assert_eq!(parse_critique(&worked, steps), Ok(short.clone()), "{solution}: {worked}");
-                faulty += usize::from(short.first_wrong.is_some());
-            }
-        }
-        assert!(faulty > 200, "{faulty}");
     }
 
     #[test]
