@@ -38,8 +38,7 @@ fn critic() -> Scripted {
 
 #[test]
 fn where_the_second_abstains_without_a_text_the_first_answer_stands() {
-    let model =
-        Scripted::new("m").on("Student solution", ["I cannot say."]).on("", ["a=1+7;a=8#8"]).shared();
+    let model = Scripted::new("m").on("Student solution", ["I cannot say."]).on("", ["a=1+7;a=8#8"]).shared();
     let answer = run(made("single then closed-loop-critique").as_ref(), &context(model)).unwrap();
     assert_eq!((answer.text.as_str(), answer.answer.as_deref()), ("a=1+7;a=8#8", Some("8")));
     assert!(answer.abstained.is_none());

@@ -357,6 +357,24 @@ async fn a_server_that_knows_n_is_asked_once() {
 }
 
 #[tokio::test]
+async fn more_samples_than_a_server_gives_at_once_are_several_requests() {
+    let server = Server::start(|received, _| {
+        let wanted = received.body["n"].as_u64().unwrap_or(1) as usize;
+        match wanted {
+            0..=128 => ok(&chat(&vec!["yes"; wanted])),
+            _ => reply("400 Bad Request", &json!({"error": {"message": "n is at most 128"}})),
+        }
+    })
+    .await;
+    let wanted = request(300);
+    assert_eq!(server.model().generate(&wanted).await.unwrap().len(), 300);
+    let mut asked: Vec<u64> =
+        server.requests().iter().filter_map(|request| request.body["n"].as_u64()).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [44, 128, 128]);
+}
+
+#[tokio::test]
 async fn a_server_without_n_is_asked_concurrently_and_remembered() {
     for style in ["ignores n", "refuses n"] {
         let server = voter(Duration::from_millis(50), style).await;

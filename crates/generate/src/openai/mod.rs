@@ -463,6 +463,9 @@ impl LanguageModel for Endpoint {
     }
 }
 
+/// OpenAI's bound on `n`; servers that have one have this one.
+const MOST_TOGETHER: usize = 128;
+
 /// Samples of one call, and the failures of those that did not come.
 #[derive(Default)]
 struct Drawn {
@@ -505,7 +508,30 @@ impl OpenAi {
         drawn
     }
 
+    /// In requests of at most [`MOST_TOGETHER`] samples each, all at once.
     async fn samples(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
+        let wanted = request.samples;
+        if wanted <= MOST_TOGETHER || !self.inner.together(wanted) {
+            return self.samples_of_one(request).await;
+        }
+        let parts: Vec<GenerateRequest> = (0..wanted)
+            .step_by(MOST_TOGETHER)
+            .map(|start| GenerateRequest {
+                samples: MOST_TOGETHER.min(wanted - start),
+                ..single(request, start)
+            })
+            .collect();
+        let mut drawn = Drawn::default();
+        for answer in futures::future::join_all(parts.iter().map(|part| self.samples_of_one(part))).await {
+            match answer {
+                Ok(completions) => drawn.completions.extend(completions),
+                Err(error) => drawn.failures.push(error),
+            }
+        }
+        drawn.samples()
+    }
+
+    async fn samples_of_one(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
         let (wanted, endpoint) = (request.samples, &self.inner);
         if !endpoint.together(wanted) {
             return self.each(request, 0..wanted).await.samples();

@@ -46,7 +46,7 @@ struct Settings {
     seeds: Vec<u64>,
 }
 
-/// The models of one seed, smallest first, each after training to tell right from wrong answers of its own to the same question: those that are given, or the lab's
+/// The models of one seed, smallest first, each after training to answer again in view of right and wrong answers of its own: those that are given, or the lab's
 /// small one and the given one where there is one only.
 fn critics<'a>(input: &Reproduce<'a>, seed: u64) -> Result<Vec<Asked<'a>>, RecipeError> {
     let mut bases: Vec<String> = input.models.to_vec();
@@ -72,10 +72,14 @@ struct PerModel {
 struct PerSeed {
     /// Smallest first.
     models: Vec<PerModel>,
+    /// Convincing wrong responses, judged by answering again.
+    convincing: Bench,
+    /// The same by one letter, and step by step: skills that only the base model was taught.
     letter: Bench,
     steps: Bench,
+    /// Any wrong responses.
     uniform: Bench,
-    /// Per model: the course of each of its own items of `letter`, in their order.
+    /// Per model: the course of each of its own items of `convincing`, in their order.
     corrected: Vec<Vec<Dialogue>>,
 }
 
@@ -116,7 +120,7 @@ fn collect(
         })
         .collect();
     let mut said =
-        judge(asked, &format!("{label}/check"), task, &texts, 1, CompactJudgment::Judge)?.into_iter();
+        judge(asked, &format!("{label}/check"), task, &texts, 1, CompactJudgment::Again)?.into_iter();
     Ok(drawn
         .into_iter()
         .map(|drawn| {
@@ -189,9 +193,10 @@ fn one_seed(
             .collect::<Result<_, _>>()?;
         Ok(Bench { items, said, questions: test.len() })
     };
+    let convincing = bench("convincing", Wrong::Convincing, CompactJudgment::Again)?;
     let letter = bench("convincing, by letter", Wrong::Convincing, CompactJudgment::Judge)?;
     let steps = bench("convincing, by steps", Wrong::Convincing, CompactJudgment::Critique)?;
-    let uniform = bench("any wrong, by letter", Wrong::Uniform, CompactJudgment::Judge)?;
+    let uniform = bench("any wrong", Wrong::Uniform, CompactJudgment::Again)?;
     // What the critique of a response leads to, on each model's own items.
     let closed = ClosedLoopCritique::new(ClosedLoopCritiqueSettings {
         solution: CritiqueOf::Given,
@@ -200,7 +205,7 @@ fn one_seed(
     })?;
     let mut corrected = Vec::new();
     for (m, asked) in critics.iter().enumerate() {
-        let problems: Vec<Problem> = letter
+        let problems: Vec<Problem> = convincing
             .items
             .iter()
             .filter(|item| item.generator == m)
@@ -219,7 +224,7 @@ fn one_seed(
             Ok(dialogue.unwrap_or(Dialogue { first: false, second: false }))
         })?);
     }
-    Ok(PerSeed { models, letter, steps, uniform, corrected })
+    Ok(PerSeed { models, convincing, letter, steps, uniform, corrected })
 }
 
 #[cfg(test)]

@@ -153,20 +153,21 @@ pub(super) fn findings(seed: u64, settings: &Settings, found: &[PerSeed]) -> Res
             findings.estimates.insert(id.to_string(), interval);
         }
     };
-    let letter = |critic, generator| stacked(found, |seed| seed.letter.accuracy(critic, generator));
+    let judged = |critic, generator| stacked(found, |seed| seed.convincing.accuracy(critic, generator));
     if models > 1 {
-        claim("scale", apart(&resampling, &letter(largest, None), &letter(0, None))?);
-        let (smaller, own) = (letter(largest, Some(0)), letter(largest, Some(largest)));
+        claim("scale", apart(&resampling, &judged(largest, None), &judged(0, None))?);
+        let (smaller, own) = (judged(largest, Some(0)), judged(largest, Some(largest)));
         claim("own-is-hardest", apart(&resampling, &smaller, &own)?);
     }
-    let policy = joined(found, |seed| by_tercile(&seed.letter, largest, largest, |_, item| item.certainty));
+    let policy =
+        joined(found, |seed| by_tercile(&seed.convincing, largest, largest, |_, item| item.certainty));
     claim("certainty", apart(&resampling, &policy[2], &policy[0])?);
     let critic = joined(found, |seed| {
-        by_tercile(&seed.letter, largest, largest, |said, _| said.certainty(settings.votes))
+        by_tercile(&seed.convincing, largest, largest, |said, _| said.certainty(settings.votes))
     });
     claim("critic-certainty", apart(&resampling, &critic[2], &critic[0])?);
     let uniform = stacked(found, |seed| seed.uniform.accuracy(largest, None));
-    claim("convincing-is-harder", apart(&resampling, &uniform, &letter(largest, None))?);
+    claim("convincing-is-harder", apart(&resampling, &uniform, &judged(largest, None))?);
 
     // The vote that checks itself, one model at a time: models of two sizes are not two seeds.
     let of_model = |model: usize| Checks {
@@ -211,14 +212,15 @@ pub(super) fn findings(seed: u64, settings: &Settings, found: &[PerSeed]) -> Res
          temperature 0.6, their mean counts. The paper's rule takes a judgment that cannot be read as `correct`, ours as not right. \
          Threshold chosen on validation questions for the largest model: {}; where it is 0 nothing is checked.",
         found.len(),
-        found.iter().map(|seed| seed.letter.items.len()).sum::<usize>(),
+        found.iter().map(|seed| seed.convincing.items.len()).sum::<usize>(),
         settings.votes,
         validated.iter().map(|c| format!("{c:.1}")).collect::<Vec<_>>().join(", "),
     ));
     findings.notes.push(
-        "Models this small judge by one letter after training on own samples of training questions (checkpoint `own-critic`, one \
-         right and one convincing wrong answer of each), not by a prompt with examples; the steps are judged with what is left of the base model's skill. Model 1 is the \
-         smallest; claims of the self-check are about the largest. Queries are those with a right and a wrong sample among the \
+        "A critic answers the question again in view of the response, and calls it wrong where its answer is another one \
+         (checkpoint `own-critic`: training on own samples of training questions, one right and one convincing wrong response of \
+         each, not a prompt with examples). Letters and steps are judged with what is left of the base model's skills. Model 1 is \
+         the smallest; claims of the self-check are about the largest. Queries are those with a right and a wrong sample among the \
          draws. Not run: a third size, and programs."
             .into(),
     );
@@ -315,10 +317,11 @@ fn critics_table(found: &[PerSeed], models: usize, resampling: &Resampling) -> R
         ],
     )
     .note("Chance is 50 %. Mean over the judgments of an item. By the paper's rule what cannot be read counts as `correct`. 95 % intervals over questions and seeds.");
-    let benches: [(&str, fn(&PerSeed) -> &Bench); 3] = [
+    let benches: [(&str, fn(&PerSeed) -> &Bench); 4] = [
+        ("answering again", |seed| &seed.convincing),
         ("by letter", |seed| &seed.letter),
         ("by steps", |seed| &seed.steps),
-        ("by letter, any wrong response", |seed| &seed.uniform),
+        ("answering again, any wrong response", |seed| &seed.uniform),
     ];
     for (name, bench) in benches {
         for critic in 0..models {
@@ -368,7 +371,7 @@ fn abilities_table(found: &[PerSeed], models: usize, resampling: &Resampling) ->
         [
             "model",
             "greedy answers right",
-            "right judgments, by steps",
+            "right judgments",
             "right after correction",
             "right kept",
             "wrong repaired",
@@ -378,11 +381,11 @@ fn abilities_table(found: &[PerSeed], models: usize, resampling: &Resampling) ->
     for m in 0..models {
         let greedy: Vec<f64> =
             found.iter().flat_map(|seed| &seed.models[m].greedy).map(|&right| unit(right)).collect();
-        let judged = stacked(found, |seed| seed.steps.accuracy(m, Some(m)));
+        let judged = stacked(found, |seed| seed.convincing.accuracy(m, Some(m)));
         let rows = |of: fn(bool, bool) -> [f64; 2]| {
             stacked(found, |seed| {
                 let mut dialogues = seed.corrected[m].iter();
-                seed.letter
+                seed.convincing
                     .per_question(m, Some(m), |_, _| [0.0, 1.0])
                     .into_iter()
                     .map(|[_, items]| {

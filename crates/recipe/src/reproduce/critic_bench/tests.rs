@@ -168,6 +168,7 @@ fn claims_are_about_the_largest_model_at_fixed_gates_even_where_validation_check
     let corrected = vec![vec![elenchus_measure::Dialogue { first: true, second: true }; 2], Vec::new()];
     let seed = PerSeed {
         models: vec![model(false), model(true)],
+        convincing: bench(),
         letter: bench(),
         steps: bench(),
         uniform: bench(),
