@@ -12,6 +12,7 @@ use elenchus_generate::{
 use elenchus_task::Task;
 use elenchus_trace::{Completion, FinishReason, Message, Problem, Usage};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// Tokens of one sentence at most, where sets are sentences.
@@ -69,6 +70,8 @@ pub(super) struct Writer<'a> {
     /// Its tokens.
     pub committed_tokens: u64,
     pub account: Account,
+    /// What was judged since the last commit, for the trace.
+    pub judged: Vec<Value>,
     /// Words stand in for embeddings.
     pub words: bool,
     prompt: Vec<Message>,
@@ -109,6 +112,7 @@ impl<'a> Writer<'a> {
             committed: String::new(),
             committed_tokens: 0,
             account: Account::default(),
+            judged: Vec::new(),
             words: settings.similarity_from == SimilarityFrom::Words,
             prompt: context.prompt(ACTOR, settings.draw.skill.as_str(), &slots)?,
             go_on,
@@ -297,6 +301,10 @@ impl<'a> Writer<'a> {
         let feedback = evaluate_all(self.judge, input).await?.into_iter().next().unwrap_or_default();
         self.account.usage += feedback.usage;
         self.account.judged_tokens += feedback.usage.tokens();
+        self.judged.push(json!({
+            "text": text, "score": feedback.score, "abstained": feedback.abstained,
+            "tokens": feedback.usage.tokens(), "milliseconds": (feedback.usage.seconds * 1e3).round(),
+        }));
         let Some(score) = feedback.score else {
             self.account.abstentions += 1;
             self.account.why_abstained = self.account.why_abstained.take().or(feedback.abstained);

@@ -17,7 +17,7 @@ use elenchus_generate::{ACTOR, Context, GenerateError, Voice};
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Problem, Usage};
 use explorer::Writer;
-use serde_json::json;
+use serde_json::{Value, json};
 use sets::TokenSet;
 use std::sync::Arc;
 
@@ -217,7 +217,19 @@ impl Strategy for Rain {
                     0
                 }
             };
-            let stage = trail.called(None, format!("{done} searches"), started, spent, json!(null));
+            let sets: Vec<Value> = tree
+                .children(tree.root())
+                .iter()
+                .map(|&child| {
+                    let found = tree.statistics(child);
+                    json!({
+                        "text": tree.data(child).text, "value": found.value, "visits": found.visits,
+                        "true_visits": found.true_visits, "prior": found.prior,
+                    })
+                })
+                .collect();
+            let data = json!({ "sets": sets, "judged": std::mem::take(&mut writer.judged) });
+            let stage = trail.called(None, format!("{done} searches"), started, spent, data);
             let best = tree.most_visited(tree.root()).filter(|best| tree.statistics(*best).true_visits > 0);
             let Some(best) = best else {
                 silent = cut.is_none();

@@ -141,6 +141,16 @@ fn bad_beginnings_are_rewound() {
     let (_, data) = last_decision(&answer);
     assert_eq!(data["sets"], "tokens");
     assert!(data["similarity"].as_str().unwrap().contains("substitute"), "the scripted model embeds nothing");
+    let judged: usize = answer
+        .trace
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.kind {
+            NodeKind::Decided { data, .. } => data["judged"].as_array().map(Vec::len),
+            _ => None,
+        })
+        .sum();
+    assert_eq!(Some(judged as u64), data["account"]["judged"].as_u64(), "each judgement is in the trace");
     let (whole, trace) = (answer.usage, answer.trace.usage());
     assert_eq!((whole.tokens(), data["account"]["abstentions"].as_u64()), (trace.tokens(), Some(0)));
     let searches = data["account"]["searches"].as_u64().unwrap();
