@@ -118,7 +118,7 @@ impl Strategy for Act {
     }
 
     fn needs(&self) -> Needs {
-        Needs::role(RoleNeeds::new(ACTOR))
+        Needs { environment: true, ..Needs::role(RoleNeeds::new(ACTOR)) }
     }
 
     fn minimum(&self) -> Minimum {

@@ -81,7 +81,7 @@ fn needs(members: &[Member]) -> Needs {
 /// The roles alone: what a member lacks is its own failure.
 fn roles(needs: Needs) -> Needs {
     let roles = needs.roles.into_iter().map(|needs| RoleNeeds::new(needs.role)).collect();
-    Needs { roles, oracle: needs.oracle }
+    Needs { roles, ..needs }
 }
 
 fn estimate(members: &[Member], input: &EstimateInput) -> (Usage, String) {

@@ -210,6 +210,24 @@ pub trait Strategy: Send + Sync {
         self.attempt(context, task, problem).await
     }
 
+    /// Whether these models and what is left of the budget can do at all, without any call.
+    ///
+    /// # Errors
+    /// [`ControlError::Capability`] for a need that is not met, [`ControlError::Budget`] when what is left cannot suffice, and
+    /// what [`Strategy::check`] says.
+    fn ready(&self, context: &Context) -> Result<(), ControlError> {
+        if let Some(unmet) = self.needs().unmet_by(context) {
+            return Err(ControlError::Capability {
+                strategy: self.name().into(),
+                role: unmet.role,
+                what: unmet.what,
+                hint: unmet.hint,
+            });
+        }
+        self.check(context)?;
+        afford(self.name(), self.minimum(), &context.remaining())
+    }
+
     /// Answers one problem, in a budget scope of its own under that of `context`.
     ///
     /// Errors, before any call: [`ControlError::Capability`] for a need that is not met, [`ControlError::Budget`] when
@@ -232,16 +250,7 @@ pub trait Strategy: Send + Sync {
         problem: &Problem,
         draft: Option<&Completion>,
     ) -> Result<Answer, ControlError> {
-        if let Some(unmet) = self.needs().unmet_by(context) {
-            return Err(ControlError::Capability {
-                strategy: self.name().into(),
-                role: unmet.role,
-                what: unmet.what,
-                hint: unmet.hint,
-            });
-        }
-        self.check(context)?;
-        afford(self.name(), self.minimum(), &context.remaining())?;
+        self.ready(context)?;
         let scope = context.child(Budget::default());
         let mut answer = match draft.filter(|_| self.takes_draft()) {
             Some(draft) => self.attempt_from(&scope, task, problem, Some(draft)).await?,

@@ -46,7 +46,8 @@ impl RoleNeeds {
         if self.distributions && !has.distributions {
             return Some((
                 "statistics of full token distributions".into(),
-                "only models with weights give them; with an endpoint set `top_k = { k = 20, vocabulary = … }`",
+                "only models with weights give them; with an endpoint set `top_k` of the evaluator: `k`, how many of the \
+                 likeliest tokens it reports, and `vocabulary`, how many tokens its model has",
             ));
         }
         if self.top_logprobs > has.top_logprobs {
@@ -91,6 +92,8 @@ pub struct Needs {
     pub roles: Vec<RoleNeeds>,
     /// Whether it looks at the reference answer: no test-time method then, but an oracle.
     pub oracle: bool,
+    /// Whether it acts in the environment of a task: nothing for a question then.
+    pub environment: bool,
 }
 
 /// One need that a model does not meet.
@@ -107,7 +110,7 @@ pub struct Unmet {
 impl Needs {
     /// The needs of one role.
     pub fn role(role: RoleNeeds) -> Self {
-        Needs { roles: vec![role], oracle: false }
+        Needs { roles: vec![role], ..Needs::default() }
     }
 
     /// What is needed of a role; nothing when it is not named.
@@ -131,6 +134,7 @@ impl Needs {
             }
         }
         self.oracle |= other.oracle;
+        self.environment |= other.environment;
         self
     }
 
@@ -171,8 +175,11 @@ mod tests {
     #[test]
     fn needs_add_up_by_role() {
         let left = Needs::role(RoleNeeds { logprobs: true, ..RoleNeeds::new("actor") });
-        let right = Needs::role(RoleNeeds { top_logprobs: 5, ..RoleNeeds::new("actor") })
-            .and(Needs { roles: vec![RoleNeeds::new("judge")], oracle: true });
+        let right = Needs::role(RoleNeeds { top_logprobs: 5, ..RoleNeeds::new("actor") }).and(Needs {
+            roles: vec![RoleNeeds::new("judge")],
+            oracle: true,
+            environment: false,
+        });
         let both = left.and(right);
         assert_eq!(both.roles.len(), 2);
         assert_eq!(both.of("actor").detail(), LogprobDetail::Top(5));

@@ -148,13 +148,16 @@ impl Ledger {
         let mut most = demand.most;
         let enough = demand.most.min(LEAST_TOKENS);
         let calls = state.in_flight + 1;
-        let wanted = || format!("the prompt has about {} and {} are wanted", demand.prompt, demand.samples);
+        let wanted = || {
+            let answers = if demand.samples == 1 { "answer is" } else { "answers are" };
+            format!("the prompt has about {} tokens, and {} {answers} wanted", demand.prompt, demand.samples)
+        };
         if let Some(limit) = self.limit.tokens {
             let left = limit.saturating_sub(state.spent.tokens());
             let part = left.saturating_sub(state.held.tokens()).max(left / calls);
             most = most.min(part.saturating_sub(demand.prompt) / demand.samples);
             if most < enough {
-                let what = format!("{part} of {limit} tokens are left for a call; {} answers", wanted());
+                let what = format!("{part} of {limit} tokens are left for a call; {}", wanted());
                 return Err(Self::exhausted(what, "budget.tokens"));
             }
         }
@@ -167,7 +170,7 @@ impl Ledger {
             let room = if token > 0.0 { (write.max(0.0) / token) as u64 } else { most };
             most = most.min(room);
             if most < enough || write < 0.0 {
-                let what = format!("{part:.6} of {limit:.6} money is left for a call; {} answers", wanted());
+                let what = format!("{part:.6} of {limit:.6} money is left for a call; {}", wanted());
                 return Err(Self::exhausted(what, "budget.money"));
             }
         }

@@ -40,7 +40,8 @@ pub struct Offer {
     defaults: Value,
 }
 
-/// The offers, recipes first. What needs the reference answer is left out: nobody who asks knows it.
+/// The offers, recipes first. What needs the reference answer is left out, since nobody who asks knows it, and what acts in an
+/// environment, since a question has none.
 static OFFERS: LazyLock<Vec<Offer>> = LazyLock::new(|| {
     let entries = strategies();
     let entry = |name: &str| entries.iter().find(|entry| entry.name == name);
@@ -73,7 +74,7 @@ fn offer(
 ) -> Option<Offer> {
     let needs = made.needs();
     let cost = made.estimate(&EstimateInput { prompt_tokens: 100, completion_tokens: 100 }).formula;
-    (!needs.oracle).then(|| Offer {
+    (!needs.oracle && !needs.environment).then(|| Offer {
         name,
         summary,
         paper,
@@ -214,6 +215,14 @@ impl Serving {
         (estimate.usage, estimate.formula)
     }
 
+    /// Whether the models of a context and its budget can do at all, without any call.
+    ///
+    /// # Errors
+    /// What they cannot.
+    pub fn ready(&self, context: &Context) -> Result<(), RecipeError> {
+        Ok(self.strategy.ready(context)?)
+    }
+
     /// Answers `count` times, independently, under one budget.
     ///
     /// # Errors
@@ -261,7 +270,14 @@ impl RecipeError {
             RecipeError::Generate(error) => Cause::Model(error),
             RecipeError::Control(error) => match error {
                 ControlError::Unknown { .. } => Cause::NotFound,
-                ControlError::Setting { .. } | ControlError::Capability { .. } => Cause::Request,
+                ControlError::Setting { .. }
+                | ControlError::Capability { .. }
+                | ControlError::Task(_)
+                | ControlError::Evaluate(
+                    EvaluateError::Setting { .. }
+                    | EvaluateError::Unknown { .. }
+                    | EvaluateError::Capability { .. },
+                ) => Cause::Request,
                 ControlError::Budget { .. } => Cause::Budget,
                 ControlError::Generate(error) | ControlError::Evaluate(EvaluateError::Generate(error)) => {
                     Cause::Model(error)

@@ -436,6 +436,16 @@ fn finished(
     let first = found.answers.first().map(|answer| of_choice(job, answer)).ok_or_else(|| {
         ApiError::new(hyper::StatusCode::INTERNAL_SERVER_ERROR, "internal", "the recipe gave no answer")
     })?;
+    // A client that knows nothing of abstentions would take an empty answer for an answer.
+    let silent = |choice: &ChoiceBody| choice.text.trim().is_empty() && choice.tool_calls.is_empty();
+    if let Some(why) = first.abstained.as_deref().filter(|_| choices.iter().all(silent)) {
+        let (recipe, id) = (job.serving.name(), &job.id);
+        let message = format!(
+            "the recipe `{recipe}` has no answer: {why}\nhint: `{recipe} else plain` answers with the model alone then; the \
+             trace `{id}` has what was tried"
+        );
+        return Err(ApiError::new(hyper::StatusCode::UNPROCESSABLE_ENTITY, "no_answer", message));
+    }
     let report = Report {
         trace_id: stored.then(|| job.id.clone()),
         recipe: job.serving.name().into(),

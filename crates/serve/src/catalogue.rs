@@ -1,20 +1,23 @@
 //! Models, recipes and what they will cost.
 
 use crate::ApiError;
+use crate::answering::{Asked, context};
 use crate::ask::serving;
 use crate::body::{Reply, json as reply_json};
 use crate::chat::{ChatRequest, Peek};
 use crate::choose::{PLAIN, PREFIX, Wish, choose};
 use crate::keys::Caller;
-use crate::state::{Live, State};
-use elenchus_recipe::{Offer, Serving, embedded_examples, models, offers};
-use elenchus_trace::Usage;
+use crate::state::{Live, State, Target};
+use elenchus_generate::Context;
+use elenchus_recipe::{Composition, Offer, RecipeError, Serving, embedded_examples, models, offers};
+use elenchus_trace::{Budget, Usage};
 use futures::future::join_all;
 use hyper::StatusCode;
 use hyper::header::AUTHORIZATION;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +28,8 @@ const MOST_COMBINED: usize = 12;
 /// Tokens of an answer that an estimate assumes when the request bounds none.
 const TYPICAL_TOKENS: u64 = 300;
 
-/// The models: the embedded one, those of the upstreams, and each of them with every recipe.
-async fn all_models(live: &Live, caller: &Caller) -> Vec<Value> {
+/// The models: the embedded one, those of the upstreams, and each of them with every recipe with which it can answer.
+async fn all_models(state: &Arc<State>, live: &Live, caller: &Caller) -> Vec<Value> {
     let mut found: Vec<Value> = Vec::new();
     if live.settings.embedded {
         let examples = embedded_examples(6).unwrap_or_default();
@@ -71,7 +74,12 @@ async fn all_models(live: &Live, caller: &Caller) -> Vec<Value> {
         let plain: Vec<String> =
             found.iter().filter_map(|model| model["id"].as_str().map(str::to_string)).collect();
         for model in plain {
+            // A model that cannot be asked now is listed with all: what it can is not known.
+            let offered = able(state, live, caller, &model).await.unwrap_or_default();
             for offer in offers() {
+                if offered.iter().any(|(able, why)| able.name == offer.name && why.is_some()) {
+                    continue;
+                }
                 let id = format!("{PREFIX}{}/{model}", offer.name);
                 found.push(json!({"id": id, "object": "model", "created": 0, "owned_by": "elenchus"}));
             }
@@ -80,25 +88,80 @@ async fn all_models(live: &Live, caller: &Caller) -> Vec<Value> {
     found
 }
 
+/// Every recipe with its own settings, and why this model cannot answer with it, where it cannot.
+async fn able(
+    state: &Arc<State>,
+    live: &Live,
+    caller: &Caller,
+    model: &str,
+) -> Result<Vec<(&'static Offer, Option<String>)>, ApiError> {
+    let target = state.target(live, model)?;
+    let roles: Vec<String> = offers().iter().flat_map(|offer| offer.roles.iter().cloned()).collect();
+    let context = idle(state, live, caller, &target, &ChatRequest::default(), &roles).await?;
+    let why = |offer: &Offer| {
+        let composition = Composition::parse(&offer.name).map_err(RecipeError::from);
+        let made = composition.and_then(|composition| Serving::new(&composition, target.task()));
+        made.and_then(|serving| serving.ready(&context)).err().map(|error| error.to_string())
+    };
+    Ok(offers().iter().map(|offer| (offer, why(offer))).collect())
+}
+
+/// A context in which nothing is asked: for what can be said before any call.
+async fn idle(
+    state: &Arc<State>,
+    live: &Live,
+    caller: &Caller,
+    target: &Target,
+    request: &ChatRequest,
+    roles: &[String],
+) -> Result<Context, ApiError> {
+    let budget = Budget::default();
+    context(state, Asked { live, target, caller, request, budget, seed: 0, tape: None }, None, roles).await
+}
+
 /// `GET /v1/models`
 pub(crate) async fn list_models(state: &Arc<State>, caller: &Caller) -> Reply {
-    let data = all_models(&state.live(), caller).await;
+    let data = all_models(state, &state.live(), caller).await;
     reply_json(StatusCode::OK, &json!({"object": "list", "data": data}))
 }
 
 /// `GET /v1/models/{model}`
 pub(crate) async fn one_model(state: &Arc<State>, caller: &Caller, name: &str) -> Result<Reply, ApiError> {
-    let found = all_models(&state.live(), caller).await.into_iter().find(|model| model["id"] == name);
+    let found = all_models(state, &state.live(), caller).await.into_iter().find(|model| model["id"] == name);
     match found {
         Some(model) => Ok(reply_json(StatusCode::OK, &model)),
         None => Err(crate::upstream::unknown_model(name)),
     }
 }
 
-/// `GET /v1/recipes`
-pub(crate) fn list_recipes() -> Reply {
-    let list: &[Offer] = offers();
-    reply_json(StatusCode::OK, &json!({"data": list}))
+/// A recipe in the list.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ListedRecipe {
+    #[serde(flatten)]
+    offer: &'static Offer,
+    /// With `?model=`: why this model cannot answer with the recipe's own settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cannot: Option<String>,
+}
+
+/// `GET /v1/recipes`, for a model with `?model=`.
+pub(crate) async fn list_recipes(
+    state: &Arc<State>,
+    caller: &Caller,
+    query: &HashMap<String, String>,
+) -> Result<Reply, ApiError> {
+    let mut found: Vec<(&'static Offer, Option<String>)> =
+        offers().iter().map(|offer| (offer, None)).collect();
+    for (name, model) in query {
+        if name != "model" {
+            let message = format!("there is no filter `{name}`\nhint: there is `model`");
+            return Err(ApiError::bad(name, message));
+        }
+        found = able(state, &state.live(), caller, model).await?;
+    }
+    let data: Vec<ListedRecipe> =
+        found.into_iter().map(|(offer, cannot)| ListedRecipe { offer, cannot }).collect();
+    Ok(reply_json(StatusCode::OK, &json!({ "data": data })))
 }
 
 /// What a request would cost at most.
@@ -153,8 +216,8 @@ impl Cost {
     }
 }
 
-/// `POST /v1/estimate`: the body of a chat request.
-pub(crate) fn estimate(state: &Arc<State>, bytes: &[u8]) -> Result<Reply, ApiError> {
+/// `POST /v1/estimate`: the body of a chat request. What the request would be refused for, it is refused for here.
+pub(crate) async fn estimate(state: &Arc<State>, caller: &Caller, bytes: &[u8]) -> Result<Reply, ApiError> {
     let live = state.live();
     let peek = Peek::read(bytes)?;
     let wish = peek.elenchus.as_ref().map(Wish::read).transpose()?.unwrap_or_default();
@@ -167,6 +230,7 @@ pub(crate) fn estimate(state: &Arc<State>, bytes: &[u8]) -> Result<Reply, ApiErr
         Some(recipe) => {
             let serving = serving(recipe, choice.samples, &wish, &request, &target)?;
             request.for_recipe(&serving)?;
+            serving.ready(&idle(state, &live, caller, &target, &request, serving.roles()).await?)?;
             (serving.name().to_string(), Cost::of(&request, Some(&serving)))
         }
     };

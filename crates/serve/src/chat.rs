@@ -41,6 +41,11 @@ pub(crate) struct Peek<'a> {
 impl<'a> Peek<'a> {
     /// Errors with what is wrong and where.
     pub fn read(bytes: &'a [u8]) -> Result<Self, ApiError> {
+        // A list would be read as the fields in their order.
+        if !matches!(bytes.trim_ascii_start().first(), None | Some(b'{')) {
+            let hint = "the body is an object such as `{\"model\": …, \"messages\": […]}`";
+            return Err(ApiError::bad("", format!("the request is JSON, but no object\nhint: {hint}")));
+        }
         serde_json::from_slice(bytes)
             .map_err(|error| ApiError::bad("", format!("the request is not the JSON of a request: {error}")))
     }
@@ -84,6 +89,28 @@ fn wrong(name: &str, what: &str) -> ApiError {
     ApiError::bad(name, format!("`{name}` {what}"))
 }
 
+/// Messages, or which of them is wrong.
+fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
+    let Value::Array(list) = value else { return Err(wrong("messages", "is no list of messages")) };
+    let one = |(index, value): (usize, Value)| {
+        let place = format!("messages[{index}]");
+        if !value.is_object() {
+            return Err(wrong(&place, "is no object of `role` and `content`"));
+        }
+        if !matches!(value["content"], Value::Null | Value::String(_) | Value::Array(_)) {
+            return Err(wrong(&format!("{place}.content"), "is neither text nor a list of parts"));
+        }
+        serde_json::from_value(value).map_err(|error| match error.to_string() {
+            // serde names our type where no form fits.
+            unlike if unlike.contains("untagged enum") => {
+                wrong(&format!("{place}.content"), "has a part that is no object with the `type` of a part")
+            }
+            problem => wrong(&place, &format!("cannot be read: {problem}")),
+        })
+    };
+    list.into_iter().enumerate().map(one).collect()
+}
+
 impl ChatRequest {
     /// Errors with the field that is wrong.
     pub fn read(bytes: &[u8]) -> Result<Self, ApiError> {
@@ -97,8 +124,7 @@ impl ChatRequest {
             match name.as_str() {
                 "model" | "stream" | "elenchus" | "optillm_approach" => {}
                 "messages" => {
-                    request.messages = serde_json::from_value(value)
-                        .map_err(|error| wrong("messages", &format!("cannot be read: {error}")))?;
+                    request.messages = messages(value)?;
                 }
                 "temperature" => request.number(&name, &value, 0.0, 10.0)?,
                 "top_p" | "min_p" => request.number(&name, &value, 0.0, 1.0)?,

@@ -57,11 +57,22 @@ impl Wish {
                 };
                 // A list of values would be taken as the fields in their order.
                 for (name, value) in [("it", object), ("`budget`", &object["budget"])] {
-                    if value.is_array() {
-                        return Err(wrong(format!("{name} is a list, not an object")));
+                    if !matches!(value, Value::Object(_) | Value::Null) {
+                        return Err(wrong(format!("{name} is no object")));
                     }
                 }
-                serde_json::from_value(object.clone()).map_err(|error| wrong(error.to_string()))
+                if !matches!(object["recipe"], Value::Null | Value::String(_) | Value::Object(_)) {
+                    return Err(wrong("`recipe` is neither a name nor a composition".into()));
+                }
+                let wish: Wish =
+                    serde_json::from_value(object.clone()).map_err(|error| wrong(error.to_string()))?;
+                let budget = wish.budget.unwrap_or_default();
+                for (name, value) in [("seconds", budget.seconds), ("money", budget.money)] {
+                    if value.is_some_and(|value| !(value.is_finite() && value >= 0.0)) {
+                        return Err(wrong(format!("`budget.{name}` is below 0")));
+                    }
+                }
+                Ok(wish)
             }
         }
     }
@@ -210,6 +221,14 @@ pub(crate) fn choose(
         }
         recipe => recipe,
     };
+    if samples == Some(0) {
+        let param = match (wish.samples.is_some() || wish.recipe.is_some(), path) {
+            (true, _) => "elenchus",
+            (false, Some(_)) => "recipe",
+            (false, None) => "model",
+        };
+        return Err(ApiError::bad(param, "0 samples are none\nhint: ask for 1 or more"));
+    }
     if recipe.is_none() && (samples.is_some() || !wish.settings.is_empty()) {
         let message = "`samples` and `settings` need a recipe";
         return Err(ApiError::bad("elenchus", format!("{message}\nhint: name one with `elenchus.recipe`")));

@@ -119,7 +119,26 @@ impl ApiError {
 
 impl From<&GenerateError> for ApiError {
     fn from(error: &GenerateError) -> Self {
+        // What an upstream refuses, it refuses with the same status whether a recipe asked or nobody did.
+        let said = error.http_status().and_then(|status| StatusCode::from_u16(status).ok());
         let (status, code) = match error {
+            GenerateError::Budget { option, .. } if option == "budget.seconds" => {
+                (StatusCode::GATEWAY_TIMEOUT, "request_timeout")
+            }
+            _ if said == Some(StatusCode::TOO_MANY_REQUESTS) => {
+                (StatusCode::TOO_MANY_REQUESTS, "upstream_rate_limited")
+            }
+            GenerateError::Request { what, .. }
+                if matches!(said, Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) =>
+            {
+                let hint = "the upstream wants another key: who runs the gateway names its variable in \
+                            `api_key_variable` of the upstream";
+                let message = format!("{what}\nhint: {hint}");
+                return ApiError::new(said.unwrap_or_default(), "upstream_refused_key", message);
+            }
+            GenerateError::Request { .. } if said == Some(StatusCode::NOT_FOUND) => {
+                (StatusCode::NOT_FOUND, "model_not_found")
+            }
             GenerateError::Capability { .. } => (StatusCode::BAD_REQUEST, "model_cannot"),
             GenerateError::Request { .. } => (StatusCode::BAD_REQUEST, "model_refused"),
             GenerateError::Budget { .. } => (StatusCode::TOO_MANY_REQUESTS, "budget_exhausted"),

@@ -39,7 +39,7 @@ mod tape;
 mod telemetry;
 mod upstream;
 
-pub use catalogue::EstimateReply;
+pub use catalogue::{EstimateReply, ListedRecipe};
 pub use chat::{BudgetReport, ChoiceReport, Confidence, ConfidenceKind, Parent, Report};
 pub use choose::{RecipeWish, Wish};
 pub use error::{ApiError, ServeError};

@@ -1,10 +1,9 @@
 //! The description of the API, made from the table of routes and the types.
 
 use crate::{
-    EstimateReply, FeedbackReply, FeedbackRequest, ROUTES, Report, RerunRequest, Route, RunList, RunReply,
-    TotalsRow, TraceList, TraceReply, Wish,
+    EstimateReply, FeedbackReply, FeedbackRequest, ListedRecipe, ROUTES, Report, RerunRequest, Route,
+    RunList, RunReply, TotalsRow, TraceList, TraceReply, Wish,
 };
-use elenchus_recipe::Offer;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -69,7 +68,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "page_css" => content("text/css", json!({"type": "string"})),
         "page_js" => content("text/javascript", json!({"type": "string"})),
         "metrics" => content("text/plain", json!({"type": "string"})),
-        "recipes" => as_json(list_of(reference::<Offer>(generator))),
+        "recipes" => as_json(list_of(reference::<ListedRecipe>(generator))),
         "estimate" => as_json(reference::<EstimateReply>(generator)),
         "feedback" => as_json(reference::<FeedbackReply>(generator)),
         "traces" => as_json(reference::<TraceList>(generator)),
@@ -152,6 +151,7 @@ fn parameters(route: &Route) -> Vec<Value> {
             query("status", one_of(&["answered", "abstained", "failed", "cancelled"])),
             query("limit", json!({"type": "integer", "minimum": 1, "maximum": 500})),
         ],
+        "recipes" => vec![query("model", text)],
         "run_report" => {
             vec![json!({"name": "ticket", "in": "query", "required": true, "schema": text})]
         }

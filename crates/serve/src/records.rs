@@ -127,8 +127,8 @@ pub(crate) async fn feedback(state: &Arc<State>, caller: Caller, bytes: &[u8]) -
     let value: Value = serde_json::from_slice(bytes).map_err(|error| wrong("", error.to_string()))?;
     // A list of values would be taken as the fields in their order.
     for (field, value) in [("", &value), ("edit", &value["edit"])] {
-        if value.is_array() {
-            return Err(wrong(field, "a list stands where an object should".into()));
+        if !value.is_object() && (field.is_empty() || !value.is_null()) {
+            return Err(wrong(field, "something else stands where an object should".into()));
         }
     }
     let said: FeedbackRequest =

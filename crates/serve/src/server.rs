@@ -409,7 +409,7 @@ async fn answer(
                 catalogue::one_model(state, &caller, &decoded(&name)).await
             }
             "response" => responses::get(state, &caller, inner.unwrap_or_default()).await,
-            "recipes" => Ok(catalogue::list_recipes()),
+            "recipes" => catalogue::list_recipes(state, &caller, &query).await,
             "traces" => records::list(state, &query).await,
             "trace" => records::trace(state, inner.unwrap_or_default()).await,
             "totals" => records::totals(state).await,
@@ -440,7 +440,7 @@ async fn answer(
         "completions" => passed(state, live, caller, headers, bytes, "completions").await,
         "embeddings" => passed(state, live, caller, headers, bytes, "embeddings").await,
         "rerun" => rerun::rerun(state, caller, headers, inner.unwrap_or_default(), &bytes).await,
-        "estimate" => catalogue::estimate(state, &bytes),
+        "estimate" => catalogue::estimate(state, &caller, &bytes).await,
         "feedback" => records::feedback(state, caller, &bytes).await,
         _ => Err(ApiError::not_found("there is nothing here")),
     }

@@ -392,7 +392,7 @@ impl Pooled {
 /// What failed on the side of the upstream; that it has too much to do is no fault of its.
 fn fault(error: &GenerateError) -> Option<&str> {
     match error {
-        GenerateError::Unavailable { what, .. } if !what.contains(" 429 ") => Some(what),
+        GenerateError::Unavailable { what, .. } if error.http_status() != Some(429) => Some(what),
         _ => None,
     }
 }

@@ -310,7 +310,7 @@ impl Server {
         let (words, code) = words(&bytes, is_html);
         let place = self.place();
         let what = format!(
-            "{place} answers {status}{}",
+            "{place}{ANSWERS}{status}{}",
             if words.is_empty() { String::new() } else { format!(": {words}") }
         );
         let refuse = |hint: &str| GenerateError::from_request(&self.model, what.clone(), hint);
@@ -353,7 +353,19 @@ impl Server {
     }
 }
 
+/// Between the server and the status in the words of an error.
+const ANSWERS: &str = " answers ";
+
 impl GenerateError {
+    /// The status with which a server refused or failed, where one did.
+    pub fn http_status(&self) -> Option<u16> {
+        let (GenerateError::Request { what, .. } | GenerateError::Unavailable { what, .. }) = self else {
+            return None;
+        };
+        let (_, status) = what.split_once(ANSWERS)?;
+        status.get(..3)?.parse().ok().filter(|status| (100..600).contains(status))
+    }
+
     fn from_request(model: &str, what: String, hint: &str) -> Self {
         GenerateError::Request { model: model.into(), what, hint: hint.into() }
     }

@@ -388,7 +388,7 @@ fn single(request: &GenerateRequest, index: usize) -> GenerateRequest {
 
 /// Whether the server refused the request for its content (400, 422), which may be about `n`.
 fn refused(error: &GenerateError) -> bool {
-    matches!(error, GenerateError::Request { what, .. } if what.contains(" 400 ") || what.contains(" 422 "))
+    matches!(error, GenerateError::Request { .. }) && matches!(error.http_status(), Some(400 | 422))
 }
 
 /// One HTTP request per call; may give fewer samples than asked for.

@@ -59,7 +59,14 @@ impl Asked {
                 // Said above, or no business of a model.
                 "instructions" | "previous_response_id" | "metadata" => {}
                 "store" if value.is_boolean() => {}
+                "n" => {
+                    let hint = "ask several times, or `/v1/chat/completions` for several choices";
+                    return Err(refuse("n", "has no place in a response, which is one", hint));
+                }
                 "max_output_tokens" => {
+                    if value.as_u64().is_none_or(|tokens| tokens == 0) {
+                        return Err(refuse(name, "is no whole number above 0", "leave it out for no bound"));
+                    }
                     chat.insert("max_completion_tokens".into(), value.clone());
                 }
                 "tools" => {

@@ -453,3 +453,88 @@ async fn runs_are_listed_only_from_the_named_folder_and_reports_need_their_ticke
     }
     assert_eq!(nothing.get(address).await.0, 403, "a ticket is of one process");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipes_that_a_model_cannot_answer_with_are_said_and_not_listed_as_models() {
+    let stub = Stub::answering(&["The answer is 42."]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let (_, all) = gateway.get("/v1/recipes").await;
+    assert!(
+        all["data"].as_array().unwrap().iter().all(|recipe| recipe["name"] != "act"),
+        "a chat has no world to act in"
+    );
+    let (_, able) = gateway.get("/v1/recipes?model=little").await;
+    let recipes = able["data"].as_array().unwrap();
+    let cannot: Vec<&str> = recipes
+        .iter()
+        .filter(|recipe| recipe["cannot"].is_string())
+        .map(|recipe| recipe["name"].as_str().unwrap())
+        .collect();
+    assert!(cannot.contains(&"self-certainty") && !cannot.contains(&"gsa"), "{cannot:?}");
+    let (_, models) = gateway.get("/v1/models").await;
+    let listed = |recipe: &str| {
+        models["data"].as_array().unwrap().iter().any(|m| m["id"] == format!("elenchus/{recipe}/little"))
+    };
+    for recipe in recipes {
+        let name = recipe["name"].as_str().unwrap();
+        assert_eq!(listed(name), recipe["cannot"].is_null(), "{name}");
+    }
+    for name in &cannot {
+        let body = question(&format!("elenchus/{name}/little"), "x");
+        for path in ["/v1/estimate", "/v1/chat/completions"] {
+            let (status, error) = gateway.send(path, body.clone()).await;
+            assert_eq!(status, 400, "{path} {name}: {error}");
+            assert!(error["error"]["message"].as_str().unwrap().contains("hint: "), "{error}");
+        }
+    }
+    assert!(stub.asked().iter().all(|asked| asked.path.ends_with("/models")), "nothing of it was asked");
+    assert_eq!(gateway.get("/v1/recipes?modell=little").await.0, 400);
+    let (status, error) = gateway.ask(question("elenchus/act/little", "x")).await;
+    assert_eq!(status, 404, "{error}");
+    let mut nobody = question("little", "x");
+    nobody["elenchus"] = json!("best of single, gsa by nobody");
+    let (status, error) = gateway.ask(nobody).await;
+    assert_eq!(status, 400, "{error}");
+    let (status, error) = gateway.ask(question("elenchus/gsa@0/little", "x")).await;
+    assert_eq!((status, &error["error"]["param"]), (400, &json!("model")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_a_recipe_is_bounded_by_what_is_left_of_the_budget() {
+    let stub = Stub::answering(&["The answer is 42."]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let mut body = question("elenchus/self-consistency@5/little", "What is 6 * 7?");
+    body["elenchus"] = json!({"budget": {"tokens": 400}, "settings": {"early_stop": false}});
+    let (status, answer) = gateway.ask(body.clone()).await;
+    assert_eq!(status, 200, "{answer}");
+    let asked = stub.asked();
+    let bound = asked[0].body["max_tokens"].as_u64().unwrap();
+    assert!((16..80).contains(&bound), "400 tokens for a prompt and 5 samples: {bound}");
+    body["elenchus"]["budget"]["tokens"] = json!(40);
+    let before = stub.asked().len();
+    let (status, error) = gateway.ask(body).await;
+    assert_eq!((status, stub.asked().len()), (429, before), "{error}");
+    let mut long = question("elenchus/gsa/little", &"word ".repeat(4000));
+    long["elenchus"] = json!({"budget": {"tokens": 100}});
+    let (status, error) = gateway.ask(long).await;
+    assert_eq!((status, stub.asked().len()), (429, before), "the prompt alone is too long: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipe_without_an_answer_is_no_empty_success() {
+    let stub = Stub::answering(&["I cannot say."]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let (status, error) = gateway.ask(question("elenchus/real-critic/little", "What is 6 * 7?")).await;
+    let message = error["error"]["message"].as_str().unwrap_or_default();
+    assert_eq!((status, &error["error"]["code"]), (422, &json!("no_answer")), "{error}");
+    assert!(message.contains("else plain"), "{message}");
+    let traces = gateway.traces(1).await;
+    assert_eq!(traces[0]["status"], "abstained");
+    let (status, answer) =
+        gateway.ask(question("elenchus/real-critic else plain/little", "What is 6 * 7?")).await;
+    assert_eq!(
+        (status, &answer["choices"][0]["message"]["content"]),
+        (200, &json!("I cannot say.")),
+        "{answer}"
+    );
+}

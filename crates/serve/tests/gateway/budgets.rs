@@ -145,8 +145,8 @@ async fn a_bound_on_money_needs_a_price() {
     assert_eq!(bounded.ask(question("little", "2+2?")).await.0, 403);
     assert!(stub.asked().is_empty(), "nobody was asked for those");
 
-    // A token costs 1: 15 a call, of 40.
-    let price = Price { prompt_per_million: 1e6, completion_per_million: 1e6 };
+    // A token costs 0.1 to read and 1 to write: 6 a call, of 40.
+    let price = Price { prompt_per_million: 1e5, completion_per_million: 1e6 };
     let gateway = keyed(&stub, entry, HashMap::from([("little".to_string(), price)])).await;
     let ask = async |model: &str| {
         let request =
@@ -154,12 +154,16 @@ async fn a_bound_on_money_needs_a_price() {
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     };
-    for (model, bound) in [("little", Some(39)), ("elenchus/single/little", None), ("little", Some(9))] {
+    for (model, bound) in [("little", Some(39)), ("elenchus/single/little", None), ("little", Some(27))] {
         let (status, answer) = ask(model).await;
         assert_eq!(status, 200, "{answer}");
         if bound.is_some() {
             assert_eq!(stub.asked().last().unwrap().body["max_tokens"].as_u64(), bound, "what is left of 40");
         }
+    }
+    // 22 are left, for four calls.
+    for _ in 0..4 {
+        assert_eq!(ask("little").await.0, 200);
     }
     let (status, error) = ask("little").await;
     assert!(status == 429 && error.contains("key_budget_exhausted") && error.contains("of money"), "{error}");

@@ -213,7 +213,31 @@ async fn broken_requests_are_refused_and_never_an_error_of_ours() {
         (b"[]".to_vec(), 400),
         (b"null".to_vec(), 400),
         (b"\"text\"".to_vec(), 400),
+        (b"[\"little\", false, null, null, [{\"role\": \"user\", \"content\": \"x\"}]]".to_vec(), 400),
         (b"{\"model\": 3, \"messages\": []}".to_vec(), 400),
+        (b"{\"model\": \"elenchus/gsa/little\", \"messages\": [5]}".to_vec(), 400),
+        (
+            b"{\"model\": \"elenchus/gsa/little\", \"messages\": [{\"role\": \"user\", \"content\": 5}]}"
+                .to_vec(),
+            400,
+        ),
+        (
+            b"{\"model\": \"elenchus/gsa/little\", \"messages\": [{\"role\": \"user\", \"content\": [5]}]}"
+                .to_vec(),
+            400,
+        ),
+        (b"{\"model\": \"little\", \"elenchus\": 5, \"messages\": []}".to_vec(), 400),
+        (b"{\"model\": \"little\", \"elenchus\": {\"budget\": \"5\"}, \"messages\": []}".to_vec(), 400),
+        (
+            b"{\"model\": \"little\", \"elenchus\": {\"budget\": {\"seconds\": -1}}, \"messages\": []}"
+                .to_vec(),
+            400,
+        ),
+        (
+            b"{\"model\": \"little\", \"elenchus\": {\"budget\": {\"money\": -1}}, \"messages\": []}"
+                .to_vec(),
+            400,
+        ),
         (b"{\"model\": \"little\"}".to_vec(), 400),
         (b"{\"model\": \"little\", \"stream\": \"yes\", \"messages\": []}".to_vec(), 400),
         (b"{\"model\": \"elenchus/gsa/little\", \"messages\": \"x\"}".to_vec(), 400),
@@ -230,7 +254,11 @@ async fn broken_requests_are_refused_and_never_an_error_of_ours() {
             let status = response.status().as_u16();
             let error: Value = response.json().await.unwrap_or(Value::Null);
             assert!((400..500).contains(&status), "{path} {shown}: {status} {error}");
-            assert!(error["error"]["message"].is_string(), "{path} {shown}: {error}");
+            let message = error["error"]["message"].as_str().unwrap_or_default();
+            assert!(!message.is_empty(), "{path} {shown}: {error}");
+            for inner in ["struct", "enum", "Peek", "Wish"] {
+                assert!(!message.contains(inner), "{path} {shown} names what is ours: {message}");
+            }
             if path == "/v1/chat/completions" {
                 assert_eq!(status, wanted, "{shown}: {error}");
             }
@@ -255,6 +283,23 @@ async fn broken_requests_are_refused_and_never_an_error_of_ours() {
         );
     }
     assert_eq!(raw(&gateway, "GARBAGE\r\n\r\n").await, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_refuses_has_the_same_status_with_a_recipe_and_without() {
+    for status in [401, 403, 404, 429] {
+        let refused = Act::Json(status, json!({"error": {"message": "no"}}));
+        let stub = Stub::start(move |asked| match asked.path.ends_with("/models") {
+            true => Act::Json(200, json!({"data": [{"id": "little"}]})),
+            false => refused.clone(),
+        })
+        .await;
+        let gateway = Running::before(&[&stub]).await;
+        let (plain, _) = gateway.ask(question("little", "x")).await;
+        let (recipe, error) = gateway.ask(question("elenchus/single/little", "x")).await;
+        assert_eq!((plain, recipe), (status, status), "{error}");
+        assert!(error["error"]["message"].as_str().unwrap().contains("hint: "), "{error}");
+    }
 }
 
 /// Sends bytes and gives the status of the answer; 0 without one.

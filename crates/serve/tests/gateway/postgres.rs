@@ -2,7 +2,7 @@
 //! installed.
 
 use crate::postgres_server::PostgresServer;
-use crate::support::{Running, Stub, question};
+use crate::support::{Act, Running, Stub, completion, question};
 use elenchus_recipe::ServiceSettings;
 use elenchus_remember::service::{KeyEntry, StorePlace, Write};
 use elenchus_serve::{hash_secret, new_secret};
@@ -39,8 +39,13 @@ async fn gateways_share_keys_budgets_traces_and_feedback() {
     };
     let all = ["ask", "feedback", "read", "export"];
     let store = StorePlace::new(server.url(&database)).open().unwrap();
-    store.write(&[key("app", &secret, &all, Some(90)), key("reader", &reader, &all, None)]).unwrap();
-    let stub = Stub::answering(&["Answer: 4"]).await;
+    store.write(&[key("app", &secret, &all, Some(600)), key("reader", &reader, &all, None)]).unwrap();
+    let stub = Stub::start(|_| {
+        let mut body = completion(&["Answer: 4".to_string()]);
+        body["usage"] = json!({"prompt_tokens": 80, "completion_tokens": 20, "total_tokens": 100});
+        Act::Json(200, body)
+    })
+    .await;
     let first = gateway(&server, &database, &stub, true).await;
     let second = gateway(&server, &database, &stub, true).await;
     let send = async |gateway: &Running, secret: &str, path: &str, body: Value| {
@@ -52,7 +57,7 @@ async fn gateways_share_keys_budgets_traces_and_feedback() {
         (response.status().as_u16(), response.json::<Value>().await.unwrap_or_default())
     };
     let chat = "/v1/chat/completions";
-    // 15 tokens each; 90 are allowed, at whichever gateway.
+    // 100 tokens each; 600 are allowed, at whichever gateway.
     let mut ids = Vec::new();
     for turn in 0..6 {
         let gateway = if turn % 2 == 0 { &first } else { &second };

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 /// How the stub answers a request.
+#[derive(Clone)]
 pub enum Act {
     /// A response of JSON.
     Json(u16, Value),
