@@ -203,7 +203,7 @@ fn finish(all: Vec<Fitted>, file: &Path, global: &Global) -> Result<(), Failure>
         output::json(&all)?;
     } else {
         let mut rows = vec![
-            ["recipe", "model", "task", "answers", "right", "method", "error before", "after", ""]
+            ["recipe", "model", "task", "answers", "right", "method", "ece before", "after", ""]
                 .map(String::from)
                 .to_vec(),
         ];
@@ -241,8 +241,8 @@ fn finish(all: Vec<Fitted>, file: &Path, global: &Global) -> Result<(), Failure>
     }
     if !global.quiet {
         anstream::eprintln!(
-            "error: expected calibration error, after: on answers that were not fitted on; {} holds {}; a running gateway \
-             takes it on SIGHUP",
+            "ece is the expected calibration error, `after` on answers that were not fitted on; {} holds {} calibrations; a \
+             running gateway takes it on SIGHUP",
             file.display(),
             calibrations.entries().len()
         );
