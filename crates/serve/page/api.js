@@ -1,6 +1,6 @@
 // The gateway's own API, with the key that was given.
 
-import { $ } from "./dom.js";
+import { $, parted } from "./dom.js";
 
 export const PLAIN = "plain";
 export const CHAT = "/v1/chat/completions";
@@ -13,7 +13,7 @@ export function headers(extra = {}) {
 // A refusal: what is wrong, and what to try, apart.
 export class ApiError extends Error {
   constructor(message, status) {
-    const [what, ...hints] = message.split(/\n\s*hint: /);
+    const [what, ...hints] = parted(message);
     super(what);
     this.hints = hints;
     this.status = status;

@@ -51,6 +51,7 @@ export async function submit(event) {
   say("Asking …");
   $("stop").hidden = false;
   $("verdict").textContent = "";
+  $("verdict").className = "";
   const panels = names.map((name) => new Panel(`${name} · ${$("model").value}`, names.length > 1));
   $("panels").classList.toggle("single", panels.length === 1);
   $("panels").replaceChildren(...panels.map((panel) => panel.element));

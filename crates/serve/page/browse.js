@@ -1,10 +1,11 @@
 // The stored traces: a list with filters, and one of them whole.
 
 import { get, getTrace } from "./api.js";
-import { $, complain, count, make, percent, say, time, tokensOf } from "./dom.js";
+import { $, complain, count, make, parted, percent, say, time, tokensOf } from "./dom.js";
 import { Panel, SIGNS } from "./panel.js";
 
 const FILTERS = ["text", "recipe", "model", "key", "status", "reaction"];
+const WHEN = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
 let next = null;
 
 // The list goes back from here: behind the last trace that is shown, or from the end of a day.
@@ -20,12 +21,13 @@ function before(more) {
 function row(trace) {
   const { status } = trace;
   const sure = typeof trace.confidence === "number" ? `confidence ${percent(trace.confidence)} (raw)` : "";
-  const facts = [new Date(trace.created_ms).toLocaleString(), trace.recipe, trace.model, trace.key, time(trace.elapsed_ms), count(tokensOf(trace.usage), "token"), sure];
+  const facts = [WHEN.format(trace.created_ms), trace.recipe, trace.model, trace.key, time(trace.elapsed_ms), count(tokensOf(trace.usage), "token"), sure];
+  const answer = status === "failed" ? parted(trace.answer)[0] : trace.answer;
   const mark = status === "answered" ? null : make("span", { class: `badge ${status}` }, status);
   const reaction = trace.reaction ? make("span", { class: `badge ${trace.reaction}` }, SIGNS[trace.reaction]) : null;
   return make("li", {}, make("a", { href: `#trace=${trace.id}`, class: status },
     make("div", { class: "line" }, trace.question || "(no question)"),
-    make("div", { class: "line said" }, mark, reaction, trace.answer || (status === "answered" ? "(an empty answer)" : "")),
+    make("div", { class: "line said" }, mark, reaction, answer || (status === "answered" ? "(an empty answer)" : "")),
     make("div", { class: "quiet" }, facts.filter(Boolean).join(" · "))));
 }
 

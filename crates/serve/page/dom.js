@@ -60,6 +60,9 @@ export const sentence = (text) => {
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 };
 
+// What is wrong, and what to try, apart.
+export const parted = (message) => message.split(/\n\s*hint: /);
+
 // A confidence always says whether it can be read as a probability.
 export const sure = ({ value, kind, raw }) =>
   kind === "calibrated" ? `${percent(value)} (calibrated${typeof raw === "number" ? `, raw ${percent(raw)}` : ""})` : `${percent(value)} (raw)`;

@@ -81,8 +81,9 @@ export function showAgain(stages, stage, inside) {
   const note = inside.querySelector("[data-fixed]");
   note.hidden = reason === null;
   note.textContent = why ?? "";
-  // Where nothing can run, storing is what is left to do.
+  // Where nothing can run, storing is what is left to do; one of them stands out.
   inside.querySelector("[data-store]")?.classList.toggle("primary", reason !== null);
+  inside.querySelector("[data-rerun=edited]")?.classList.toggle("primary", reason === null);
 }
 
 class Editor {
@@ -118,7 +119,9 @@ class Editor {
     const isStep = this.select.value === "step";
     this.stepField.hidden = !isStep;
     // The name of a group of stages is often the question that it answers.
-    this.text.value = isStep ? this.steps[this.at] : this.stage.text || (this.stage.kind === "stage" ? this.stage.title ?? "" : "");
+    const text = isStep ? this.steps[this.at] : this.stage.text || (this.stage.kind === "stage" ? this.stage.title ?? "" : "");
+    this.text.value = text;
+    this.text.rows = Math.min(Math.max(text.split("\n").length + 1, 3), 14);
   }
 
   // What an edit addresses.

@@ -1,7 +1,7 @@
 // An answer with its stages, and what can be said of it.
 
 import { ApiError, CHAT, getTrace, lines, post } from "./api.js";
-import { complain, count, make, money, newId, percent, say, sendsOn, sure, time, tokensOf } from "./dom.js";
+import { complain, count, make, money, newId, parted, percent, say, sendsOn, sure, time, tokensOf } from "./dom.js";
 import { askedPlainly, feedback } from "./edit.js";
 import { Stages } from "./stages.js";
 
@@ -35,7 +35,8 @@ export class Panel {
     this.react = make("div", { class: "react", hidden: "" });
     this.said = make("div", { class: "said" });
     this.progress = make("p", { class: "progress", hidden: "" });
-    this.answerSide = make("div", { class: "answer-side" }, this.value, this.answer, this.hints, this.progress, this.facts, this.react, this.said);
+    this.answerSide = make("div", { class: "answer-side" },
+      make("div", {}, this.value, this.answer, this.hints, this.progress), make("div", {}, this.facts, this.react, this.said));
     const everything = make("button", { type: "button", class: "small", "data-open-all": "" }, "Open all");
     everything.addEventListener("click", () => {
       const open = everything.textContent === "Open all";
@@ -44,7 +45,7 @@ export class Panel {
     });
     this.came = make("details", { class: "came" }, make("summary", {}, make("h4", {}, "How it came about")),
       make("div", { class: "row" }, everything,
-        make("span", { class: "hint" }, "Numbers follow time. What judges a text, or was written from it, stands below it.")),
+        make("span", { class: "hint order" }, "Numbers follow time. What judges a text, or was written from it, stands below it.")),
       this.stages.list);
     this.came.open = !(beside && NARROW.matches);
     this.title = make("h3", { tabindex: "-1" }, title);
@@ -78,6 +79,10 @@ export class Panel {
     this.facts.append(make("li", {}, name ? `${name} ` : "", value instanceof Node ? value : make("b", {}, value)));
   }
 
+  hint(hints) {
+    this.hints.replaceChildren(...hints.map((hint) => make("p", { class: "hint" }, hint)));
+  }
+
   // What came of an answer stays above the reason why no more came.
   fail(error) {
     this.end();
@@ -87,7 +92,7 @@ export class Panel {
       this.answer.classList.add("bad");
       this.answer.textContent = error.message;
     }
-    this.hints.replaceChildren(...(error.hints ?? []).map((hint) => make("p", { class: "hint" }, hint)));
+    this.hint(error.hints ?? []);
     // What was refused before it began did not come about.
     this.came.hidden = this.stages.all.length === 0;
   }
@@ -99,14 +104,15 @@ export class Panel {
     const text = this.answer.textContent;
     if (status === "abstained") {
       this.answer.classList.add("unsure");
-      if (!text) this.answer.textContent = "No sure answer.";
-      if (given?.abstained) this.hints.replaceChildren(make("p", { class: "hint" }, `Why: ${given.abstained}`));
+      if (given?.abstained) this.hint([`Why: ${given.abstained}`]);
     }
     if (!text && status === "answered" && this.stages.calls) this.answer.append(make("pre", { "data-calls": "" }, this.stages.calls));
     if (status === "failed") this.answer.classList.add("bad");
     const value = status === "answered" ? this.outcome.value : null;
-    this.value.hidden = !value || value === text.trim();
-    this.value.replaceChildren(make("span", { class: "hint" }, "Answer "), make("b", {}, value ?? ""));
+    const unsure = status === "abstained";
+    this.value.hidden = !unsure && (!value || value === text.trim());
+    this.value.classList.toggle("unsure", unsure);
+    this.value.replaceChildren(...(unsure ? ["No sure answer"] : [make("span", { class: "hint" }, "Answer "), make("b", {}, value ?? "")]));
     if (parent) this.fact("again from", make("a", { href: `#trace=${parent.trace_id}` }, `stage #${parent.stage}`));
     if (status && status !== "answered") this.fact("ended", status);
     if (given?.confidence) this.fact("confidence", sure(given.confidence));
@@ -132,11 +138,17 @@ export class Panel {
   async show(trace) {
     this.stages.question = askedPlainly(trace);
     this.stages.know(trace.stages);
-    if (!this.answer.textContent) this.answer.textContent = trace.answer;
+    if (!this.answer.textContent) {
+      const [text, ...hints] = trace.status === "failed" ? parted(trace.answer) : [trace.answer];
+      this.answer.textContent = text;
+      this.hint(hints);
+    }
     // Of a trace that does not say what was told of it, the confidence is what the recipe said.
     const told = typeof trace.confidence === "number" ? { confidence: { value: trace.confidence, kind: "raw" } } : {};
     this.describe({ ...trace, given: trace.given ?? told });
-    if (!this.answer.textContent) this.answer.textContent = trace.status === "answered" ? "(an empty answer)" : `(${trace.status})`;
+    if (!this.answer.textContent && trace.status !== "abstained") {
+      this.answer.textContent = trace.status === "answered" ? "(an empty answer)" : `(${trace.status})`;
+    }
     this.came.hidden = trace.stages.length === 0;
     this.ready(trace.id, trace.status, true, trace.own_reaction);
     this.said.replaceChildren();
@@ -202,6 +214,7 @@ export class Panel {
       return button;
     });
     const better = this.better(send);
+    const here = `#trace=${traceId}`;
     const field = newId("comment");
     const comment = make("input", { id: field, "data-field": "comment", placeholder: "Say something about it", autocomplete: "off" });
     const line = make("form", { class: "comment" }, make("label", { for: field, class: "visually-hidden" }, "Comment"), comment,
@@ -215,7 +228,7 @@ export class Panel {
     const liked = status === "answered" || status === undefined ? buttons : [];
     this.react.replaceChildren(
       make("div", { class: "reactions", role: "group", "aria-label": "Your reaction" }, ...liked, better.toggle,
-        readable ? make("a", { href: `#trace=${traceId}` }, "Trace") : null),
+        readable && location.hash !== here ? make("a", { href: here }, "Trace") : null),
       better.box, line);
     this.react.hidden = false;
   }

@@ -36,8 +36,24 @@ function measured(value) {
   const { low, high } = value;
   const isShare = low >= 0 && high <= 1;
   const shown = isShare ? percentFine : short;
-  const range = make("div", { class: "hint" }, `${shown(low)} to ${shown(high)}`);
+  const range = make("div", { class: "hint" }, `${isShare ? shown(low).slice(0, -2) : shown(low)} to ${shown(high)}`);
   return make("td", {}, shown(value.value), range, isShare ? interval(low, high, value.value) : null);
+}
+
+// Many columns and few rows stand the other way round: down a page there is room.
+const MANY_COLUMNS = 9;
+
+function showMetrics(columns, rows) {
+  const named = (column) => column.replaceAll("_", " ");
+  const turned = columns.length > MANY_COLUMNS && columns.length > rows.length;
+  const [head, ...others] = columns;
+  const heads = turned ? [named(head), ...rows.map((row) => short(row[head] ?? 0))] : columns.map(named);
+  const lines = turned
+    ? others.map((column) => [make("th", { scope: "row" }, named(column)), ...rows.map((row) => measured(row[column]))])
+    : rows.map((row) => columns.map((column) => measured(row[column])));
+  $("run-metrics").classList.toggle("turned", turned);
+  $("run-metrics").tHead.replaceChildren(make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text))));
+  $("run-metrics").tBodies[0].replaceChildren(...lines.map((cells) => make("tr", {}, ...cells)));
 }
 
 export async function openRun(name) {
@@ -64,8 +80,7 @@ export async function openRun(name) {
   $("run-facts").textContent = facts.filter(Boolean).join(" · ");
   const columns = [...new Set(run.metrics.flatMap((row) => Object.keys(row)))]
     .filter((column) => run.metrics.some((row) => typeof row[column] === "number" || isInterval(row[column])));
-  $("run-metrics").tHead.replaceChildren(make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column.replaceAll("_", " ")))));
-  $("run-metrics").tBodies[0].replaceChildren(...run.metrics.map((row) => make("tr", {}, ...columns.map((column) => measured(row[column])))));
+  showMetrics(columns, run.metrics);
   $("run-config").querySelector("pre").textContent = JSON.stringify(run.config, null, 2);
   $("run-report").hidden = !run.report;
   $("run-report").href = `#report=${encodeURIComponent(run.name)}`;

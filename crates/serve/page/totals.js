@@ -32,7 +32,7 @@ function cell(row, column) {
   if (typeof row.good !== "number") return make("td", {}, "—");
   const [low, high] = row.good_interval;
   return make("td", {}, interval(low, high, row.good), ` ${percentFine(row.good)}`,
-    make("div", { class: "hint" }, `${percentFine(low)} to ${percentFine(high)}`));
+    make("div", { class: "hint" }, `${percentFine(low).slice(0, -2)} to ${percentFine(high)}`));
 }
 
 export function showTotals() {

@@ -1,8 +1,8 @@
 //! The store of one machine: one SQLite file.
 
 use super::{
-    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, ListedTrace, Reaction, RecipeTotals, ServiceStore, TraceEntry,
-    TraceFilter, TraceStatus, TraceSummary, Write, Written, cut, whole,
+    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, ListedTrace, Reaction, RecipeTotals, ServiceStore,
+    TraceEntry, TraceFilter, TraceStatus, TraceSummary, Write, Written, cut, whole,
 };
 use crate::database::write_ahead;
 use crate::error::{RememberError, Result};

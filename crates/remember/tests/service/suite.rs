@@ -195,7 +195,10 @@ pub fn several_writers_share_a_store(home: &impl Home) {
     });
     let all = home.open().traces(&TraceFilter { limit: 1000, ..TraceFilter::default() }).unwrap();
     assert_eq!(all.len(), 200);
-    assert!(all.windows(2).all(|pair| pair[0].summary.created_ms >= pair[1].summary.created_ms), "newest first");
+    assert!(
+        all.windows(2).all(|pair| pair[0].summary.created_ms >= pair[1].summary.created_ms),
+        "newest first"
+    );
 }
 
 pub fn the_same_feedback_by_several_writers_is_stored_once(home: &impl Home) {

@@ -4,8 +4,8 @@ mod connection;
 mod rows;
 
 use super::{
-    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, ListedTrace, Reaction, RecipeTotals, ServiceStore, TraceEntry,
-    TraceFilter, TraceStatus, Write, Written, cut, whole,
+    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, ListedTrace, Reaction, RecipeTotals, ServiceStore,
+    TraceEntry, TraceFilter, TraceStatus, Write, Written, cut, whole,
 };
 use crate::error::{RememberError, Result, ServerFailure};
 use connection::{Connected, Connector, Failure, Line};
