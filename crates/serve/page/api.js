@@ -31,7 +31,7 @@ export async function checked(response) {
   const error = new ApiError(message, response.status);
   if (response.status === 401) {
     $("key-form").hidden = false;
-    $("key-wrong").textContent = sessionStorage.getItem("key") ? `${error.message}.`.replace("..", ".") : "";
+    $("key-wrong").textContent = sessionStorage.getItem("key") ? "This gateway does not know that key." : "";
   }
   throw error;
 }

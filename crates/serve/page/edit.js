@@ -35,7 +35,7 @@ export async function feedback(body, done) {
 
 async function tell(stages, stage, said, done) {
   if (!stages.traceId) { say("Wait until the answer is stored."); return; }
-  await feedback({ trace_id: stages.traceId, stage: stage.id, ...said }, done);
+  if (await feedback({ trace_id: stages.traceId, stage: stage.id, ...said }, done)) stages.note({ stage: stage.id, ...said });
 }
 
 const small = (text, onclick, more = {}) => make("button", { type: "button", class: "small", onclick, ...more }, text);

@@ -152,7 +152,10 @@ export class Panel {
     this.came.hidden = trace.stages.length === 0;
     this.ready(trace.id, trace.status, true, trace.own_reaction);
     this.said.replaceChildren();
-    trace.feedback.forEach((entry) => this.addSaid(shownFeedback(entry)));
+    for (const entry of trace.feedback) {
+      this.addSaid(shownFeedback(entry));
+      if (entry.stage !== undefined) this.stages.note(entry);
+    }
     if (trace.parent) await this.compareWith(trace.parent);
   }
 
@@ -306,6 +309,8 @@ export async function rerun(stages, stage, change) {
   try {
     await ask(panel, { stage: stage.id, ...change }, new AbortController().signal, `/v1/traces/${encodeURIComponent(stages.traceId)}/rerun`);
     // What failed was no answer that could be rejected.
+    const edited = stage.kind !== "failed" && change.question === undefined;
+    if (edited) stages.note({ stage: stage.id, edit: { text: change.choose === undefined ? change.text : "" } });
     const kept = change.question !== undefined ? "the other question is kept as a comment" : "the edit is stored";
     say(stage.kind === "failed" && change.question === undefined ? "Answered." : `Answered again; ${kept}.`);
   } catch (error) {

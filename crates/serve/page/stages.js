@@ -59,12 +59,13 @@ export class Stages {
       name: make("span", { class: "kind" }),
       marks: make("span", { class: "marks" }),
       value: make("span", { class: "value-mark", hidden: "" }),
+      notes: make("span", { class: "notes" }),
       glance: make("span", { class: "glance" }),
       cost: make("span", { class: "cost" }),
       inside: make("div", { class: "inside" }),
     };
     const summary = make("summary", { class: `kind-${kind}` }, line.name,
-      make("span", { class: "what" }, line.value, line.marks, line.glance), line.cost,
+      make("span", { class: "what" }, line.value, line.marks, line.notes, line.glance), line.cost,
       make("span", { class: "time", "aria-hidden": "true" }, bar));
     const details = make("details", { "data-stage": stage.id }, summary, line.inside);
     details.addEventListener("toggle", () => { if (details.open) this.open(line); });
@@ -126,6 +127,12 @@ export class Stages {
 
   openAll(open) {
     for (const details of this.list.querySelectorAll("details[data-stage]")) details.open = open;
+  }
+
+  // What was said of a stage, on its line.
+  note({ stage, reaction, edit }) {
+    const [text, kind] = edit?.text !== undefined ? ["edited", ""] : reaction === "down" || edit ? ["rejected", "down"] : reaction ? ["good", "up"] : ["commented", ""];
+    this.lines.get(stage)?.notes.replaceChildren(make("span", { class: `badge ${kind}` }, text));
   }
 
   // What is otherwise than in the run before: the stage that a person changed, and what came out differently behind it.
