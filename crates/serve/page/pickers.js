@@ -46,7 +46,7 @@ export function pickersChanged() {
   const name = $("recipe").value;
   $("samples-field").hidden = !hasSamples(name);
   const found = offer(name);
-  const paper = found?.paper ? make("a", { href: `https://arxiv.org/abs/${found.paper}`, rel: "noreferrer" }, `arXiv ${found.paper}`) : "";
+  const paper = found?.paper ? make("a", { href: `https://arxiv.org/abs/${found.paper.replace("arXiv:", "")}`, rel: "noreferrer" }, found.paper) : "";
   const summary = name === WRITTEN ? "" : found ? `${sentence(found.summary)} ` : "The model answers as it is.";
   $("recipe-summary").replaceChildren(summary, paper);
   const examples = models.find((model) => model.id === $("model").value)?.elenchus?.examples ?? [];
