@@ -32,5 +32,6 @@ pub use parse::parse;
 pub use recipe::{Kind, Recipe, State, StrategyPart, Triple};
 pub use service_settings::{LogLevel, ServiceSettings, TelemetrySettings, UpstreamSettings, data_folder};
 pub use serving::{
-    Cause, Offer, Serving, embedded_examples, offer_of, offers, steps_of, strategy_of, strategy_part,
+    Cause, Offer, Serving, answer_in, embedded_examples, offer_of, offers, steps_of, strategy_of,
+    strategy_part,
 };

@@ -295,6 +295,12 @@ pub fn steps_of(problem: &Problem, response: &str) -> Vec<Step> {
     task.map(|task| task.steps(problem, response)).unwrap_or_default()
 }
 
+/// The answer in a response by the rules of the problem's task; none where there is no such task.
+pub fn answer_in(problem: &Problem, response: &str) -> Option<String> {
+    let task = elenchus_task::task(&problem.task, &Value::Null).ok()?;
+    task.extract(problem, response)
+}
+
 /// Questions that the embedded model can read.
 ///
 /// # Errors

@@ -163,7 +163,13 @@ impl Record {
     }
 
     /// The entry as things stand.
-    fn entry(&mut self, status: TraceStatus, answer: &str, nodes: Vec<Node>) -> TraceEntry {
+    fn entry(
+        &mut self,
+        status: TraceStatus,
+        answer: &str,
+        nodes: Vec<Node>,
+        given: Option<&ChoiceReport>,
+    ) -> TraceEntry {
         let mut trace = Trace::new(&self.summary.id, &self.summary.recipe, self.problem.clone());
         trace.started_unix_ms = self.summary.created_ms;
         trace.budget = self.context.budget();
@@ -180,12 +186,12 @@ impl Record {
             request: self.request.to_vec(),
             response: None,
             // A trace is text and numbers and always serializes.
-            trace: serde_json::to_string(&Kept { trace: &trace, calls: self.tape.kept(&trace) }).ok(),
+            trace: serde_json::to_string(&Kept { trace: &trace, calls: self.tape.kept(&trace), given }).ok(),
         }
     }
 
-    /// Stores an answer; says whether that worked.
-    async fn answered(&mut self, found: &Repeated) -> bool {
+    /// Stores an answer with what is said of it; says whether that worked.
+    async fn answered(&mut self, found: &Repeated, given: Option<&ChoiceReport>) -> bool {
         let Some(answer) = found.answers.first() else { return false };
         self.summary.confidence = answer.confidence;
         let status = match answer.abstained {
@@ -193,7 +199,7 @@ impl Record {
             None => TraceStatus::Answered,
         };
         let nodes = found.trace.nodes.iter().cloned().map(slim).collect();
-        let entry = self.entry(status, &answer.text, nodes);
+        let entry = self.entry(status, &answer.text, nodes, given);
         self.keep(entry).await
     }
 
@@ -205,7 +211,7 @@ impl Record {
             false => TraceStatus::Failed,
         };
         let said = if status == TraceStatus::Failed { error.message.as_str() } else { "" };
-        let entry = self.entry(status, said, nodes);
+        let entry = self.entry(status, said, nodes, None);
         self.keep(entry).await;
     }
 
@@ -226,7 +232,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         if !self.finished {
             let nodes = self.watch.nodes();
-            let entry = self.entry(TraceStatus::Cancelled, "", nodes);
+            let entry = self.entry(TraceStatus::Cancelled, "", nodes, None);
             self.state.archive.keep_later(entry, self.hold.take());
         }
     }
@@ -362,7 +368,8 @@ pub(crate) async fn run(state: &Arc<State>, mut job: Job, watch: Arc<Watch>) -> 
             return Err(error);
         }
     };
-    let stored = record.answered(&found).await;
+    let given = found.answers.first().map(|answer| of_choice(&job, answer));
+    let stored = record.answered(&found, given.as_ref()).await;
     finished(&job, found, &context, &tape, stored, parent)
 }
 

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
     use crate::spending::Holds;
     use elenchus_remember::service::{
-        FeedbackEntry, KeyEntry, Labelled, RecipeTotals, TraceFilter, TraceSummary,
+        FeedbackEntry, KeyEntry, Labelled, ListedTrace, RecipeTotals, TraceFilter, TraceSummary,
     };
     use elenchus_trace::Usage;
     use std::sync::Mutex;
@@ -285,7 +285,7 @@ mod tests {
         fn trace(&self, _: &str) -> Result<Option<TraceEntry>> {
             Ok(None)
         }
-        fn traces(&self, _: &TraceFilter) -> Result<Vec<TraceSummary>> {
+        fn traces(&self, _: &TraceFilter) -> Result<Vec<ListedTrace>> {
             Ok(Vec::new())
         }
         fn feedback(&self, _: &str) -> Result<Vec<FeedbackEntry>> {

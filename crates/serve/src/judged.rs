@@ -34,7 +34,8 @@ pub(crate) fn judged(item: Labelled) -> Result<Judged, RememberError> {
         let is_step = |part: StagePart| part == StagePart::Step;
         let mut said = feedback.iter().filter(|said| said.stage == Some(stage));
         if said.any(|said| said.edit.as_ref().is_some_and(|edit| is_step(edit.part))) {
-            exchange.steps = steps(&trace, exchange.completion.as_ref());
+            exchange.steps =
+                steps(&trace, &exchange.completion.as_ref().map(Message::text).unwrap_or_default());
         }
         Some((stage, exchange))
     });
@@ -42,11 +43,10 @@ pub(crate) fn judged(item: Labelled) -> Result<Judged, RememberError> {
     Ok(Judged { summary: entry.summary, feedback, whole, stages })
 }
 
-/// The steps of a text by the rules of the trace's task; where the task has gone, or knows no steps, its lines.
-fn steps(trace: &Trace, completion: Option<&Message>) -> Vec<Step> {
-    let text = completion.map(Message::text).unwrap_or_default();
-    let task = elenchus_recipe::steps_of(&trace.problem, &text);
-    if !task.is_empty() {
+/// The steps of a text by the rules of the trace's task; where the task has gone, or knows no finer division, its lines.
+pub(crate) fn steps(trace: &Trace, text: &str) -> Vec<Step> {
+    let task = elenchus_recipe::steps_of(&trace.problem, text);
+    if task.len() > 1 {
         return task;
     }
     let mut start = 0;

@@ -66,7 +66,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let success = match route.name {
         "page" => content("text/html", json!({"type": "string"})),
         "page_css" => content("text/css", json!({"type": "string"})),
-        "page_js" => content("text/javascript", json!({"type": "string"})),
+        "page_script" => content("text/javascript", json!({"type": "string"})),
         "metrics" => content("text/plain", json!({"type": "string"})),
         "recipes" => as_json(list_of(reference::<ListedRecipe>(generator))),
         "estimate" => as_json(reference::<EstimateReply>(generator)),

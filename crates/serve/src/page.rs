@@ -1,12 +1,26 @@
-//! The web page, as it lies in `crates/serve/page/`: three files in the binary, nothing from outside.
+//! The web page, as it lies in `crates/serve/page/`: its files in the binary, nothing from outside.
 
+use crate::ApiError;
 use crate::body::{Reply, full};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 
 const HTML: &str = include_str!("../page/page.html");
 const CSS: &str = include_str!("../page/page.css");
-const JS: &str = include_str!("../page/page.js");
+/// The script, one file for each concern; `page.js` imports the others.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("api.js", include_str!("../page/api.js")),
+    ("ask.js", include_str!("../page/ask.js")),
+    ("browse.js", include_str!("../page/browse.js")),
+    ("dom.js", include_str!("../page/dom.js")),
+    ("edit.js", include_str!("../page/edit.js")),
+    ("page.js", include_str!("../page/page.js")),
+    ("panel.js", include_str!("../page/panel.js")),
+    ("pickers.js", include_str!("../page/pickers.js")),
+    ("runs.js", include_str!("../page/runs.js")),
+    ("stages.js", include_str!("../page/stages.js")),
+    ("totals.js", include_str!("../page/totals.js")),
+];
 
 /// Only our own script runs, whatever a model or a person wrote; and no other site may frame the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -29,6 +43,9 @@ pub(crate) fn css() -> Reply {
     file("text/css; charset=utf-8", CSS)
 }
 
-pub(crate) fn js() -> Reply {
-    file("text/javascript; charset=utf-8", JS)
+/// `GET /page/{file}`
+pub(crate) fn script(name: &str) -> Result<Reply, ApiError> {
+    let found = SCRIPTS.iter().find(|(known, _)| *known == name);
+    let (_, text) = found.ok_or_else(|| ApiError::not_found("there is nothing here"))?;
+    Ok(file("text/javascript; charset=utf-8", text))
 }

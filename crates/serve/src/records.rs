@@ -2,19 +2,19 @@
 
 use crate::ApiError;
 use crate::body::{Reply, full, json as reply_json};
-use crate::chat::Parent;
+use crate::chat::{ChoiceReport, Parent};
 use crate::exchange::trace_of;
 use crate::judged::judged;
 use crate::keys::Caller;
 use crate::rerun::parent_of;
 use crate::stage::{StageView, views};
 use crate::state::{State, new_id, now_ms};
-use crate::tape::calls_of;
+use crate::tape::{calls_of, given_of};
 use elenchus_measure::{LEVEL, wilson as wilson_interval};
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{
-    ExportFormat, FeedbackEntry, Judged, Reaction, RecipeTotals, ServiceStore, StageEdit, StagePart,
-    TraceFilter, TraceStatus, TraceSummary, Write, Written, export_rows,
+    ExportFormat, FeedbackEntry, Judged, ListedTrace, Reaction, RecipeTotals, ServiceStore, StageEdit,
+    StagePart, TraceFilter, TraceStatus, TraceSummary, Write, Written, export_rows,
 };
 use elenchus_trace::Trace;
 use hyper::StatusCode;
@@ -187,7 +187,7 @@ fn unknown_trace(id: &str) -> ApiError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceList {
     /// The traces, newest first.
-    pub data: Vec<TraceSummary>,
+    pub data: Vec<ListedTrace>,
     /// For `before` of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -204,6 +204,12 @@ pub struct TraceReply {
     /// What it was run again from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// What was said of the answer when it was given: the extracted answer, a confidence that may be calibrated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<ChoiceReport>,
+    /// The caller's own last reaction to the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_reaction: Option<Reaction>,
     /// Everything that happened.
     pub trace: Trace,
     /// The same for reading.
@@ -252,13 +258,13 @@ pub(crate) async fn list(state: &Arc<State>, query: &HashMap<String, String>) ->
     }
     let limit = filter.limit;
     let data = state.archive.read(move |store| store.traces(&filter)).await?;
-    let next =
-        data.last().filter(|_| data.len() == limit).map(|last| format!("{}.{}", last.created_ms, last.id));
+    let last = data.last().filter(|_| data.len() == limit).map(|last| &last.summary);
+    let next = last.map(|last| format!("{}.{}", last.created_ms, last.id));
     Ok(reply_json(StatusCode::OK, &TraceList { data, next }))
 }
 
 /// `GET /v1/traces/{id}`
-pub(crate) async fn trace(state: &Arc<State>, id: &str) -> Result<Reply, ApiError> {
+pub(crate) async fn trace(state: &Arc<State>, caller: &Caller, id: &str) -> Result<Reply, ApiError> {
     let wanted = id.to_string();
     let found = state
         .archive
@@ -274,7 +280,10 @@ pub(crate) async fn trace(state: &Arc<State>, id: &str) -> Result<Reply, ApiErro
     // What was no JSON was refused before it was stored.
     let request = serde_json::from_slice(&entry.request).unwrap_or(Value::Null);
     let calls = entry.trace.as_deref().map(calls_of).unwrap_or_default();
+    let own = feedback.iter().rev().filter(|said| said.stage.is_none() && said.key == caller.name());
     let reply = TraceReply {
+        own_reaction: own.into_iter().find_map(|said| said.reaction),
+        given: entry.trace.as_deref().and_then(given_of),
         stages: views(&trace, &calls),
         parent: parent_of(&request),
         request,

@@ -501,7 +501,7 @@ async fn put_down(
     };
     let recipe = summary.recipe.clone();
     let stages = views(&trace, &calls);
-    let text = serde_json::to_string(&Recorded { trace: &trace, calls }).ok();
+    let text = serde_json::to_string(&Recorded { trace: &trace, calls, given: None }).ok();
     let entry = TraceEntry { summary, request: bytes.to_vec(), response: None, trace: text };
     let kept = state.archive.keep(entry, None).await;
     if let Err(error) = &kept {

@@ -39,7 +39,7 @@ const fn route(
 pub const ROUTES: &[Route] = &[
     route("page", "GET", "/", None, "The web page."),
     route("page_css", "GET", "/page.css", None, "Its style."),
-    route("page_js", "GET", "/page.js", None, "Its script."),
+    route("page_script", "GET", "/page/{file}", None, "Its script, in parts."),
     route("icon", "GET", "/favicon.ico", None, "No icon."),
     route("healthz", "GET", "/healthz", None, "Whether the process works."),
     route(

@@ -396,7 +396,7 @@ async fn answer(
         return match route.name {
             "page" => Ok(page::html()),
             "page_css" => Ok(page::css()),
-            "page_js" => Ok(page::js()),
+            "page_script" => page::script(inner.unwrap_or_default()),
             "icon" => Ok(full(StatusCode::NO_CONTENT, "image/x-icon", Bytes::new())),
             "healthz" => Ok(reply_json(StatusCode::OK, &json!({"status": "ok"}))),
             "readyz" => Ok(ready(state).await),
@@ -411,7 +411,7 @@ async fn answer(
             "response" => responses::get(state, &caller, inner.unwrap_or_default()).await,
             "recipes" => catalogue::list_recipes(state, &caller, &query).await,
             "traces" => records::list(state, &query).await,
-            "trace" => records::trace(state, inner.unwrap_or_default()).await,
+            "trace" => records::trace(state, &caller, inner.unwrap_or_default()).await,
             "totals" => records::totals(state).await,
             "runs" => runs::list(state).await,
             "run" => runs::one(state, inner.unwrap_or_default()).await,

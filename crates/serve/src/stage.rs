@@ -1,6 +1,8 @@
 //! What people and programs see of a trace's nodes.
 
+use crate::judged::steps;
 use crate::tape::{Call, fixed};
+use elenchus_generate::ACTOR;
 use elenchus_trace::{Node, NodeId, NodeKind, ToolCall, Trace};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,13 @@ pub struct StageView {
     pub started_ms: f64,
     /// Duration in milliseconds.
     pub elapsed_ms: f64,
+    /// The answer in what the actor wrote, by the rules of the task; absent while the recipe still runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub answer: Option<String>,
+    /// The steps of what was written that an edit can address by their number, from 0; only in a whole trace, and where
+    /// there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub steps: Vec<String>,
     /// Why the recipe cannot be run again from here; absent where it can, and while it still runs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fixed: Option<String>,
@@ -64,6 +73,8 @@ impl StageView {
             completion_tokens: node.usage.completion_tokens,
             started_ms: node.started_ms,
             elapsed_ms: node.elapsed_ms,
+            answer: None,
+            steps: Vec::new(),
             fixed: None,
         };
         let kind = match &node.kind {
@@ -104,8 +115,9 @@ impl StageView {
         view
     }
 
-    /// With its text cut.
+    /// With its text cut, and without its steps.
     pub fn cut(mut self, characters: usize) -> Self {
+        self.steps = Vec::new();
         if let Some((at, _)) = self.text.char_indices().nth(characters) {
             self.text.truncate(at);
             self.text.push('…');
@@ -117,7 +129,19 @@ impl StageView {
 /// All nodes of a trace, shown; `calls` are those that were kept of its run.
 pub(crate) fn views(trace: &Trace, calls: &[Call]) -> Vec<StageView> {
     let nodes = trace.nodes.iter().enumerate();
-    let views = nodes.map(|(index, node)| StageView::new(NodeId(index as u32), node));
+    let views = nodes.map(|(index, node)| {
+        let mut view = StageView::new(NodeId(index as u32), node);
+        if let NodeKind::Generated { role, .. } = &node.kind {
+            let found = steps(trace, &view.text);
+            if found.len() > 1 {
+                view.steps = found.into_iter().map(|step| step.text).collect();
+            }
+            if role == ACTOR {
+                view.answer = elenchus_recipe::answer_in(&trace.problem, &view.text);
+            }
+        }
+        view
+    });
     views.zip(fixed(trace, calls)).map(|(view, fixed)| StageView { fixed, ..view }).collect()
 }
 

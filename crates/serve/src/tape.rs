@@ -1,6 +1,7 @@
 //! The calls of a recipe, kept with its trace: so that it can be run again from any stage without making the earlier calls
 //! again.
 
+use crate::chat::ChoiceReport;
 use crate::choose::PLAIN;
 use async_trait::async_trait;
 use elenchus_generate::{
@@ -332,6 +333,19 @@ pub(crate) struct Kept<'a> {
     pub trace: &'a Trace,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
+    /// What was said of the answer when it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<&'a ChoiceReport>,
+}
+
+/// The part of a stored trace that says what was told of its answer.
+pub(crate) fn given_of(trace: &str) -> Option<ChoiceReport> {
+    #[derive(Deserialize)]
+    struct Kept {
+        #[serde(default)]
+        given: Option<ChoiceReport>,
+    }
+    serde_json::from_str::<Kept>(trace).ok()?.given
 }
 
 /// A model in a role whose calls are kept, and given from what was kept before where they are the same.
@@ -485,7 +499,7 @@ mod tests {
         let feedback = Feedback { text: Some("a critique".into()), ..Feedback::score("critic", 0.0) };
         trace.push(node(NodeKind::Evaluated { of: NodeId(0), feedback: Box::new(feedback) }));
         trace.push(node(NodeKind::Stage { name: "end".into() }));
-        let kept = serde_json::to_string(&Kept { trace: &trace, calls: tape.calls() }).unwrap();
+        let kept = serde_json::to_string(&Kept { trace: &trace, calls: tape.calls(), given: None }).unwrap();
         assert_eq!(Trace::from_json(&kept).unwrap(), trace, "the calls do not disturb who reads the trace");
         (trace, calls_of(&kept))
     }

@@ -79,6 +79,17 @@ pub struct TraceSummary {
     pub usage: Usage,
 }
 
+/// A trace as lists show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedTrace {
+    /// The trace.
+    #[serde(flatten)]
+    pub summary: TraceSummary,
+    /// The last reaction to the whole of it, whoever it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reaction: Option<Reaction>,
+}
+
 /// A trace with all that was said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceEntry {
@@ -112,6 +123,11 @@ impl Reaction {
             Reaction::Up => "up",
             Reaction::Down => "down",
         }
+    }
+
+    /// The reaction with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Love, Self::Up, Self::Down].into_iter().find(|reaction| reaction.name() == name)
     }
 
     /// Whether it speaks for the answer.
@@ -269,8 +285,16 @@ pub struct TraceFilter {
 pub struct RecipeTotals {
     /// The recipe.
     pub recipe: String,
-    /// Its traces.
+    /// Its traces, however they ended.
     pub traces: u64,
+    /// Those with an answer.
+    pub answered: u64,
+    /// Those whose recipe said why there is no answer.
+    pub abstained: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those whose client went away.
+    pub cancelled: u64,
     /// Reactions `love` to whole traces.
     pub love: u64,
     /// Reactions `up` to whole traces.
@@ -310,7 +334,7 @@ pub trait ServiceStore: Send + Sync {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn traces(&self, filter: &TraceFilter) -> Result<Vec<TraceSummary>>;
+    fn traces(&self, filter: &TraceFilter) -> Result<Vec<ListedTrace>>;
 
     /// What was said of a trace, oldest first.
     ///

@@ -1,8 +1,8 @@
 //! The store of one machine: one SQLite file.
 
 use super::{
-    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry,
-    TraceFilter, TraceStatus, TraceSummary, Write, Written, cut, whole,
+    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, ListedTrace, Reaction, RecipeTotals, ServiceStore,
+    TraceEntry, TraceFilter, TraceStatus, TraceSummary, Write, Written, cut, whole,
 };
 use crate::database::write_ahead;
 use crate::error::{RememberError, Result};
@@ -223,13 +223,13 @@ impl ServiceStore for SqliteStore {
         })
     }
 
-    fn traces(&self, filter: &TraceFilter) -> Result<Vec<TraceSummary>> {
+    fn traces(&self, filter: &TraceFilter) -> Result<Vec<ListedTrace>> {
         let (conditions, values) = conditions(filter);
         let sql =
             format!("SELECT {LISTED} FROM traces{conditions} ORDER BY created_ms DESC, id DESC LIMIT ?");
         self.read(self.listing(), |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map(rusqlite::params_from_iter(values), summary)?;
+            let rows = statement.query_map(rusqlite::params_from_iter(values), listed)?;
             rows.collect()
         })
     }
@@ -269,8 +269,9 @@ impl ServiceStore for SqliteStore {
                  ), corrected AS (
                      SELECT trace_id, sum(corrects) AS corrections FROM feedback GROUP BY trace_id
                  )
-                 SELECT recipe, count(*), ifnull(sum(love), 0), ifnull(sum(up), 0), ifnull(sum(down), 0),
-                     ifnull(sum(corrections), 0), CAST(total(prompt_tokens) AS INTEGER),
+                 SELECT recipe, count(*), sum(status = 'answered'), sum(status = 'abstained'),
+                     sum(status = 'failed'), sum(status = 'cancelled'), ifnull(sum(love), 0), ifnull(sum(up), 0),
+                     ifnull(sum(down), 0), ifnull(sum(corrections), 0), CAST(total(prompt_tokens) AS INTEGER),
                      CAST(total(completion_tokens) AS INTEGER), CAST(total(calls) AS INTEGER), total(seconds),
                      total(money)
                  FROM traces LEFT JOIN said ON said.trace_id = traces.id
@@ -281,11 +282,15 @@ impl ServiceStore for SqliteStore {
                 Ok(RecipeTotals {
                     recipe: row.get(0)?,
                     traces: row.get(1)?,
-                    love: row.get(2)?,
-                    up: row.get(3)?,
-                    down: row.get(4)?,
-                    corrections: row.get(5)?,
-                    usage: usage(row, 6)?,
+                    answered: row.get(2)?,
+                    abstained: row.get(3)?,
+                    failed: row.get(4)?,
+                    cancelled: row.get(5)?,
+                    love: row.get(6)?,
+                    up: row.get(7)?,
+                    down: row.get(8)?,
+                    corrections: row.get(9)?,
+                    usage: usage(row, 10)?,
                 })
             })?;
             rows.collect()
@@ -329,7 +334,9 @@ const SPENT: &str = "SELECT CAST(total(prompt_tokens) AS INTEGER), CAST(total(co
         CAST(total(calls) AS INTEGER), total(seconds), total(money)
     FROM traces WHERE key = ?1 AND created_ms >= ?2";
 const LISTED: &str = "id, created_ms, recipe, model, key, substr(question, 1, 400), substr(answer, 1, 400),
-    confidence, status, elapsed_ms, prompt_tokens, completion_tokens, calls, seconds, money";
+    confidence, status, elapsed_ms, prompt_tokens, completion_tokens, calls, seconds, money,
+    (SELECT reaction FROM feedback WHERE trace_id = traces.id AND reaction IS NOT NULL AND stage IS NULL
+        ORDER BY created_ms DESC, rowid DESC LIMIT 1)";
 const WHOLE: &str = "id, created_ms, recipe, model, key, question, answer, confidence, status, elapsed_ms,
     prompt_tokens, completion_tokens, calls, seconds, money, request, response, trace";
 
@@ -359,6 +366,11 @@ fn summary(row: &Row<'_>) -> Result2<TraceSummary> {
         elapsed_ms: row.get(9)?,
         usage: usage(row, 10)?,
     })
+}
+
+fn listed(row: &Row<'_>) -> Result2<ListedTrace> {
+    let reaction: Option<String> = row.get(15)?;
+    Ok(ListedTrace { summary: summary(row)?, reaction: reaction.as_deref().and_then(Reaction::from_name) })
 }
 
 fn entry(row: &Row<'_>) -> Result2<TraceEntry> {

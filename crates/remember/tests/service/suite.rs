@@ -110,7 +110,7 @@ fn say(store: &dyn ServiceStore, entry: FeedbackEntry) -> Written {
 
 fn listed(store: &dyn ServiceStore, filter: TraceFilter) -> Vec<String> {
     let filter = TraceFilter { limit: if filter.limit == 0 { 1000 } else { filter.limit }, ..filter };
-    store.traces(&filter).unwrap().into_iter().map(|summary| summary.id).collect()
+    store.traces(&filter).unwrap().into_iter().map(|listed| listed.summary.id).collect()
 }
 
 pub fn what_is_written_is_read_also_after_a_restart(home: &impl Home) {
@@ -195,7 +195,10 @@ pub fn several_writers_share_a_store(home: &impl Home) {
     });
     let all = home.open().traces(&TraceFilter { limit: 1000, ..TraceFilter::default() }).unwrap();
     assert_eq!(all.len(), 200);
-    assert!(all.windows(2).all(|pair| pair[0].created_ms >= pair[1].created_ms), "newest first");
+    assert!(
+        all.windows(2).all(|pair| pair[0].summary.created_ms >= pair[1].summary.created_ms),
+        "newest first"
+    );
 }
 
 pub fn the_same_feedback_by_several_writers_is_stored_once(home: &impl Home) {
@@ -261,7 +264,8 @@ pub fn lists_are_filtered_and_paged(home: &impl Home) {
         assert_eq!(listed(store.as_ref(), filter.clone()), wanted, "{filter:?}");
     }
     let first = store.traces(&TraceFilter { limit: 1, ..all() }).unwrap();
-    assert_eq!(first[0].question.chars().count(), 400, "cut for lists");
+    assert_eq!(first[0].summary.question.chars().count(), 400, "cut for lists");
+    assert_eq!(first[0].reaction, Some(Reaction::Love), "what was said of it stands in the list");
 }
 
 pub fn totals_count_the_last_reaction_of_a_person(home: &impl Home) {
@@ -270,6 +274,17 @@ pub fn totals_count_the_last_reaction_of_a_person(home: &impl Home) {
     for (id, recipe) in [("t1", "vote"), ("t2", "vote"), ("t3", "Plain")] {
         let mut entry = trace(id, 1);
         entry.summary.recipe = recipe.into();
+        put(store.as_ref(), entry);
+    }
+    for (id, status) in [
+        ("t4", TraceStatus::Failed),
+        ("t5", TraceStatus::Failed),
+        ("t6", TraceStatus::Abstained),
+        ("t7", TraceStatus::Cancelled),
+    ] {
+        let mut entry = trace(id, 1);
+        entry.summary.recipe = "odd".into();
+        entry.summary.status = status;
         put(store.as_ref(), entry);
     }
     let edit = StageEdit { part: StagePart::Answer, text: None, step: None };
@@ -285,8 +300,12 @@ pub fn totals_count_the_last_reaction_of_a_person(home: &impl Home) {
     }
     let totals = store.totals().unwrap();
     let names: Vec<&str> = totals.iter().map(|row| row.recipe.as_str()).collect();
-    assert_eq!(names, ["Plain", "vote"], "by bytes, as everywhere");
-    let vote = &totals[1];
+    assert_eq!(names, ["Plain", "odd", "vote"], "by bytes, as everywhere");
+    let odd = &totals[1];
+    let ends = (odd.traces, odd.answered, odd.abstained, odd.failed, odd.cancelled);
+    assert_eq!(ends, (4, 0, 1, 2, 1), "a failure is no answer");
+    let vote = &totals[2];
+    assert_eq!((vote.answered, vote.failed), (2, 0));
     assert_eq!((vote.traces, vote.love, vote.up, vote.down, vote.corrections), (2, 0, 1, 1, 2));
     assert_eq!((vote.usage.tokens(), vote.usage.calls, vote.usage.money), (14, 2, 0.5));
 }

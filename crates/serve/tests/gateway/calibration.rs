@@ -6,11 +6,8 @@ use elenchus_recipe::{CalibrationEntry, Calibrations, ServiceSettings, UpstreamS
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fitted_calibration_is_applied_and_nothing_else_is_touched() {
-    let stub = Stub::answering(&["Answer: 4", "Answer: 4", "Answer: 5"]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("calibrations.json");
+/// A fit of `self-consistency` over the stub's model.
+pub fn fitted() -> Calibrations {
     // Says two thirds and is right in one fifth of the cases.
     let told: Vec<Judgement> = (0..200)
         .flat_map(|at| [(2.0 / 3.0, at % 5 == 0), (1.0, at % 10 != 0)])
@@ -19,7 +16,15 @@ async fn a_fitted_calibration_is_applied_and_nothing_else_is_touched() {
     let fit = fit_calibration(&told, None).unwrap();
     let mut calibrations = Calibrations::default();
     calibrations.insert(CalibrationEntry::new("self-consistency", "little", "math", &fit));
-    calibrations.write(&file).unwrap();
+    calibrations
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fitted_calibration_is_applied_and_nothing_else_is_touched() {
+    let stub = Stub::answering(&["Answer: 4", "Answer: 4", "Answer: 5"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("calibrations.json");
+    fitted().write(&file).unwrap();
     let gateway = Running::over(folder, &[&stub], HashMap::new(), |_| {}).await;
     let ask = async |recipe: &str, task: &str| {
         let mut body = question(&format!("elenchus/{recipe}/little"), "2+2?");
@@ -32,6 +37,9 @@ async fn a_fitted_calibration_is_applied_and_nothing_else_is_touched() {
     assert_eq!(confidence["kind"], "calibrated");
     let (value, raw) = (confidence["value"].as_f64().unwrap(), confidence["raw"].as_f64().unwrap());
     assert!((raw - 2.0 / 3.0).abs() < 1e-9 && (value - 0.2).abs() < 0.05, "{confidence}");
+    let id = gateway.traces(1).await[0]["id"].as_str().unwrap().to_string();
+    let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
+    assert_eq!(trace["given"]["confidence"], confidence, "the trace says what was told");
     let other = ask("self-consistency", "arithmetic").await;
     assert!(other.is_null() || other["kind"] == "raw", "another task: {other}");
     let (_, trace) = gateway.get("/v1/traces?limit=2").await;

@@ -402,7 +402,7 @@ async fn statuses(gateway: &mut Running) -> Vec<String> {
     let store = SqliteStore::open(folder.path().join("store.sqlite")).unwrap();
     let mut traces = store.traces(&TraceFilter { limit: 100, ..TraceFilter::default() }).unwrap();
     traces.reverse();
-    traces.iter().map(|trace| trace.status.name().to_string()).collect()
+    traces.iter().map(|trace| trace.summary.status.name().to_string()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,7 +86,7 @@ async fn beyond_loopback_a_key_is_needed_to_start_and_to_ask() {
     assert_eq!(status(None, "/metrics", None).await, 401, "what is spent is nobody else's business");
     assert_eq!(status(Some(&reader), "/metrics", None).await, 403);
     assert_eq!(status(Some(&scraper), "/metrics", None).await, 200);
-    for open in ["/", "/page.js", "/healthz", "/readyz", "/openapi.json"] {
+    for open in ["/", "/page/page.js", "/healthz", "/readyz", "/openapi.json"] {
         assert_eq!(status(None, open, None).await, 200, "{open}");
     }
     for _ in 0..3 {

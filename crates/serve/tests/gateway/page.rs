@@ -172,7 +172,14 @@ async fn ask_watch_open_edit_react_and_find_it_again() {
 
     browser.click("[data-stage='0'] summary").await;
     browser.wait("document.querySelector('[data-stage=\"0\"] pre') !== null").await;
-    browser.keys("[data-stage='0'] textarea", " Corrected.").await;
+    // Stages are read until the switch says that they are edited; and the switch is remembered.
+    let shown = "document.querySelector('[data-stage=\"0\"] [data-field=edit]').checkVisibility()";
+    assert_eq!(browser.value(shown).await, false, "without debug mode a stage is read");
+    browser.click("#debug").await;
+    assert_eq!(browser.value(shown).await, true);
+    let twice = "document.querySelector('[data-stage=\"0\"] pre').checkVisibility()";
+    assert_eq!(browser.value(twice).await, false, "the text stands there once");
+    browser.keys("[data-stage='0'] [data-field=edit]", " Corrected.").await;
     let buttons = "[...document.querySelectorAll('[data-stage=\"0\"] button')]";
     browser.value(&format!("{buttons}.find((b) => b.textContent === 'Store edit').click()")).await;
     browser.wait("document.getElementById('status').textContent.startsWith('Edit stored')").await;
@@ -181,9 +188,8 @@ async fn ask_watch_open_edit_react_and_find_it_again() {
     browser
         .wait("document.querySelector('[data-reaction=love]').getAttribute('aria-pressed') === 'true'")
         .await;
-    browser.value("document.querySelector('[data-field=comment]').closest('details').open = true").await;
-    browser.keys("[data-field=comment]", EVIL).await;
-    browser.click("[data-send=comment]").await;
+    // One line, and Enter sends it.
+    browser.keys("[data-field=comment]", &format!("{EVIL}\u{e007}")).await;
     browser.wait("document.getElementById('status').textContent.startsWith('Comment stored')").await;
 
     let traces = gateway.traces(1).await;
@@ -205,15 +211,28 @@ async fn ask_watch_open_edit_react_and_find_it_again() {
     browser.wait("document.querySelectorAll('#trace [data-stage]').length >= 4").await;
     browser.picture("trace").await;
     assert_eq!(browser.value("document.title").await, "elenchus");
+    let pressed =
+        "[...document.querySelectorAll('#trace [aria-pressed=true]')].map((b) => b.dataset.reaction)";
+    assert_eq!(browser.value(pressed).await, json!(["love"]), "what was said is there after a reload");
+    assert_eq!(browser.value("document.getElementById('debug').checked").await, true, "remembered");
     // From an edited stage the recipe is run again, beside what it was.
     browser.click("#trace [data-stage='0'] summary").await;
-    browser.wait("document.querySelector('#trace [data-stage=\"0\"] textarea') !== null").await;
-    browser.value("document.querySelector('#trace [data-stage=\"0\"] textarea').value = 'Answer: 77'").await;
+    browser.wait("document.querySelector('#trace [data-stage=\"0\"] [data-field=edit]') !== null").await;
+    browser
+        .value("document.querySelector('#trace [data-stage=\"0\"] [data-field=edit]').value = 'Answer: 77'")
+        .await;
     let before = stub.asked().len();
     browser.click("#trace [data-stage='0'] [data-rerun=edited]").await;
     browser.wait("document.querySelectorAll('#trace .panel').length === 2").await;
     browser.wait("document.querySelector('#trace .panel:nth-child(2) [data-reaction=love]') !== null").await;
+    browser.wait("document.querySelector('#trace .panel:nth-child(2) .edited') !== null").await;
     browser.picture("rerun").await;
+    let marked =
+        "document.querySelector('#trace .panel:nth-child(2) .edited').closest('details').dataset.stage";
+    assert_eq!(browser.value(marked).await, "0", "the stage that was changed is marked");
+    let facts =
+        browser.value("document.querySelector('#trace .panel:nth-child(2) .facts').textContent").await;
+    assert!(facts.as_str().unwrap().contains("before"), "{facts}");
     let again = browser.value("document.querySelector('#trace .panel:nth-child(2)').textContent").await;
     assert!(again.as_str().unwrap().contains("Answer: 77"), "{again}");
     let child = gateway.traces(2).await[0]["id"].as_str().unwrap().to_string();
@@ -330,35 +349,46 @@ async fn runs_are_browsed_with_their_reports_and_followed_while_they_go_on() {
         .value("[...document.querySelectorAll('#runs a')].find((a) => a.textContent === 'first').click()")
         .await;
     browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 3").await;
-    browser.wait("document.querySelector('#run-report iframe') !== null").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    browser.wait("!document.getElementById('run-report').hidden").await;
     browser.picture("run").await;
-    assert_eq!(browser.value("document.title").await, "elenchus", "a report runs nothing");
     let heads =
         browser.value("[...document.querySelectorAll('#run-metrics th')].map((e) => e.textContent)").await;
     assert_eq!(heads, json!(["round", "greedy", "rows"]), "what is no number is no column");
-    let source = browser.value("document.querySelector('#run-report iframe').src").await;
+    let greedy =
+        browser.value("document.querySelector('#run-metrics tbody td:nth-child(2)').textContent").await;
+    assert_eq!(greedy, "70.0 %67.0 to 73.0 %", "a share is in percent, with its interval");
+    browser.click("#run-report").await;
+    browser.wait("document.querySelector('#report iframe') !== null").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    browser.picture("report").await;
+    assert_eq!(browser.value("document.title").await, "elenchus", "a report runs nothing");
+    let scrolls = "document.documentElement.scrollHeight > innerHeight";
+    assert_eq!(browser.value(scrolls).await, false, "only the report scrolls");
+    let source = browser.value("document.querySelector('#report iframe').src").await;
     let report = gateway.client.get(source.as_str().unwrap()).send().await.unwrap();
     let policy = report.headers()["content-security-policy"].to_str().unwrap().to_string();
     assert!(policy.starts_with("sandbox;") && policy.contains("default-src 'none'"), "{policy}");
     assert!(report.text().await.unwrap().contains("Report of first"));
     // In the frame itself: the style is there, and nothing else has happened.
-    let frame =
-        browser.command("element", json!({"using": "css selector", "value": "#run-report iframe"})).await;
+    let frame = browser.command("element", json!({"using": "css selector", "value": "#report iframe"})).await;
     browser.command("frame", json!({"id": frame})).await;
     assert_eq!(browser.value("getComputedStyle(document.querySelector('h1')).color").await, "rgb(1, 2, 3)");
     browser.command("frame", json!({"id": null})).await;
 
     browser.go(&format!("{}/#run=second", gateway.url)).await;
     browser.wait("document.getElementById('run-facts').textContent.includes('running')").await;
-    assert_eq!(browser.value("document.querySelector('#run-report iframe')").await, Value::Null);
+    assert_eq!(
+        browser.value("document.getElementById('run-report').hidden").await,
+        true,
+        "there is none yet"
+    );
     going.journal().put("improve/1/sample/1", &1).unwrap();
     going.metrics().record("round/1", &json!({"round": 1, "greedy": 0.5})).unwrap();
     browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 1").await;
     going.write_report("<!doctype html><h1>Report of second</h1>").unwrap();
     drop(going);
     browser.wait("document.getElementById('run-facts').textContent.includes('finished')").await;
-    browser.wait("document.querySelector('#run-report iframe') !== null").await;
+    browser.wait("!document.getElementById('run-report').hidden").await;
     let size = json!({"cmd": "Emulation.setDeviceMetricsOverride",
         "params": {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true}});
     browser.command("goog/cdp/execute", size).await;
@@ -367,9 +397,12 @@ async fn runs_are_browsed_with_their_reports_and_followed_while_they_go_on() {
     browser.command("goog/cdp/execute", dark).await;
     browser.go(&format!("{}/#run=first", gateway.url)).await;
     browser.wait("document.querySelectorAll('#run-metrics tbody tr').length === 3").await;
-    browser.wait("document.querySelector('#run-report iframe')?.src.includes('/first/')").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     browser.picture("run-phone-dark").await;
+    assert_eq!(browser.value("document.documentElement.scrollWidth").await, 360, "no sideways scroll");
+    browser.click("#run-report").await;
+    browser.wait("document.querySelector('#report iframe')?.src.includes('/first/')").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    browser.picture("report-phone-dark").await;
     assert_eq!(browser.value("document.documentElement.scrollWidth").await, 360, "no sideways scroll");
     browser.click("[data-view=runs]").await;
     browser.wait("document.querySelectorAll('#runs tbody tr').length === 2").await;
@@ -381,12 +414,18 @@ async fn runs_are_browsed_with_their_reports_and_followed_while_they_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_recipes_stand_side_by_side_on_one_question() {
     let Some(browser) = Browser::open(1280).await else { return };
-    let stub = Stub::answering(&["Answer: 4", "Answer: 4", "Answer: 5"]).await;
+    let stub = Stub::answering(&["Answer: 4"]).await;
     let gateway = Running::before(&[&stub]).await;
     browser.go(&format!("{}/", gateway.url)).await;
     browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
-    browser.value("document.getElementById('beside').value = 'plain'").await;
     browser.keys("#question", "What is 2+2?").await;
+    choose(&browser, "recipe", "single").await;
+    browser.wait("document.getElementById('estimate').textContent.startsWith('At most 1 call,')").await;
+    choose(&browser, "beside", "plain").await;
+    browser
+        .wait("document.getElementById('estimate').textContent.startsWith('Both together at most 2 calls')")
+        .await;
+    choose(&browser, "recipe", "self-consistency").await;
     browser.click("#send").await;
     browser.wait("document.querySelectorAll('#panels .panel [data-reaction=love]').length === 2").await;
     browser.picture("beside").await;
@@ -398,6 +437,7 @@ async fn two_recipes_stand_side_by_side_on_one_question() {
         .value("[...document.querySelectorAll('#panels .panel')].map((e) => e.getBoundingClientRect().top)")
         .await;
     assert_eq!(places[0], places[1], "beside each other");
+    browser.wait("document.getElementById('verdict').textContent === 'Both answer the same: 4.'").await;
     assert_eq!(gateway.traces(2).await.len(), 2);
     assert_eq!(browser.errors().await, Vec::<String>::new());
 }
@@ -512,7 +552,8 @@ async fn a_stage_shows_its_calls_of_tools_and_why_it_is_fixed() {
         gateway.traces(2).await.iter().find(|trace| trace["recipe"] == "embeddings").unwrap()["id"].clone();
 
     let inside = "#trace [data-stage='0'] .inside";
-    let hidden = format!("[...document.querySelectorAll(\"{inside} [data-rerun]\")].map((b) => b.hidden)");
+    let disabled =
+        format!("[...document.querySelectorAll(\"{inside} [data-rerun]\")].map((b) => b.disabled)");
     browser.go(&format!("{}/#trace={called}", gateway.url)).await;
     browser.wait("document.querySelector('#trace [data-stage=\"0\"]') !== null").await;
     browser.click("#trace [data-stage='0'] summary").await;
@@ -522,16 +563,23 @@ async fn a_stage_shows_its_calls_of_tools_and_why_it_is_fixed() {
         let shown = format!("document.querySelector('#trace {place} [data-calls]').textContent");
         assert_eq!(browser.value(&shown).await, "weather({\"city\":\"Rome\"})", "{place}");
     }
-    let edited = browser.value("document.querySelector('#trace textarea').value").await;
+    let edited = browser.value("document.querySelector('#trace [data-field=edit]').value").await;
     assert_eq!(edited, "", "no text is no text");
-    assert_eq!(browser.value(&hidden).await, json!([false, false]));
+    assert_eq!(browser.value(&disabled).await, json!([false, false]));
 
     browser.go(&format!("{}/#trace={}", gateway.url, numbers.as_str().unwrap())).await;
     browser.wait("document.querySelector('#trace .panel')?.textContent.includes('embeddings')").await;
     browser.click("#trace [data-stage='0'] summary").await;
-    browser.wait("document.querySelector('#trace [data-fixed]') !== null").await;
+    browser.wait("document.querySelector('#trace [data-fixed]')?.textContent !== ''").await;
+    browser.click("#debug").await;
     browser.picture("fixed").await;
-    assert_eq!(browser.value(&hidden).await, json!([true, true]), "what would be refused is not offered");
+    let title = browser.value("document.querySelector('#trace [data-rerun=edited]').title").await;
+    assert!(title.as_str().unwrap().contains("numbers"), "the control says why: {title}");
+    assert_eq!(
+        browser.value(&disabled).await,
+        json!([true, true]),
+        "what would be refused cannot be pressed"
+    );
     let why = browser.value("document.querySelector('#trace [data-fixed]').textContent").await;
     assert!(why.as_str().unwrap().contains("numbers"), "{why}");
     assert_eq!(browser.errors().await, Vec::<String>::new());
@@ -584,6 +632,7 @@ async fn what_was_asked_without_a_recipe_can_be_asked_otherwise() {
     let gateway = Running::before(&[&stub]).await;
     browser.go(&format!("{}/", gateway.url)).await;
     browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    browser.click("#debug").await;
     ask(&browser, "plain").await;
     let field = "#panels [data-stage='0'] [data-field=question]";
     let is_there = |selector: &str| format!("document.querySelector(\"{selector}\") !== null");
@@ -641,7 +690,7 @@ async fn what_was_asked_without_a_recipe_can_be_asked_otherwise() {
     }
     assert_eq!(browser.value("document.documentElement.scrollWidth").await, 390, "no sideways scroll");
     write(&browser, field, "What is 4+4?").await;
-    browser.click("#trace [data-rerun=question] button").await;
+    browser.click("#trace [data-rerun=question]").await;
     let second = "#trace .panel:nth-child(2)";
     browser.wait(&is_there(&format!("{second} [data-reaction=love]"))).await;
     let inside = format!("document.querySelector(\"{second} h3\").getBoundingClientRect()");
@@ -663,6 +712,8 @@ async fn another_question_is_offered_where_the_api_takes_one() {
     assert_eq!(gateway.ask(question("little", &long)).await.0, 200);
     let body = json!({"model": "little", "prompt": "Once"});
     assert_eq!(gateway.send("/v1/completions", body).await.0, 200);
+    browser.go(&format!("{}/", gateway.url)).await;
+    browser.click("#debug").await;
     let traces = gateway.traces(4).await;
     let open = async |named: &dyn Fn(&Value) -> bool| {
         let id = traces.iter().find(|trace| named(trace)).unwrap()["id"].as_str().unwrap().to_string();
@@ -690,4 +741,221 @@ async fn another_question_is_offered_where_the_api_takes_one() {
     let shown =
         browser.value("document.querySelector('#trace .panel:nth-child(2) .answer').textContent").await;
     assert_eq!(shown, "Twice and on");
+}
+
+/// Chooses in a picker, or writes in a field, as a person does.
+async fn choose(browser: &Browser, id: &str, value: &str) {
+    let (element, value) = (format!("document.getElementById('{id}')"), json!(value));
+    browser
+        .value(&format!("({element}.value = {value}, {element}.dispatchEvent(new Event('change')))"))
+        .await;
+    browser.value(&format!("{element}.dispatchEvent(new Event('input'))")).await;
+}
+
+/// Opens a trace of its own page.
+async fn open(browser: &Browser, gateway: &Running, id: &str) {
+    browser.go("about:blank").await;
+    browser.go(&format!("{}/#trace={id}", gateway.url)).await;
+    browser.wait("document.querySelector('#trace .react:not([hidden])') !== null").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipes_are_composed_by_text_and_found_again_by_it() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let stub = Stub::answering(&["Answer: 4"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    browser.go(&format!("{}/", gateway.url)).await;
+    browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    choose(&browser, "recipe", "*").await;
+    choose(&browser, "recipe-text", "self-consistency thn single").await;
+    browser.wait("document.querySelector('#estimate.wrong') !== null").await;
+    let said = browser.value("document.getElementById('estimate').textContent").await;
+    assert!(said.as_str().unwrap().contains("`thn`"), "what is wrong is said before it is asked: {said}");
+    browser.keys("#question", "What is 2+2?").await;
+    browser.click("#send").await;
+    browser.wait("document.querySelector('.answer.bad') !== null").await;
+    assert_eq!(browser.value("document.querySelector('.came').hidden").await, true, "nothing came about");
+    let words = browser.value("document.querySelector('.answer.bad').textContent").await;
+    assert!(!words.as_str().unwrap().contains("hint"), "what to try stands apart: {words}");
+    let composed = "self-consistency@2 else plain";
+    choose(&browser, "recipe-text", composed).await;
+    browser.wait("document.getElementById('estimate').textContent.startsWith('At most')").await;
+    browser.click("#send").await;
+    browser.wait("document.querySelector('[data-reaction=love]') !== null").await;
+    assert_eq!(gateway.ask(question("elenchus/single/little", "3+3?")).await.0, 200);
+    gateway.traces(2).await;
+    browser.click("[data-view=browse]").await;
+    browser.wait("document.querySelectorAll('#traces a').length === 2").await;
+    let proposed = format!(
+        "[...document.querySelectorAll('#known-recipes option')].some((o) => o.value === '{composed}')"
+    );
+    browser.wait(&proposed).await;
+    for (filter, value, count) in
+        [("recipe", composed, 1), ("model", "other", 0), ("key", "nobody", 0), ("until", "2001-01-01", 0)]
+    {
+        choose(&browser, &format!("filter-{filter}"), value).await;
+        browser.click("#filter-form button").await;
+        browser.wait(&format!("document.querySelectorAll('#traces a').length === {count}")).await;
+        choose(&browser, &format!("filter-{filter}"), "").await;
+    }
+    // A worst case that is huge reads as a warning.
+    browser.click("[data-view=ask]").await;
+    choose(&browser, "recipe", "rain").await;
+    browser.wait("document.querySelector('#estimate.warning') !== null").await;
+    let said = browser.value("document.getElementById('estimate').textContent").await;
+    assert!(said.as_str().unwrap().contains(",000 calls"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn debug_mode_addresses_each_part_and_rejects_each_kind_of_stage() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let stub = Stub::answering(&["First 2.\nThen 2 more.\nAnswer: 4", "First 2.\nAnswer: 5"]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let (status, answer) = gateway.ask(question("elenchus/critique-and-refine/little", "2+2?")).await;
+    assert_eq!(status, 200, "{answer}");
+    let id = answer["elenchus"]["trace_id"].as_str().unwrap().to_string();
+    open(&browser, &gateway, &id).await;
+    browser.click("#debug").await;
+    browser.click("#trace [data-open-all]").await;
+    let closed = "document.querySelectorAll('#trace details[data-stage]:not([open])').length";
+    assert_eq!(browser.value(closed).await, 0, "all are opened at once");
+    browser.picture("debug").await;
+    let part = |stage: u64| format!("#trace [data-stage='{stage}'] [data-field=part]");
+    let parts = format!("[...document.querySelector(\"{}\").options].map((o) => o.value)", part(0));
+    assert_eq!(browser.value(&parts).await, json!(["answer", "step", "sub_question", "evidence"]));
+    let pick = async |stage: u64, what: &str, value: &str| {
+        let field = format!("document.querySelector(\"#trace [data-stage='{stage}'] [data-field={what}]\")");
+        browser
+            .value(&format!("({field}.value = {}, {field}.dispatchEvent(new Event('change')))", json!(value)))
+            .await
+    };
+    let done = async |words: &str| {
+        browser.wait(&format!("document.getElementById('status').textContent.startsWith('{words}')")).await;
+        browser.value("document.getElementById('status').textContent = ''").await;
+    };
+    pick(0, "part", "step").await;
+    pick(0, "step", "1").await;
+    let text = "document.querySelector(\"#trace [data-stage='0'] [data-field=edit]\").value";
+    assert_eq!(browser.value(text).await, "Then 2 more.", "the step that is addressed");
+    pick(0, "edit", "Then 3 more.").await;
+    browser.click("#trace [data-stage='0'] [data-store]").await;
+    done("Edit stored").await;
+    pick(0, "part", "evidence").await;
+    pick(0, "edit", "2 and 2 are given.").await;
+    browser.click("#trace [data-stage='0'] [data-store]").await;
+    done("Edit stored").await;
+    let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
+    let stages = trace["stages"].as_array().unwrap().clone();
+    for stage in &stages {
+        browser.click(&format!("#trace [data-stage='{}'] [data-judge=reject]", stage["id"])).await;
+        done("Stage rejected").await;
+    }
+    let primary = "[...document.querySelectorAll('#trace details[data-stage]')].map((stage) => \
+        stage.querySelectorAll(':scope > .inside .primary').length).every((count) => count === 1)";
+    assert_eq!(browser.value(primary).await, true, "one control of a stage stands out");
+    let (_, trace) = gateway.get(&format!("/v1/traces/{id}")).await;
+    let said = trace["feedback"].as_array().unwrap();
+    assert_eq!(said[0]["edit"], json!({"part": "step", "step": 1, "text": "Then 3 more."}));
+    assert_eq!(said[1]["edit"], json!({"part": "evidence", "text": "2 and 2 are given."}));
+    assert_eq!(said.len(), 2 + stages.len(), "each kind of stage can be rejected");
+    // Run again with a step: the text is whole, with that step in it.
+    pick(0, "part", "step").await;
+    pick(0, "step", "1").await;
+    pick(0, "edit", "Then 3 more.").await;
+    browser.click("#trace [data-stage='0'] [data-rerun=edited]").await;
+    browser.wait("document.querySelector('#trace .panel:nth-child(2) .edited') !== null").await;
+    let child = gateway.traces(2).await[0]["id"].as_str().unwrap().to_string();
+    let (_, trace) = gateway.get(&format!("/v1/traces/{child}")).await;
+    assert_eq!(trace["stages"][0]["text"], "First 2.\nThen 3 more.\nAnswer: 4");
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_an_answer_ended_and_how_sure_it_is_are_said_everywhere() {
+    let Some(browser) = Browser::open(1280).await else { return };
+    let stub = Stub::start(|asked| {
+        if asked.path.ends_with("/models") {
+            return Act::Json(200, json!({"data": [{"id": "little", "created": 1, "owned_by": "stub"}]}));
+        }
+        if asked.text.contains("break it") {
+            return Act::Json(400, json!({"error": {"message": "out of memory"}}));
+        }
+        let text = if asked.text.contains("unsure") { "I cannot say." } else { "Answer: 4" };
+        let count = asked.body["n"].as_u64().unwrap_or(1) as usize;
+        Act::Json(200, completion(&vec![text.to_string(); count]))
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    crate::calibration::fitted().write(&folder.path().join("calibrations.json")).unwrap();
+    let gateway = Running::over(folder, &[&stub], Default::default(), |_| {}).await;
+    browser.go(&format!("{}/", gateway.url)).await;
+    browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    ask(&browser, "self-consistency").await;
+    let facts = "document.querySelector('.facts').textContent";
+    browser.wait(&format!("{facts}.includes('(calibrated')")).await;
+    let id = gateway.traces(1).await[0]["id"].as_str().unwrap().to_string();
+    browser.click("[data-better]").await;
+    let begun = browser.value("document.querySelector('[data-field=correction]').value").await;
+    assert_eq!(begun, "Answer: 4", "a better answer begins with the one that is there");
+    browser.keys("[data-field=correction]", &format!("2{SENDS}")).await;
+    browser.wait("document.getElementById('status').textContent.startsWith('Better answer stored')").await;
+    open(&browser, &gateway, &id).await;
+    let told = browser.value("document.querySelector('#trace .facts').textContent").await;
+    assert!(told.as_str().unwrap().contains("(calibrated"), "as it was given: {told}");
+
+    browser.go(&format!("{}/#ask", gateway.url)).await;
+    browser.command("refresh", json!({})).await;
+    browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    browser.keys("#question", "unsure?").await;
+    browser.click("#send").await;
+    browser
+        .wait("document.getElementById('status').textContent.startsWith('The recipe gave no sure answer')")
+        .await;
+    browser.picture("abstained").await;
+    assert_eq!(
+        browser.value("document.querySelector('[data-reaction]')").await,
+        Value::Null,
+        "nothing to love"
+    );
+    assert_eq!(browser.value("document.querySelector('[data-field=comment]') !== null").await, true);
+    assert_eq!(gateway.ask(question("elenchus/self-consistency/little", "break it")).await.0, 400);
+    let reaction = json!({"trace_id": id, "reaction": "up"});
+    assert_eq!(gateway.send("/v1/feedback", reaction).await.0, 200);
+    gateway.traces(3).await;
+    browser.click("[data-view=browse]").await;
+    browser.wait("document.querySelectorAll('#traces a').length === 3").await;
+    browser.picture("browse-ends").await;
+    let badges =
+        browser.value("[...document.querySelectorAll('#traces .badge')].map((b) => b.textContent)").await;
+    assert_eq!(badges, json!(["failed", "abstained", "▲ up"]));
+    let list = browser.value("document.getElementById('traces').textContent").await;
+    assert!(list.as_str().unwrap().contains("% (raw)"), "a list says what its confidence is: {list}");
+
+    // Failures are counted apart, and what nobody spoke of is folded away.
+    assert_eq!(gateway.ask(question("elenchus/single/little", "3+3?")).await.0, 200);
+    gateway.traces(4).await;
+    browser.click("[data-view=totals]").await;
+    browser.wait("document.querySelectorAll('#totals tbody tr').length === 1").await;
+    let column = |name: &str| {
+        format!(
+            "[...document.querySelectorAll('#totals th button')].findIndex((b) => b.textContent.startsWith('{name}'))"
+        )
+    };
+    for (name, wanted) in [("Answered", "1"), ("Abstained", "1"), ("Failed", "1"), ("Corrected", "1")] {
+        let cell = format!("document.querySelector('#totals tbody tr').cells[{}].textContent", column(name));
+        assert_eq!(browser.value(&cell).await, wanted, "{name}");
+    }
+    browser.click("#totals-all").await;
+    browser.wait("document.querySelectorAll('#totals tbody tr').length === 2").await;
+    let names = "[...document.querySelectorAll('#totals tbody th')].map((h) => h.textContent)";
+    assert_eq!(browser.value(names).await, json!(["self-consistency", "single"]), "most spoken of first");
+    browser.click("#totals thead th:first-child button").await;
+    browser.click("#totals thead th:first-child button").await;
+    assert_eq!(
+        browser.value(names).await,
+        json!(["single", "self-consistency"]),
+        "sorted by name, downwards"
+    );
+    let sorted = "document.querySelector('#totals thead th').getAttribute('aria-sort')";
+    assert_eq!(browser.value(sorted).await, "descending");
 }

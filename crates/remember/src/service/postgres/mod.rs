@@ -4,14 +4,14 @@ mod connection;
 mod rows;
 
 use super::{
-    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, Reaction, RecipeTotals, ServiceStore, TraceEntry,
-    TraceFilter, TraceStatus, TraceSummary, Write, Written, cut, whole,
+    FeedbackEntry, KeyEntry, LIST_CHARACTERS, Labelled, ListedTrace, Reaction, RecipeTotals, ServiceStore,
+    TraceEntry, TraceFilter, TraceStatus, Write, Written, cut, whole,
 };
 use crate::error::{RememberError, Result, ServerFailure};
 use connection::{Connected, Connector, Failure, Line};
 use elenchus_trace::Usage;
 use futures::future::try_join_all;
-use rows::{Json, LISTED, WHOLE, count, entry, feedback, summary, text, to_json, usage};
+use rows::{Json, LISTED, WHOLE, count, entry, feedback, listed, text, to_json, usage};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -305,7 +305,7 @@ impl ServiceStore for PostgresStore {
         })
     }
 
-    fn traces(&self, filter: &TraceFilter) -> Result<Vec<TraceSummary>> {
+    fn traces(&self, filter: &TraceFilter) -> Result<Vec<ListedTrace>> {
         let (conditions, values) = conditions(filter);
         let limit = values.len();
         let sql = format!(
@@ -314,7 +314,7 @@ impl ServiceStore for PostgresStore {
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(Box::as_ref).collect();
         self.read(self.listing(), async |connected| {
             let statement = connected.statement(&sql).await?;
-            connected.client.query(&statement, &values).await?.iter().map(summary).collect()
+            connected.client.query(&statement, &values).await?.iter().map(listed).collect()
         })
     }
 
@@ -353,11 +353,15 @@ impl ServiceStore for PostgresStore {
                     Ok(RecipeTotals {
                         recipe: row.try_get(0)?,
                         traces: count(row, 1)?,
-                        love: count(row, 2)?,
-                        up: count(row, 3)?,
-                        down: count(row, 4)?,
-                        corrections: count(row, 5)?,
-                        usage: usage(row, 6)?,
+                        answered: count(row, 2)?,
+                        abstained: count(row, 3)?,
+                        failed: count(row, 4)?,
+                        cancelled: count(row, 5)?,
+                        love: count(row, 6)?,
+                        up: count(row, 7)?,
+                        down: count(row, 8)?,
+                        corrections: count(row, 9)?,
+                        usage: usage(row, 10)?,
                     })
                 })
                 .collect()
@@ -399,7 +403,9 @@ const TOTALS: &str = "
     ), corrected AS (
         SELECT trace_id, count(*) FILTER (WHERE corrects) AS corrections FROM elenchus_feedback GROUP BY trace_id
     )
-    SELECT recipe, count(*), coalesce(sum(love), 0)::BIGINT, coalesce(sum(up), 0)::BIGINT,
+    SELECT recipe, count(*), count(*) FILTER (WHERE status = 'answered'),
+        count(*) FILTER (WHERE status = 'abstained'), count(*) FILTER (WHERE status = 'failed'),
+        count(*) FILTER (WHERE status = 'cancelled'), coalesce(sum(love), 0)::BIGINT, coalesce(sum(up), 0)::BIGINT,
         coalesce(sum(down), 0)::BIGINT, coalesce(sum(corrections), 0)::BIGINT,
         least(sum(prompt_tokens), 9223372036854775807)::BIGINT,
         least(sum(completion_tokens), 9223372036854775807)::BIGINT,

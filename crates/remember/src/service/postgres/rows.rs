@@ -1,7 +1,7 @@
 //! What stands in a row, and what PostgreSQL's types make of ours.
 
 use super::connection::Connected;
-use crate::service::{FeedbackEntry, TraceEntry, TraceStatus, TraceSummary};
+use crate::service::{FeedbackEntry, ListedTrace, Reaction, TraceEntry, TraceStatus, TraceSummary};
 use elenchus_trace::Usage;
 use std::borrow::Cow;
 use tokio_postgres::Row;
@@ -10,7 +10,10 @@ use tokio_postgres::types::FromSql;
 /// Columns of a trace in a list.
 pub(super) const LISTED: &str =
     "id, created_ms, recipe, model, key, left(question, 400), left(answer, 400), confidence,
-    status, elapsed_ms, prompt_tokens, completion_tokens, calls, seconds, money";
+    status, elapsed_ms, prompt_tokens, completion_tokens, calls, seconds, money,
+    (SELECT reaction FROM elenchus_feedback
+        WHERE trace_id = elenchus_traces.id AND reaction IS NOT NULL AND stage IS NULL
+        ORDER BY created_ms DESC, place DESC LIMIT 1)";
 /// Columns of a whole trace.
 pub(super) const WHOLE: &str =
     "id, created_ms, recipe, model, key, question, answer, confidence, status, elapsed_ms,
@@ -73,7 +76,7 @@ impl<'a, T: serde::de::DeserializeOwned> FromSql<'a> for Json<T> {
     }
 }
 
-pub(super) fn summary(row: &Row) -> Result<TraceSummary, tokio_postgres::Error> {
+fn summary(row: &Row) -> Result<TraceSummary, tokio_postgres::Error> {
     Ok(TraceSummary {
         id: row.try_get(0)?,
         created_ms: count(row, 1)?,
@@ -87,6 +90,11 @@ pub(super) fn summary(row: &Row) -> Result<TraceSummary, tokio_postgres::Error> 
         elapsed_ms: row.try_get(9)?,
         usage: usage(row, 10)?,
     })
+}
+
+pub(super) fn listed(row: &Row) -> Result<ListedTrace, tokio_postgres::Error> {
+    let reaction: Option<&str> = row.try_get(15)?;
+    Ok(ListedTrace { summary: summary(row)?, reaction: reaction.and_then(Reaction::from_name) })
 }
 
 pub(super) fn entry(row: &Row) -> Result<TraceEntry, tokio_postgres::Error> {
