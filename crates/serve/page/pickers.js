@@ -39,7 +39,29 @@ export async function loadPickers() {
   pickersChanged();
 }
 
+// Recipes with which the chosen model cannot answer stay in the lists, greyed, with the reason.
+let markedFor;
+async function markRecipes() {
+  const model = $("model").value;
+  if (!model || model === markedFor) return;
+  markedFor = model;
+  let found;
+  // What cannot be asked now is not known: the request itself will say it.
+  try { found = (await get(`/v1/recipes?model=${encodeURIComponent(model)}`)).data; } catch { found = recipes; }
+  if (model !== $("model").value) return;
+  for (const id of ["recipe", "beside"]) {
+    for (const option of $(id).options) {
+      const cannot = found.find((recipe) => recipe.name === option.value)?.cannot;
+      option.disabled = Boolean(cannot);
+      option.title = cannot ?? "";
+      const name = option.value && offer(option.value) ? option.value : option.textContent;
+      option.textContent = cannot ? `${name} (not with this model)` : name;
+    }
+  }
+}
+
 export function pickersChanged() {
+  markRecipes();
   for (const id of ["model", "recipe", "recipe-text"]) remember(id, $(id).value);
   for (const id of ["recipe", "beside"]) $(`${id}-written`).hidden = $(id).value !== WRITTEN;
   $("compose-hint").hidden = ![$("recipe").value, $("beside").value].includes(WRITTEN);

@@ -418,6 +418,12 @@ async fn two_recipes_stand_side_by_side_on_one_question() {
     let gateway = Running::before(&[&stub]).await;
     browser.go(&format!("{}/", gateway.url)).await;
     browser.wait("document.querySelectorAll('#recipe option').length > 5").await;
+    // What this model cannot answer with is greyed, with the reason.
+    browser.wait("document.querySelector('#recipe option[value=self-certainty]').disabled").await;
+    browser
+        .wait("document.querySelector('#beside option[value=self-certainty]').title.includes('hint:')")
+        .await;
+    browser.wait("!document.querySelector('#recipe option[value=gsa]').disabled").await;
     browser.keys("#question", "What is 2+2?").await;
     choose(&browser, "recipe", "single").await;
     browser.wait("document.getElementById('estimate').textContent.startsWith('At most 1 call,')").await;
