@@ -54,6 +54,11 @@ pub struct ServiceSettings {
     pub budget: Budget,
     /// Largest request body, bytes.
     pub most_body_bytes: usize,
+    /// Bytes of request bodies above 64 KiB that are held at once, at least `most_body_bytes`: further ones wait, and get 503
+    /// with the time to wait after some seconds. A recipe's calls and trace take many times its request.
+    pub most_bytes_in_flight: usize,
+    /// Most samples that a request may ask of a recipe.
+    pub most_samples: u64,
     /// Deepest nesting of a request's JSON.
     pub most_depth: usize,
     /// Most connections at once.
@@ -113,6 +118,8 @@ impl Default for ServiceSettings {
             retry: RetrySettings::default(),
             budget: Budget::default(),
             most_body_bytes: 32 << 20,
+            most_bytes_in_flight: 64 << 20,
+            most_samples: 1000,
             most_depth: 64,
             most_connections: 10_000,
             most_recipes: 256,

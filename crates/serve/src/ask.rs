@@ -10,7 +10,7 @@ use crate::forward::Forward;
 use crate::keys::Caller;
 use crate::plain::Plain;
 use crate::sse;
-use crate::state::{State, Target, new_id, now_ms};
+use crate::state::{Live, State, Target, new_id, now_ms};
 use bytes::Bytes;
 use elenchus_generate::TraceContext;
 use elenchus_recipe::{Composition, RecipeError, Serving, offer_of};
@@ -110,7 +110,7 @@ pub(crate) async fn chat(state: &Arc<State>, inbound: Inbound) -> Result<Reply, 
     if target == Target::Embedded {
         request.for_embedded()?;
     }
-    let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
+    let serving = serving(&recipe, choice.samples, &wish, &request, &target, &live)?;
     request.for_recipe(&serving)?;
     let cost = Cost::of(&request, Some(&serving)).usage;
     let grant = state.grant(&live, &caller, &target, wish.budget, cost).await?;
@@ -163,6 +163,7 @@ pub(crate) fn serving(
     wish: &Wish,
     request: &ChatRequest,
     target: &Target,
+    live: &Live,
 ) -> Result<Serving, ApiError> {
     let task = wish.task.as_deref().unwrap_or(target.task());
     for part in recipe.parts() {
@@ -183,6 +184,12 @@ pub(crate) fn serving(
     }
     if let Some(samples) = samples {
         recipe = recipe.with_default("samples", &samples.into());
+    }
+    let most = live.settings.most_samples;
+    let asked = recipe.parts().into_iter().filter_map(|part| part.settings.get("samples")?.as_u64()).max();
+    if let Some(asked) = asked.filter(|asked| *asked > most) {
+        let hint = format!("ask for {most} or fewer; `most_samples` in `[serve]` is the bound");
+        return Err(ApiError::bad("samples", format!("{asked} samples are too many\nhint: {hint}")));
     }
     Ok(Serving::new(&recipe, task)?)
 }

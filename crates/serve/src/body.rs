@@ -2,6 +2,7 @@
 
 use crate::ApiError;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -9,8 +10,10 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFT
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What breaks a response in the middle.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -52,6 +55,61 @@ impl HttpBody for Body {
             Body::Stream(_) => SizeHint::default(),
         }
     }
+}
+
+impl Body {
+    /// Keeps something until the response is over.
+    pub fn holding<T: Send + 'static>(self, held: T) -> Self {
+        match self {
+            Body::Full(bytes) => Body::Full(bytes),
+            Body::Stream(stream) => Body::Stream(
+                stream
+                    .map(move |piece| {
+                        let _ = &held;
+                        piece
+                    })
+                    .boxed(),
+            ),
+        }
+    }
+}
+
+/// Request bodies up to here take no place among those that are held.
+const SMALL_BYTES: usize = 64 << 10;
+/// How long a body waits for a place.
+const PLACE_WAITS: Duration = Duration::from_secs(5);
+
+/// A place for the body of a request among all that are held at once: `None` for a small one. A body of unknown length takes
+/// the place of the largest until it is read.
+pub(crate) async fn place(
+    places: &Arc<Semaphore>,
+    request: &Request<Incoming>,
+    most_bytes: usize,
+) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let bytes = announced.unwrap_or(most_bytes);
+    // What is too large is refused before it is read.
+    if bytes <= SMALL_BYTES || bytes > most_bytes {
+        return Ok(None);
+    }
+    let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    match tokio::time::timeout(PLACE_WAITS, Arc::clone(places).acquire_many_owned(wanted)).await {
+        Ok(Ok(place)) => Ok(Some(place)),
+        _ => Err(ApiError {
+            retry_after_seconds: Some(2),
+            ..ApiError::unavailable(
+                "busy",
+                "as many bytes of requests are held as are allowed\nhint: `most_bytes_in_flight` in `[serve]` allows more",
+            )
+        }),
+    }
+}
+
+/// Gives back what was taken for a body of unknown length and not needed.
+pub(crate) fn shrink(place: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
+    let Some(held) = place else { return };
+    let surplus = held.num_permits().saturating_sub(bytes.div_ceil(1024));
+    drop(held.split(surplus));
 }
 
 /// A whole response.
@@ -118,11 +176,11 @@ pub(crate) async fn read(
     }
 }
 
-/// Takes what still comes of a body that is refused, up to as much again as is allowed: a client that is cut off while it
-/// writes never reads why.
+/// Takes what still comes of a body that is refused, up to several times as much as is allowed: a client that is cut off
+/// while it writes never reads why.
 async fn discard(body: &mut Incoming, most_bytes: usize, within: Duration) {
     const LEAST: usize = 1 << 20;
-    let mut rest = Limited::new(body, most_bytes.max(LEAST));
+    let mut rest = Limited::new(body, most_bytes.saturating_mul(4).max(LEAST));
     let taken = async { while let Some(Ok(_)) = rest.frame().await {} };
     // The request is refused, however this ends.
     let _ = tokio::time::timeout(within, taken).await;

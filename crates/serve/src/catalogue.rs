@@ -228,7 +228,7 @@ pub(crate) async fn estimate(state: &Arc<State>, caller: &Caller, bytes: &[u8]) 
     let (recipe, cost) = match &choice.recipe {
         None => (PLAIN.to_string(), Cost::of(&request, None)),
         Some(recipe) => {
-            let serving = serving(recipe, choice.samples, &wish, &request, &target)?;
+            let serving = serving(recipe, choice.samples, &wish, &request, &target, &live)?;
             request.for_recipe(&serving)?;
             serving.ready(&idle(state, &live, caller, &target, &request, serving.roles()).await?)?;
             (serving.name().to_string(), Cost::of(&request, Some(&serving)))

@@ -158,6 +158,10 @@ fn parameters(route: &Route) -> Vec<Value> {
         "export" => vec![
             query("format", one_of(&["sft", "preference", "unpaired_preference", "reward"])),
             query("file", one_of(&["jsonl", "parquet"])),
+            query("parts", text.clone()),
+            query("recipe", text.clone()),
+            query("model", text.clone()),
+            query("key", text),
         ],
         _ => Vec::new(),
     };

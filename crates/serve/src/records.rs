@@ -4,7 +4,7 @@ use crate::ApiError;
 use crate::body::{Reply, full, json as reply_json};
 use crate::chat::{ChoiceReport, Parent};
 use crate::exchange::trace_of;
-use crate::judged::judged;
+use crate::judged::{judged, steps};
 use crate::keys::Caller;
 use crate::rerun::parent_of;
 use crate::stage::{StageView, views};
@@ -14,9 +14,9 @@ use elenchus_measure::{LEVEL, wilson as wilson_interval};
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{
     ExportFormat, FeedbackEntry, Judged, ListedTrace, Reaction, RecipeTotals, ServiceStore, StageEdit,
-    StagePart, TraceFilter, TraceStatus, TraceSummary, Write, Written, export_rows,
+    StagePart, TraceFilter, TraceStatus, TraceSummary, WRITTEN_PARTS, Write, Written, export_rows,
 };
-use elenchus_trace::Trace;
+use elenchus_trace::{Node, NodeKind, Trace};
 use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -138,10 +138,14 @@ pub(crate) async fn feedback(state: &Arc<State>, caller: Caller, bytes: &[u8]) -
         let id = said.trace_id.clone();
         let entry = state.archive.read(move |store| store.trace(&id)).await?;
         let entry = entry.ok_or_else(|| unknown_trace(&said.trace_id))?;
-        let stages = trace_of(&entry).map(|trace| trace.nodes.len()).unwrap_or(0);
-        if stage as usize >= stages {
-            let message = format!("trace `{}` has {stages} stages, from 0", said.trace_id);
+        let trace = trace_of(&entry).ok();
+        let nodes = trace.as_ref().map_or(&[][..], |trace| &trace.nodes);
+        let Some(node) = nodes.get(stage as usize) else {
+            let message = format!("trace `{}` has {} stages, from 0", said.trace_id, nodes.len());
             return Err(ApiError::not_found(message).param("stage"));
+        };
+        if let (Some(trace), Some(edit)) = (&trace, &said.edit) {
+            fits(trace, node, edit)?;
         }
     }
     let mut entry = FeedbackEntry {
@@ -176,6 +180,36 @@ pub(crate) async fn feedback(state: &Arc<State>, caller: Caller, bytes: &[u8]) -
         state.metrics.feedback();
     }
     Ok(reply_json(StatusCode::OK, &FeedbackReply { id, stored }))
+}
+
+/// Whether a stage has the part that is edited.
+fn fits(trace: &Trace, node: &Node, edit: &StageEdit) -> Result<(), ApiError> {
+    let refuse = |what: String, hint: &str| Err(ApiError::bad("edit", format!("{what}\nhint: {hint}")));
+    let text = match &node.kind {
+        NodeKind::Generated { completion, .. } => Some(completion.text.as_str()),
+        NodeKind::Evaluated { feedback, .. } => feedback.text.as_deref(),
+        _ => None,
+    };
+    if let Some(step) = edit.step {
+        let count = text.map_or(0, |text| steps(trace, text).len());
+        if step as usize >= count {
+            let hint = "steps are counted from 0; `GET /v1/traces/{id}` shows those of each stage";
+            return refuse(format!("the stage has {count} steps, and `step` is {step}"), hint);
+        }
+    }
+    // A rejection names no text.
+    if edit.text.is_none() {
+        return Ok(());
+    }
+    match (&node.kind, edit.part) {
+        (NodeKind::Evaluated { .. }, StagePart::Answer) => {
+            refuse("an evaluator wrote no answer there".into(), "edit its `critique`")
+        }
+        (NodeKind::Stage { .. } | NodeKind::Failed { .. }, StagePart::Answer | StagePart::Critique) => {
+            refuse("nobody wrote anything there".into(), "edit a stage with a text, within it")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unknown_trace(id: &str) -> ApiError {
@@ -307,7 +341,11 @@ pub struct TotalsRow {
 }
 
 /// `GET /v1/totals`
-pub(crate) async fn totals(state: &Arc<State>) -> Result<Reply, ApiError> {
+pub(crate) async fn totals(state: &Arc<State>, query: &HashMap<String, String>) -> Result<Reply, ApiError> {
+    if let Some(name) = query.keys().next() {
+        let message = format!("there is no filter `{name}`\nhint: totals are of all traces");
+        return Err(ApiError::bad(name, message));
+    }
     let totals = state.archive.read(|store| store.totals()).await?;
     let rows: Vec<TotalsRow> = totals
         .into_iter()
@@ -338,10 +376,27 @@ pub(crate) async fn export(state: &Arc<State>, query: &HashMap<String, String>) 
         "parquet" => true,
         _ => return Err(ApiError::bad("file", "`file` is jsonl or parquet")),
     };
+    let parts = match query.get("parts") {
+        None => WRITTEN_PARTS.to_vec(),
+        Some(text) => parts(text)?,
+    };
+    let mut wanted = Wanted::default();
+    for (name, value) in query {
+        match name.as_str() {
+            "format" | "file" | "parts" => {}
+            "recipe" => wanted.recipe = Some(value.clone()),
+            "model" => wanted.model = Some(value.clone()),
+            "key" => wanted.key = Some(value.clone()),
+            _ => {
+                let hint = "there are `format`, `file`, `parts`, `recipe`, `model` and `key`";
+                return Err(ApiError::bad(name, format!("there is no filter `{name}`\nhint: {hint}")));
+            }
+        }
+    }
     let bytes = state
         .archive
         .read(move |store| {
-            let rows = rows(store, format)?;
+            let rows = rows(store, format, &parts, &wanted)?;
             // A Parquet file takes its columns from its rows.
             if parquet && rows.is_empty() { Ok(None) } else { file(&rows, parquet).map(Some) }
         })
@@ -356,7 +411,38 @@ pub(crate) async fn export(state: &Arc<State>, query: &HashMap<String, String>) 
     })
 }
 
-fn rows(store: &dyn ServiceStore, format: ExportFormat) -> Result<Vec<Map<String, Value>>, RememberError> {
+/// Of which traces rows are wanted.
+#[derive(Debug, Default)]
+struct Wanted {
+    recipe: Option<String>,
+    model: Option<String>,
+    key: Option<String>,
+}
+
+impl Wanted {
+    fn holds(&self, of: &TraceSummary) -> bool {
+        let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        same(&self.recipe, &of.recipe) && same(&self.model, &of.model) && same(&self.key, &of.key)
+    }
+}
+
+/// Parts of stages, by their names with commas between them.
+fn parts(text: &str) -> Result<Vec<StagePart>, ApiError> {
+    let one = |name: &str| {
+        serde_json::from_value(Value::from(name.trim())).map_err(|_| {
+            let hint = "there are answer, step, critique (these three by default), sub_question, evidence";
+            ApiError::bad("parts", format!("there is no part `{name}`\nhint: {hint}"))
+        })
+    };
+    text.split(',').map(one).collect()
+}
+
+fn rows(
+    store: &dyn ServiceStore,
+    format: ExportFormat,
+    parts: &[StagePart],
+    wanted: &Wanted,
+) -> Result<Vec<Map<String, Value>>, RememberError> {
     let mut all: Vec<Judged> = Vec::new();
     let mut after = String::new();
     loop {
@@ -366,11 +452,11 @@ fn rows(store: &dyn ServiceStore, format: ExportFormat) -> Result<Vec<Map<String
             Some(last) => after.clone_from(&last.trace.summary.id),
         }
         // Only what was spoken of is kept in memory.
-        for item in page {
+        for item in page.into_iter().filter(|item| wanted.holds(&item.trace.summary)) {
             all.push(judged(item)?);
         }
     }
-    export_rows(format, &all)
+    export_rows(format, &all, parts)
 }
 
 fn file(rows: &[Map<String, Value>], parquet: bool) -> Result<Vec<u8>, RememberError> {

@@ -222,7 +222,7 @@ pub(crate) async fn rerun(
     if target == Target::Embedded {
         request.for_embedded()?;
     }
-    let serving = serving(&recipe, choice.samples, &wish, &request, &target)?;
+    let serving = serving(&recipe, choice.samples, &wish, &request, &target, &live)?;
     request.for_recipe(&serving)?;
     let cost = Cost::of(&request, Some(&serving)).usage;
     let grant = state.grant(&live, &caller, &target, wish.budget, cost).await?;

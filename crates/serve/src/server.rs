@@ -2,7 +2,7 @@
 
 use crate::archive::Archive;
 use crate::ask::Inbound;
-use crate::body::{Body, Reply, check_depth, full, json as reply_json, read, refuse};
+use crate::body::{Body, Reply, check_depth, full, json as reply_json, place, read, refuse, shrink};
 use crate::chat::Peek;
 use crate::choose::{Wish, choose};
 use crate::forward::Forward;
@@ -38,6 +38,8 @@ const TELEMETRY_ENDS: Duration = Duration::from_secs(3);
 
 /// How long an answer of `/readyz` about the store holds.
 const READY_HOLDS: Duration = Duration::from_secs(1);
+/// How long it waits for the store.
+const READY_WAITS: Duration = Duration::from_secs(1);
 /// How long what was cancelled may take to end.
 const CANCELLED_ENDS: Duration = Duration::from_secs(2);
 
@@ -106,6 +108,7 @@ fn changed(started: &ServiceSettings, now: &ServiceSettings) -> Vec<&'static str
         ("store", started.store != now.store),
         ("most_connections", started.most_connections != now.most_connections),
         ("most_recipes", started.most_recipes != now.most_recipes),
+        ("most_bytes_in_flight", started.most_bytes_in_flight != now.most_bytes_in_flight),
     ];
     fixed.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
@@ -412,7 +415,7 @@ async fn answer(
             "recipes" => catalogue::list_recipes(state, &caller, &query).await,
             "traces" => records::list(state, &query).await,
             "trace" => records::trace(state, &caller, inner.unwrap_or_default()).await,
-            "totals" => records::totals(state).await,
+            "totals" => records::totals(state, &query).await,
             "runs" => runs::list(state).await,
             "run" => runs::one(state, inner.unwrap_or_default()).await,
             "run_report" => {
@@ -432,9 +435,12 @@ async fn answer(
     let live = state.live();
     let headers = request.headers().clone();
     let within = Duration::from_secs_f64(live.settings.body_seconds.clamp(0.1, 1e6));
-    let bytes = read(request, live.settings.most_body_bytes, within).await?;
+    let most = live.settings.most_body_bytes;
+    let mut held = place(&state.bodies, &request, most).await?;
+    let bytes = read(request, most, within).await?;
+    shrink(&mut held, bytes.len());
     check_depth(&bytes, live.settings.most_depth)?;
-    match route.name {
+    let reply = match route.name {
         "chat" | "chat_recipe" => ask::chat(state, Inbound::new(caller, headers, bytes, inner)).await,
         "responses" | "responses_recipe" => responses::respond(state, caller, headers, bytes, inner).await,
         "completions" => passed(state, live, caller, headers, bytes, "completions").await,
@@ -443,7 +449,8 @@ async fn answer(
         "estimate" => catalogue::estimate(state, &caller, &bytes).await,
         "feedback" => records::feedback(state, caller, &bytes).await,
         _ => Err(ApiError::not_found("there is nothing here")),
-    }
+    }?;
+    Ok(reply.map(|body| body.holding(held)))
 }
 
 /// A part of a path, `%20` and `+` as the spaces that they stand for.
@@ -511,7 +518,10 @@ async fn ready(state: &Arc<State>) -> Reply {
         match *known {
             Some((at, works)) if at.elapsed() < READY_HOLDS => works,
             _ => {
-                let works = state.refresh_keys().await.is_ok();
+                // A change of nothing: it takes the lock, and sees whether the file is where it was.
+                let changes = state.archive.read(|store| store.write(&[]));
+                let takes_changes = tokio::time::timeout(READY_WAITS, changes).await;
+                let works = matches!(takes_changes, Ok(Ok(_))) && state.refresh_keys().await.is_ok();
                 *known = Some((Instant::now(), works));
                 works
             }

@@ -84,6 +84,8 @@ pub(crate) struct State {
     pub telemetry: Telemetry,
     pub tickets: Tickets,
     pub recipes: Arc<Semaphore>,
+    /// What large request bodies may still take, KiB.
+    pub bodies: Arc<Semaphore>,
     /// Cancels everything when the time to finish is over.
     pub cancel: CancelToken,
     /// Everything that is still to be written down listens to it, and so can be waited for.
@@ -95,6 +97,8 @@ pub(crate) struct State {
 impl State {
     pub fn new(live: Live, archive: Archive, keys: KeyRing, telemetry: Telemetry) -> Self {
         let recipes = Arc::new(Semaphore::new(live.settings.most_recipes));
+        let held = live.settings.most_bytes_in_flight.max(live.settings.most_body_bytes);
+        let bodies = Arc::new(Semaphore::new(held.div_ceil(1024).min(Semaphore::MAX_PERMITS)));
         State {
             started: live.settings.clone(),
             live: RwLock::new(Arc::new(live)),
@@ -106,6 +110,7 @@ impl State {
             telemetry,
             tickets: Tickets::default(),
             recipes,
+            bodies,
             cancel: CancelToken::new(),
             unwritten: watch::Sender::new(()),
             stopping: AtomicBool::new(false),

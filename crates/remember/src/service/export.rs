@@ -1,6 +1,6 @@
 //! Training rows from what people said of answers, with where each row comes from.
 
-use super::{FeedbackEntry, Reaction, TraceSummary};
+use super::{FeedbackEntry, Reaction, StagePart, TraceSummary};
 use crate::data::{PreferenceRow, PromptCompletionRow, UnpairedPreferenceRow};
 use crate::error::{RememberError, Result};
 use elenchus_trace::{Message, Step};
@@ -74,11 +74,20 @@ struct Opinion<'a> {
     origin: Map<String, Value>,
 }
 
-/// The rows of one format. Of what has no prompt, or neither an answer nor a better one, there are none.
+/// Parts of a stage whose better text is what the model should have written there. A sub-question or a piece of evidence is a
+/// part of what it wrote or read: as the answer to the stage's prompt it would teach the wrong thing.
+pub const WRITTEN_PARTS: &[StagePart] = &[StagePart::Answer, StagePart::Step, StagePart::Critique];
+
+/// The rows of one format. Of what has no prompt, or neither an answer nor a better one, there are none; nor of edits of other
+/// parts than these ([`WRITTEN_PARTS`] unless somebody wants the others, too). Each row says which part it corrects.
 ///
 /// # Errors
 /// A row cannot be written.
-pub fn export_rows(format: ExportFormat, judged: &[Judged]) -> Result<Vec<Map<String, Value>>> {
+pub fn export_rows(
+    format: ExportFormat,
+    judged: &[Judged],
+    parts: &[StagePart],
+) -> Result<Vec<Map<String, Value>>> {
     let mut rows = Vec::new();
     let mut opinions: Vec<Opinion<'_>> = Vec::new();
     for item in judged {
@@ -105,10 +114,10 @@ pub fn export_rows(format: ExportFormat, judged: &[Judged]) -> Result<Vec<Map<St
             let origin = origin(item, said);
             let reaction = said.reaction.filter(|_| last.contains(&index));
             // What is rejected by an edit alone is as bad as what got a bad reaction.
-            let is_rejected =
-                said.edit.as_ref().is_some_and(|edit| edit.text.is_none() && edit.step.is_none());
+            let edit = said.edit.as_ref().filter(|edit| parts.contains(&edit.part));
+            let is_rejected = edit.is_some_and(|edit| edit.text.is_none() && edit.step.is_none());
             let is_good = reaction.map(Reaction::is_good).or(is_rejected.then_some(false));
-            let edited = said.edit.as_ref().and_then(|edit| edit.text.as_ref());
+            let edited = edit.and_then(|edit| edit.text.as_ref());
             // A correction is the whole answer; an edited step stands behind those before it.
             let whole = said.correction.clone();
             let correction = whole
@@ -198,6 +207,8 @@ fn origin(item: &Judged, said: &FeedbackEntry) -> Map<String, Value> {
     origin.insert("trace_id".into(), json!(summary.id));
     origin.insert("feedback_id".into(), json!(said.id));
     origin.insert("stage".into(), json!(said.stage));
+    origin.insert("part".into(), json!(said.edit.as_ref().map(|edit| edit.part)));
+    origin.insert("step".into(), json!(said.edit.as_ref().and_then(|edit| edit.step)));
     origin.insert("recipe".into(), json!(summary.recipe));
     origin.insert("model".into(), json!(summary.model));
     origin.insert("said_ms".into(), json!(said.created_ms));

@@ -8,7 +8,7 @@ mod place;
 mod postgres;
 mod sqlite;
 
-pub use export::{Exchange, ExportFormat, Judged, export_rows};
+pub use export::{Exchange, ExportFormat, Judged, WRITTEN_PARTS, export_rows};
 pub use place::StorePlace;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;

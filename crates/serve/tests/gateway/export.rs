@@ -92,7 +92,7 @@ async fn what_is_said_of_a_critique_becomes_rows_with_the_critics_prompt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stages_of_plain_answers_steps_and_evidence_become_rows() {
+async fn edits_of_answers_and_steps_become_rows_and_those_of_evidence_only_where_they_are_wanted() {
     let stub = Stub::answering(&["first\nsecond\nAnswer: 4"]).await;
     let gateway = Running::before(&[&stub]).await;
     assert_eq!(gateway.ask(question("little", "2+2?")).await.0, 200);
@@ -107,10 +107,31 @@ async fn stages_of_plain_answers_steps_and_evidence_become_rows() {
         .await;
     let pairs = rows::<PreferenceRow>(&gateway, "preference", "jsonl").await;
     let chosen: Vec<&Value> = pairs.iter().map(|row| &row["chosen"][0]["content"]).collect();
-    assert_eq!(chosen, ["Four.", "2 and 2 are 4.", "first\n2nd"]);
-    let step = &pairs[2];
+    assert_eq!(chosen, ["Four.", "first\n2nd"], "a piece of evidence is no answer to the question");
+    assert_eq!(
+        (&pairs[0]["part"], &pairs[1]["part"], &pairs[1]["step"]),
+        (&json!("answer"), &json!("step"), &json!(1))
+    );
+    let wanted = rows::<PreferenceRow>(&gateway, "preference&parts=evidence", "jsonl").await;
+    let evidence: Vec<&Value> = wanted.iter().map(|row| &row["chosen"][0]["content"]).collect();
+    assert_eq!((evidence, &wanted[0]["part"]), (vec![&json!("2 and 2 are 4.")], &json!("evidence")));
+    for (filter, count) in [("recipe=plain", 2), ("recipe=gsa", 0), ("model=little", 2), ("key=nobody", 0)] {
+        let found = rows::<PreferenceRow>(&gateway, &format!("preference&{filter}"), "jsonl").await;
+        assert_eq!(found.len(), count, "{filter}");
+    }
+    for path in ["/v1/export?format=sft&limit=1", "/v1/export?parts=answers", "/v1/totals?recipe=gsa"] {
+        let (status, error) = gateway.get(path).await;
+        assert!(
+            status == 400 && error["error"]["message"].as_str().unwrap().contains("hint: "),
+            "{path}: {error}"
+        );
+    }
+    let step = &pairs[1];
     assert_eq!(step["rejected"][0]["content"], "first\nsecond", "both end with the step");
     assert_eq!(step["prompt"], json!([{"role": "user", "content": "2+2?"}]));
+    let far = json!({"trace_id": plain, "stage": 0, "edit": {"part": "step", "step": 99, "text": "x"}});
+    let (status, error) = gateway.send("/v1/feedback", far).await;
+    assert!(status == 400 && error["error"]["message"].as_str().unwrap().contains("3 steps"), "{error}");
     // A stage that is rejected without a reaction is bad all the same.
     say(&gateway, json!({"trace_id": plain, "stage": 0, "edit": {"part": "answer"}})).await;
     let marked = rows::<UnpairedPreferenceRow>(&gateway, "unpaired_preference", "jsonl").await;
@@ -145,4 +166,23 @@ async fn answers_that_are_calls_of_tools_come_out_as_calls() {
         assert_eq!(row["completion"][0]["tool_calls"], json!([call]), "{row}");
         assert_eq!(row["completion"][0]["content"].as_str().unwrap_or_default(), "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_that_do_not_fit_their_stage_are_refused() {
+    let stub = Stub::answering(&["Answer: 4", "Judgment: incorrect."]).await;
+    let gateway = Running::before(&[&stub]).await;
+    let mut body = question("elenchus/best-of-n@2/little", "2+2?");
+    body["elenchus"] = json!({"settings": {"evaluator": "judgment"}});
+    let (status, answer) = gateway.ask(body).await;
+    assert_eq!(status, 200, "{answer}");
+    let id = gateway.traces(1).await[0]["id"].clone();
+    let (_, trace) = gateway.get(&format!("/v1/traces/{}", id.as_str().unwrap())).await;
+    let stages = trace["stages"].as_array().unwrap();
+    let of = |kind: &str| stages.iter().find(|stage| stage["kind"] == kind).map(|stage| stage["id"].clone());
+    let evaluated = of("evaluated").unwrap();
+    let edit = |stage: &Value, part: &str| json!({"trace_id": id, "stage": stage, "edit": {"part": part, "text": "x"}});
+    let (status, error) = gateway.send("/v1/feedback", edit(&evaluated, "answer")).await;
+    assert!(status == 400 && error["error"]["message"].as_str().unwrap().contains("`critique`"), "{error}");
+    assert_eq!(gateway.send("/v1/feedback", edit(&evaluated, "critique")).await.0, 200);
 }

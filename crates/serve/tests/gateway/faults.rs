@@ -362,9 +362,48 @@ async fn a_store_that_is_locked_costs_the_trace_and_not_the_answer() {
     assert_eq!((status, &error["error"]["code"]), (503, &json!("store_unavailable")), "{error}");
     let (_, metrics) = gateway.get("/metrics").await;
     assert!(metrics.as_str().unwrap().contains("elenchus_store_failures_total 3"), "{metrics}");
+    let (status, ready) = gateway.get("/readyz").await;
+    assert_eq!((status, &ready["store"]), (503, &json!(false)), "{ready}");
     other.execute_batch("ROLLBACK").unwrap();
     let (status, _) = gateway.send("/v1/feedback", json!({"trace_id": id, "reaction": "up"})).await;
     assert_eq!(status, 200, "it works again by itself");
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(gateway.get("/readyz").await.0, 200);
+    let place = gateway.folder.path().join("store.sqlite");
+    std::fs::rename(&place, gateway.folder.path().join("moved.sqlite")).unwrap();
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let (status, ready) = gateway.get("/readyz").await;
+    assert_eq!((status, &ready["store"]), (503, &json!(false)), "its file is somewhere else: {ready}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_wait_for_each_other_and_too_many_samples_are_refused() {
+    let stub = Stub::start(|asked| match asked.body["messages"][0]["content"].as_str() {
+        Some(text) if text.starts_with("hang") => Act::Hang,
+        _ => Act::Json(200, completion(&["Answer: 4".to_string()])),
+    })
+    .await;
+    let gateway = Running::with(&[&stub], |settings| {
+        settings.most_body_bytes = 1 << 20;
+        settings.most_bytes_in_flight = 1 << 20;
+        settings.most_samples = 9;
+    })
+    .await;
+    let large = |start: &str| question("little", &format!("{start}{}", "x".repeat(600 << 10)));
+    let begun = gateway.post("/v1/chat/completions").json(&large("hang"));
+    let held = tokio::spawn(async move { begun.send().await });
+    until("the first is there", || stub.asked().len() == 1).await;
+    assert_eq!(gateway.ask(question("little", "small")).await.0, 200, "small ones take no place");
+    let response = gateway.post("/v1/chat/completions").json(&large("")).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "2"));
+    held.abort();
+    let _ = held.await;
+    assert_eq!(gateway.ask(large("")).await.0, 200, "its place is free again");
+    for many in ["elenchus/self-consistency@10/little", "elenchus/gsa@100000/little"] {
+        let (status, error) = gateway.ask(question(many, "x")).await;
+        let message = error["error"]["message"].as_str().unwrap_or_default();
+        assert!(status == 400 && message.contains("most_samples"), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
