@@ -19,11 +19,14 @@ const VOTE_OF_FOUR: &str = "self-consistency:samples=4,early_stop=false";
 fn a_strategy_that_reaches_its_bound_is_compared_on_what_both_answered() {
     let folder = scratch();
     let server = Server::start();
-    let bounded = ["--problems", "6", "--max-total-tokens", "100", "--json"];
+    let bounded = ["--problems", "6", "--max-total-tokens", "280", "--json"];
     let output = run(folder.path(), &compare(&server, &["single", VOTE_OF_FOUR], &bounded));
     let found = json_of(&output);
     let arms = &found["strategies"];
-    assert_eq!(found["problems"], 4, "the fourth vote begins at 90 tokens, the fifth would at 120: {found}");
+    assert_eq!(
+        found["problems"], 4,
+        "the fourth vote begins with 190 tokens left, 160 are too few for a prompt and four answers: {found}"
+    );
     assert_eq!((&arms[0]["answered"], &arms[0]["reached_bound"]), (&Value::from(6), &Value::from(false)));
     assert_eq!((&arms[1]["answered"], &arms[1]["reached_bound"]), (&Value::from(4), &Value::from(true)));
     for (arm, tokens) in [(0, 60), (1, 120)] {
@@ -37,7 +40,7 @@ fn a_strategy_that_reaches_its_bound_is_compared_on_what_both_answered() {
     let sentence = paired["sentence"].as_str().unwrap_or_default();
     assert!(sentence.ends_with("The budgets were not equal: 120 tokens against 60."), "{sentence}");
 
-    let bounded = ["--problems", "6", "--max-total-tokens", "100"];
+    let bounded = ["--problems", "6", "--max-total-tokens", "280"];
     let text = run(folder.path(), &compare(&server, &["single", VOTE_OF_FOUR], &bounded));
     let said = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(said.contains("its bound was reached after 4 of 6 problems"), "{said}");

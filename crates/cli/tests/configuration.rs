@@ -48,11 +48,16 @@ fn the_configured_endpoint_is_asked_with_its_model_and_its_key() {
 fn money_is_bounded_by_the_price_table() {
     let folder = scratch();
     let server = Server::start();
-    write(folder.path(), "money.toml", &configuration(&server, PRICE));
+    let price = "\n[prices.\"little\"]\ninput = 1e4\noutput = 2e6\n";
+    write(folder.path(), "money.toml", &configuration(&server, price));
     let eval = ["eval", "--problems", "5", "--at-once", "1", "--json", "-q", "--config", "money.toml"];
-    let output = run(folder.path(), &[&eval[..], &["--max-money", "50"][..]].concat());
+    let output = run(folder.path(), &[&eval[..], &["--max-money", "55"][..]].concat());
     assert_eq!(code(&output), 5, "{}", stderr(&output));
-    assert_eq!(server.count(), 3, "20 each: the third call begins at 40 and ends above 50");
+    assert_eq!(
+        server.count(),
+        3,
+        "10.1 each: the third call begins with 34.8 left, 24.7 are too few for a prompt and an answer"
+    );
 
     let unknown = run(folder.path(), &[&eval[..], &["--max-money", "50", "--model", "litle"][..]].concat());
     assert_eq!(code(&unknown), 2, "{}", stderr(&unknown));
@@ -63,7 +68,7 @@ fn money_is_bounded_by_the_price_table() {
     let estimate =
         ["estimate", "--strategy", "single", "--prompt-tokens", "1", "--completion-tokens", "1", "--json"];
     let with = json_of(&run(folder.path(), &[&estimate[..], &["--config", "money.toml"][..]].concat()));
-    assert_eq!(with["money"], 3.0);
+    assert_eq!(with["money"], 2.01);
     assert!(json_of(&run(folder.path(), &estimate))["money"].is_null(), "no file, no price");
 }
 

@@ -157,7 +157,7 @@ pub(crate) async fn read(
     let mut body = request.into_body();
     if announced.is_some_and(|length: u64| length > most_bytes as u64) {
         if !asks_first {
-            discard(&mut body, most_bytes, within).await;
+            discard(&mut body, MOST_DISCARDED, within).await;
         }
         return Err(too_large());
     }
@@ -165,7 +165,8 @@ pub(crate) async fn read(
     match tokio::time::timeout(within, reading).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<http_body_util::LengthLimitError>().is_some() => {
-            discard(&mut body, most_bytes, within).await;
+            // One without a length may have no end.
+            discard(&mut body, most_bytes.max(LEAST_DISCARDED), within).await;
             Err(too_large())
         }
         Ok(Err(error)) => Err(ApiError::bad("", format!("the request body broke off: {error}"))),
@@ -176,11 +177,14 @@ pub(crate) async fn read(
     }
 }
 
-/// Takes what still comes of a body that is refused, up to several times as much as is allowed: a client that is cut off
-/// while it writes never reads why.
+/// What is taken of a body that is refused: of one that announced its length, and of one that did not.
+const MOST_DISCARDED: usize = 256 << 20;
+const LEAST_DISCARDED: usize = 1 << 20;
+
+/// Takes what still comes of a body that is refused, within bounds, and keeps nothing of it: a client that is cut off while it
+/// writes never reads why.
 async fn discard(body: &mut Incoming, most_bytes: usize, within: Duration) {
-    const LEAST: usize = 1 << 20;
-    let mut rest = Limited::new(body, most_bytes.saturating_mul(4).max(LEAST));
+    let mut rest = Limited::new(body, most_bytes);
     let taken = async { while let Some(Ok(_)) = rest.frame().await {} };
     // The request is refused, however this ends.
     let _ = tokio::time::timeout(within, taken).await;

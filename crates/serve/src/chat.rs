@@ -528,7 +528,8 @@ mod tests {
             (json!({"n": 0}), "n"),
             (json!({"messages": "hello"}), "messages"),
             (json!({"messages": []}), "messages"),
-            (json!({"messages": [{"role": "wizard", "content": "x"}]}), "messages"),
+            (json!({"messages": [{"role": "wizard", "content": "x"}]}), "messages[0]"),
+            (json!({"messages": [{"role": "user", "content": 5}]}), "messages[0].content"),
             (json!({"seed": 0.5}), "seed"),
         ] {
             let error = read(fields.clone()).unwrap_err();

@@ -3,7 +3,7 @@
 use crate::support::{Act, Running, Stub, events, pieces, question, until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 fn streamed() -> Value {
@@ -94,4 +94,24 @@ async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
     until("the upstream is let go", || stub.gone() == 1).await;
     assert_eq!(gateway.traces(1).await[0]["status"], "cancelled");
     drop(stuck);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_writes_before_it_reads_learns_why_its_body_is_refused() {
+    let stub = Stub::answering(&["x"]).await;
+    let gateway = Running::with(&[&stub], |settings| settings.most_body_bytes = 100_000).await;
+    let address = gateway.url.trim_start_matches("http://").to_string();
+    for length in [10_000_000, 40_000_000] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..length / 100_000 {
+            stream.write_all(&[b' '; 100_000]).await.unwrap();
+        }
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 413 "), "{length}: {reply}");
+    }
 }

@@ -886,7 +886,9 @@ async fn how_an_answer_ended_and_how_sure_it_is_are_said_everywhere() {
         if asked.text.contains("break it") {
             return Act::Json(400, json!({"error": {"message": "out of memory"}}));
         }
-        let text = if asked.text.contains("unsure") { "I cannot say." } else { "Answer: 4" };
+        // A short text would be taken for an answer itself.
+        let unsure = "I cannot say how many without knowing more of them. ".repeat(6);
+        let text = if asked.text.contains("unsure") { unsure.as_str() } else { "Answer: 4" };
         let count = asked.body["n"].as_u64().unwrap_or(1) as usize;
         Act::Json(200, completion(&vec![text.to_string(); count]))
     })

@@ -2,7 +2,7 @@
 
 use crate::responses::{events, forecaster, weather_tool};
 use crate::schema::problems;
-use crate::support::{Running, Stub, pieces, question};
+use crate::support::{Act, Running, Stub, pieces, question};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -99,4 +99,62 @@ async fn responses_keep_openais_contract() {
     }
     let (_, error) = talker.send("/v1/responses", json!({"model": "little"})).await;
     check(&contract, "ErrorResponse", &error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_call_tools_keep_openais_contract() {
+    let Some(contract) = contract() else { return };
+    let stub = forecaster().await;
+    let gateway = Running::before(&[&stub]).await;
+    for model in ["elenchus/single/little", "elenchus/self-consistency@2/little"] {
+        let mut body = question(model, "Weather?");
+        let mut tool = weather_tool();
+        let function = tool.as_object_mut().unwrap();
+        function.remove("type");
+        body["tools"] = json!([{"type": "function", "function": function}]);
+        let (status, answer) = gateway.ask(body.clone()).await;
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer["choices"][0]["message"]["tool_calls"].is_array(), "{answer}");
+        check(&contract, "CreateChatCompletionResponse", &answer);
+        body["stream"] = true.into();
+        let response = gateway.post("/v1/chat/completions").json(&body).send().await.unwrap();
+        let (_, data) = pieces(&response.text().await.unwrap());
+        assert!(!data.is_empty());
+        for piece in &data {
+            check(&contract, "CreateChatCompletionStreamResponse", piece);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_passed_on_keeps_openais_contract() {
+    let Some(contract) = contract() else { return };
+    let completion = json!({"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "little",
+        "choices": [{"index": 0, "text": " world", "logprobs": null, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}});
+    let embedding = json!({"object": "list", "model": "little",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}],
+        "usage": {"prompt_tokens": 1, "total_tokens": 1}});
+    let stub = Stub::start(move |asked| {
+        Act::Json(200, if asked.body["input"].is_null() { completion.clone() } else { embedding.clone() })
+    })
+    .await;
+    let gateway = Running::before(&[&stub]).await;
+    for (path, name, body) in [
+        ("/v1/completions", "CreateCompletion", json!({"model": "little", "prompt": "Hello"})),
+        ("/v1/embeddings", "CreateEmbedding", json!({"model": "little", "input": "Hello"})),
+    ] {
+        let (status, answer) = gateway.send(path, body).await;
+        assert_eq!(status, 200, "{answer}");
+        for (name, value) in [("Response", &answer), ("Request", &stub.asked().last().unwrap().body)]
+            .map(|(end, value)| (format!("{name}{end}"), value))
+        {
+            match contract["components"]["schemas"][&name].is_null() {
+                true => eprintln!("skipped: the reference data has no schema `{name}`"),
+                false => check(&contract, &name, value),
+            }
+        }
+        let (_, error) = gateway.send(path, json!({"model": "elenchus/gsa/little"})).await;
+        check(&contract, "ErrorResponse", &error);
+    }
 }
