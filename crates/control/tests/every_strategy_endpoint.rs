@@ -1,7 +1,7 @@
 //! Every strategy of the registry against a scripted OpenAI-compatible server: with and without log-probabilities, with
 //! history, tool results and images, with an endpoint that babbles and one that fails.
 
-#![expect(clippy::panic, clippy::expect_used, reason = "a test helper that fails should stop the test")]
+#![expect(clippy::panic, reason = "a test helper that fails should stop the test")]
 
 #[path = "../../generate/tests/support/mod.rs"]
 mod support;

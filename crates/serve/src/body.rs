@@ -83,8 +83,9 @@ const PLACE_WAITS: Duration = Duration::from_secs(5);
 /// the place of the largest until it is read.
 pub(crate) async fn place(
     places: &Arc<Semaphore>,
-    request: &Request<Incoming>,
+    request: &mut Request<Incoming>,
     most_bytes: usize,
+    within: Duration,
 ) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let bytes = announced.unwrap_or(most_bytes);
@@ -95,13 +96,12 @@ pub(crate) async fn place(
     let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
     match tokio::time::timeout(PLACE_WAITS, Arc::clone(places).acquire_many_owned(wanted)).await {
         Ok(Ok(place)) => Ok(Some(place)),
-        _ => Err(ApiError {
-            retry_after_seconds: Some(2),
-            ..ApiError::unavailable(
-                "busy",
-                "as many bytes of requests are held as are allowed\nhint: `most_bytes_in_flight` in `[serve]` allows more",
-            )
-        }),
+        _ => {
+            let most = announced.map_or(most_bytes.max(LEAST_DISCARDED), |_| MOST_DISCARDED);
+            discard(request.body_mut(), most, within).await;
+            let message = "as many bytes of requests are held as are allowed\nhint: `most_bytes_in_flight` in `[serve]` allows more";
+            Err(ApiError { retry_after_seconds: Some(2), ..ApiError::unavailable("busy", message) })
+        }
     }
 }
 

@@ -373,7 +373,7 @@ async fn answer(
     state: &Arc<State>,
     route: &'static Route,
     inner: Option<&str>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     caller: Caller,
 ) -> Result<Reply, ApiError> {
     if route.scope.is_some() {
@@ -436,7 +436,7 @@ async fn answer(
     let headers = request.headers().clone();
     let within = Duration::from_secs_f64(live.settings.body_seconds.clamp(0.1, 1e6));
     let most = live.settings.most_body_bytes;
-    let mut held = place(&state.bodies, &request, most).await?;
+    let mut held = place(&state.bodies, &mut request, most, within).await?;
     let bytes = read(request, most, within).await?;
     shrink(&mut held, bytes.len());
     check_depth(&bytes, live.settings.most_depth)?;
