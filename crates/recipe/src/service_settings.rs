@@ -57,7 +57,7 @@ pub struct ServiceSettings {
     /// Bytes of request bodies above 64 KiB that are held at once, at least `most_body_bytes`: further ones wait, and get 503
     /// with the time to wait after some seconds. A recipe's calls and trace take many times its request.
     pub most_bytes_in_flight: usize,
-    /// Most samples that a request may ask of a recipe.
+    /// Most samples that a request may ask of its recipes, over all parts and choices.
     pub most_samples: u64,
     /// Deepest nesting of a request's JSON.
     pub most_depth: usize,

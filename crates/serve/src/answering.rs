@@ -84,8 +84,9 @@ impl Watch {
         }))
     }
 
-    fn nodes(&self) -> Vec<Node> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What happened, for the trace.
+    fn take(&self) -> Vec<Node> {
+        std::mem::take(&mut *self.nodes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -112,7 +113,7 @@ pub(crate) struct Record {
     state: Arc<State>,
     summary: TraceSummary,
     request: Bytes,
-    problem: Problem,
+    problem: Arc<Problem>,
     context: Context,
     watch: Arc<Watch>,
     tape: Arc<Tape>,
@@ -128,7 +129,7 @@ impl Record {
     pub fn new(
         state: &Arc<State>,
         job: &mut Job,
-        problem: &Problem,
+        problem: &Arc<Problem>,
         context: &Context,
         watch: &Arc<Watch>,
         tape: &Arc<Tape>,
@@ -142,7 +143,8 @@ impl Record {
                 recipe: job.serving.name().into(),
                 model: job.target.model().into(),
                 key: job.caller.name().into(),
-                question: problem.question.clone(),
+                // As the entry is made.
+                question: String::new(),
                 answer: String::new(),
                 confidence: None,
                 status: TraceStatus::Cancelled,
@@ -150,7 +152,7 @@ impl Record {
                 usage: Usage::default(),
             },
             request: job.bytes.clone(),
-            problem: problem.clone(),
+            problem: Arc::clone(problem),
             context: context.clone(),
             watch: Arc::clone(watch),
             tape: Arc::clone(tape),
@@ -170,23 +172,28 @@ impl Record {
         nodes: Vec<Node>,
         given: Option<&ChoiceReport>,
     ) -> TraceEntry {
-        let mut trace = Trace::new(&self.summary.id, &self.summary.recipe, self.problem.clone());
+        // Nobody needs it behind the end, and it may be large.
+        let problem = std::mem::replace(&mut self.problem, Arc::new(Problem::new("", "", "")));
+        let problem = Arc::unwrap_or_clone(problem);
+        let mut trace = Trace::new(&self.summary.id, &self.summary.recipe, problem);
         trace.started_unix_ms = self.summary.created_ms;
         trace.budget = self.context.budget();
         trace.nodes = nodes;
         self.summary.status = status;
-        self.summary.answer = answer.into();
         self.summary.usage = self.context.usage();
         self.summary.elapsed_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.finished = true;
         self.state.metrics.spent(&self.summary.recipe, &self.summary.usage);
         self.state.telemetry.answered(self.span.as_ref(), &self.summary, Some(&trace));
+        // A trace is text and numbers and always serializes.
+        let kept = Kept { calls: self.tape.kept(&trace), trace: &trace, given };
+        let kept = serde_json::to_string(&kept).ok();
+        let question = trace.problem.question;
         TraceEntry {
-            summary: self.summary.clone(),
+            summary: TraceSummary { question, answer: answer.into(), ..self.summary.clone() },
             request: self.request.to_vec(),
             response: None,
-            // A trace is text and numbers and always serializes.
-            trace: serde_json::to_string(&Kept { trace: &trace, calls: self.tape.kept(&trace), given }).ok(),
+            trace: kept,
         }
     }
 
@@ -198,6 +205,7 @@ impl Record {
             Some(_) => TraceStatus::Abstained,
             None => TraceStatus::Answered,
         };
+        drop(self.watch.take());
         let nodes = found.trace.nodes.iter().cloned().map(slim).collect();
         let entry = self.entry(status, &answer.text, nodes, given);
         self.keep(entry).await
@@ -205,7 +213,7 @@ impl Record {
 
     /// Stores a failure.
     async fn failed(&mut self, error: &ApiError) {
-        let nodes = self.watch.nodes();
+        let nodes = self.watch.take();
         let status = match error.is_cancelled() {
             true => TraceStatus::Cancelled,
             false => TraceStatus::Failed,
@@ -231,7 +239,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.finished {
-            let nodes = self.watch.nodes();
+            let nodes = self.watch.take();
             let entry = self.entry(TraceStatus::Cancelled, "", nodes, None);
             self.state.archive.keep_later(entry, self.hold.take());
         }
@@ -239,7 +247,7 @@ impl Drop for Record {
 }
 
 /// The problem of a request.
-fn problem(job: &Job) -> Problem {
+fn problem(job: &mut Job) -> Problem {
     let question = job.request.question();
     // The id is part of every seed: the same request with the same seed draws the same samples.
     let mut problem = Problem::new("request", job.serving.task(), &question);
@@ -249,7 +257,7 @@ fn problem(job: &Job) -> Problem {
             problem.compact = Some(question);
         }
         Target::Upstream(_) => {
-            problem.history = job.request.messages.clone();
+            problem.history = std::mem::take(&mut job.request.messages);
             // Fields that are none of ours go with whatever may become the answer, whoever writes it.
             problem.wants = job.request.wants.clone();
             problem.wants.extend(job.request.rest.clone());
@@ -349,7 +357,7 @@ pub(crate) async fn run(state: &Arc<State>, mut job: Job, watch: Arc<Watch>) -> 
         tape: Some(Arc::clone(&tape)),
     };
     let context = context(state, asked, Some(Arc::clone(&watch)), roles).await?;
-    let problem = problem(&job);
+    let problem = Arc::new(problem(&mut job));
     let mut record = Record::new(state, &mut job, &problem, &context, &watch, &tape);
     let within = Duration::from_secs_f64(job.live.settings.request_seconds.clamp(0.0, 1e6)) + OVERRUN;
     let count = job.request.choices as usize;
@@ -364,10 +372,12 @@ pub(crate) async fn run(state: &Arc<State>, mut job: Job, watch: Arc<Watch>) -> 
                     format!("the recipe did not end within {within:?}"),
                 ),
             };
+            drop(problem);
             record.failed(&error).await;
             return Err(error);
         }
     };
+    drop(problem);
     let given = found.answers.first().map(|answer| of_choice(&job, answer));
     let stored = record.answered(&found, given.as_ref()).await;
     finished(&job, found, &context, &tape, stored, parent)

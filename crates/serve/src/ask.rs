@@ -186,9 +186,13 @@ pub(crate) fn serving(
         recipe = recipe.with_default("samples", &samples.into());
     }
     let most = live.settings.most_samples;
-    let asked = recipe.parts().into_iter().filter_map(|part| part.settings.get("samples")?.as_u64()).max();
-    if let Some(asked) = asked.filter(|asked| *asked > most) {
-        let hint = format!("ask for {most} or fewer; `most_samples` in `[serve]` is the bound");
+    let parts = recipe.parts();
+    let asked = parts.iter().filter_map(|part| part.settings.get("samples")?.as_u64());
+    let asked = asked.fold(0, u64::saturating_add).saturating_mul(request.choices.max(1));
+    if asked > most {
+        let hint = format!(
+            "ask for {most} or fewer over all parts and choices; `most_samples` in `[serve]` is the bound"
+        );
         return Err(ApiError::bad("samples", format!("{asked} samples are too many\nhint: {hint}")));
     }
     Ok(Serving::new(&recipe, task)?)

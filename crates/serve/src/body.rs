@@ -1,7 +1,7 @@
 //! Bodies in and out, and the responses made of them.
 
 use crate::ApiError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body_util::{BodyExt, Limited};
@@ -74,44 +74,6 @@ impl Body {
     }
 }
 
-/// Request bodies up to here take no place among those that are held.
-const SMALL_BYTES: usize = 64 << 10;
-/// How long a body waits for a place.
-const PLACE_WAITS: Duration = Duration::from_secs(5);
-
-/// A place for the body of a request among all that are held at once: `None` for a small one. A body of unknown length takes
-/// the place of the largest until it is read.
-pub(crate) async fn place(
-    places: &Arc<Semaphore>,
-    request: &mut Request<Incoming>,
-    most_bytes: usize,
-    within: Duration,
-) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let bytes = announced.unwrap_or(most_bytes);
-    // What is too large is refused before it is read.
-    if bytes <= SMALL_BYTES || bytes > most_bytes {
-        return Ok(None);
-    }
-    let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-    match tokio::time::timeout(PLACE_WAITS, Arc::clone(places).acquire_many_owned(wanted)).await {
-        Ok(Ok(place)) => Ok(Some(place)),
-        _ => {
-            let most = announced.map_or(most_bytes.max(LEAST_DISCARDED), |_| MOST_DISCARDED);
-            discard(request.body_mut(), most, within).await;
-            let message = "as many bytes of requests are held as are allowed\nhint: `most_bytes_in_flight` in `[serve]` allows more";
-            Err(ApiError { retry_after_seconds: Some(2), ..ApiError::unavailable("busy", message) })
-        }
-    }
-}
-
-/// Gives back what was taken for a body of unknown length and not needed.
-pub(crate) fn shrink(place: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
-    let Some(held) = place else { return };
-    let surplus = held.num_permits().saturating_sub(bytes.div_ceil(1024));
-    drop(held.split(surplus));
-}
-
 /// A whole response.
 pub(crate) fn full(status: StatusCode, kind: &'static str, bytes: impl Into<Bytes>) -> Reply {
     let bytes = bytes.into();
@@ -141,40 +103,109 @@ pub(crate) fn refuse(error: &ApiError) -> Reply {
     reply
 }
 
-/// Reads the body of a request, bounded in size and time.
+/// The body of a request, with its place among those that are held at once.
+pub(crate) struct Received {
+    pub bytes: Bytes,
+    pub place: Place,
+}
+
+/// What a body holds of the bytes that all of them may hold at once: nothing as long as it is small, and no more than has come,
+/// so that a client that writes slowly holds little.
+#[derive(Debug, Default)]
+pub(crate) struct Place(Option<OwnedSemaphorePermit>);
+
+impl Place {
+    /// Bodies up to here hold nothing.
+    const SMALL_BYTES: usize = 64 << 10;
+    /// How long a body waits for more.
+    const WAITS: Duration = Duration::from_secs(5);
+
+    /// Holds so many bytes of `places`, which are counted in KiB.
+    ///
+    /// # Errors
+    /// The others give nothing back meanwhile.
+    async fn grow(&mut self, places: &Arc<Semaphore>, bytes: usize) -> Result<(), ApiError> {
+        let held = self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = bytes.div_ceil(1024).saturating_sub(held);
+        if bytes <= Self::SMALL_BYTES || wanted == 0 {
+            return Ok(());
+        }
+        let more = Arc::clone(places).acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX));
+        let Ok(Ok(more)) = tokio::time::timeout(Self::WAITS, more).await else {
+            let message = "as many bytes of requests are held as are allowed\nhint: `most_bytes_in_flight` in `[serve]` \
+                           allows more";
+            return Err(ApiError { retry_after_seconds: Some(2), ..ApiError::unavailable("busy", message) });
+        };
+        match &mut self.0 {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// Reads the body of a request, bounded in size and time. It holds its bytes of `places` until it is dropped.
+///
+/// # Errors
+/// It is too large, does not come in time, breaks off, or there is no place for it. What still comes of it is taken, so that
+/// its client reads why.
 pub(crate) async fn read(
     request: Request<Incoming>,
+    places: &Arc<Semaphore>,
     most_bytes: usize,
     within: Duration,
-) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        let message = format!("the request body is larger than {most_bytes} bytes");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
-    };
+) -> Result<Received, ApiError> {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     // Who asks beforehand whether to send has not begun.
     let asks_first = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
-    if announced.is_some_and(|length: u64| length > most_bytes as u64) {
-        if !asks_first {
-            discard(&mut body, MOST_DISCARDED, within).await;
+    let too_large = announced.is_some_and(|length: u64| length > most_bytes as u64);
+    let reading = async {
+        match too_large {
+            true => Err(larger_than(most_bytes)),
+            false => collected(&mut body, places, most_bytes).await,
         }
-        return Err(too_large());
-    }
-    let reading = Limited::new(&mut body, most_bytes).collect();
-    match tokio::time::timeout(within, reading).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<http_body_util::LengthLimitError>().is_some() => {
-            // One without a length may have no end.
-            discard(&mut body, most_bytes.max(LEAST_DISCARDED), within).await;
-            Err(too_large())
-        }
-        Ok(Err(error)) => Err(ApiError::bad("", format!("the request body broke off: {error}"))),
+    };
+    let refused = match tokio::time::timeout(within, reading).await {
+        Ok(Ok(received)) => return Ok(received),
+        Ok(Err(error)) => error,
         Err(_) => {
             let message = format!("the request body did not arrive within {within:?}");
-            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
+            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message));
         }
+    };
+    if !(too_large && asks_first) {
+        // One without a length may have no end.
+        let most = announced.map_or(most_bytes.max(LEAST_DISCARDED), |_| MOST_DISCARDED);
+        discard(&mut body, most, within).await;
     }
+    Err(refused)
+}
+
+fn larger_than(most_bytes: usize) -> ApiError {
+    let message = format!("the request body is larger than {most_bytes} bytes");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+}
+
+/// A body as it comes.
+async fn collected(
+    body: &mut Incoming,
+    places: &Arc<Semaphore>,
+    most_bytes: usize,
+) -> Result<Received, ApiError> {
+    let (mut bytes, mut place) = (BytesMut::new(), Place::default());
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| ApiError::bad("", format!("the request body broke off: {error}")))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        let length = bytes.len() + piece.len();
+        if length > most_bytes {
+            return Err(larger_than(most_bytes));
+        }
+        place.grow(places, length).await?;
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Received { bytes: bytes.freeze(), place })
 }
 
 /// What is taken of a body that is refused: of one that announced its length, and of one that did not.

@@ -1,6 +1,7 @@
 //! What a chat request says, and answers in the form of OpenAI's chat completions.
 
 use crate::ApiError;
+use crate::reading::{field, object};
 use crate::stage::StageView;
 use elenchus_recipe::{Keeps, Serving, offers};
 use elenchus_trace::{Budget, Completion, FinishReason, Message, Role, ToolCall, Usage};
@@ -41,13 +42,7 @@ pub(crate) struct Peek<'a> {
 impl<'a> Peek<'a> {
     /// Errors with what is wrong and where.
     pub fn read(bytes: &'a [u8]) -> Result<Self, ApiError> {
-        // A list would be read as the fields in their order.
-        if !matches!(bytes.trim_ascii_start().first(), None | Some(b'{')) {
-            let hint = "the body is an object such as `{\"model\": …, \"messages\": […]}`";
-            return Err(ApiError::bad("", format!("the request is JSON, but no object\nhint: {hint}")));
-        }
-        serde_json::from_slice(bytes)
-            .map_err(|error| ApiError::bad("", format!("the request is not the JSON of a request: {error}")))
+        object(bytes)
     }
 
     /// Text of the last user message, else the prompt, for lists.
@@ -100,13 +95,7 @@ fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
         if !matches!(value["content"], Value::Null | Value::String(_) | Value::Array(_)) {
             return Err(wrong(&format!("{place}.content"), "is neither text nor a list of parts"));
         }
-        serde_json::from_value(value).map_err(|error| match error.to_string() {
-            // serde names our type where no form fits.
-            unlike if unlike.contains("untagged enum") => {
-                wrong(&format!("{place}.content"), "has a part that is no object with the `type` of a part")
-            }
-            problem => wrong(&place, &format!("cannot be read: {problem}")),
-        })
+        field(&place, value)
     };
     list.into_iter().enumerate().map(one).collect()
 }
@@ -114,8 +103,7 @@ fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
 impl ChatRequest {
     /// Errors with the field that is wrong.
     pub fn read(bytes: &[u8]) -> Result<Self, ApiError> {
-        let fields: Map<String, Value> = serde_json::from_slice(bytes)
-            .map_err(|error| ApiError::bad("", format!("the request is not a JSON object: {error}")))?;
+        let fields: Map<String, Value> = object(bytes)?;
         let mut request = ChatRequest { choices: 1, ..ChatRequest::default() };
         for (name, value) in fields {
             if value.is_null() && name != "messages" {
@@ -528,7 +516,7 @@ mod tests {
             (json!({"n": 0}), "n"),
             (json!({"messages": "hello"}), "messages"),
             (json!({"messages": []}), "messages"),
-            (json!({"messages": [{"role": "wizard", "content": "x"}]}), "messages[0]"),
+            (json!({"messages": [{"role": "wizard", "content": "x"}]}), "messages[0].role"),
             (json!({"messages": [{"role": "user", "content": 5}]}), "messages[0].content"),
             (json!({"seed": 0.5}), "seed"),
         ] {

@@ -1,6 +1,7 @@
 //! Which recipe answers a request: by model name, by path, by the body.
 
 use crate::ApiError;
+use crate::reading::field;
 use elenchus_recipe::{Composition, RecipeError, offer_of};
 use elenchus_trace::Budget;
 use schemars::JsonSchema;
@@ -50,26 +51,29 @@ impl Wish {
                 Ok(Wish { recipe: Some(RecipeWish::Text(recipe.clone())), ..Wish::default() })
             }
             object => {
-                let wrong = |problem: String| {
-                    let hint = "`elenchus` is the name of a recipe, or an object of `recipe`, `samples`, `settings`, \
-                                `budget`, `task`";
-                    ApiError::bad("elenchus", format!("`elenchus`: {problem}\nhint: {hint}"))
+                let hint = "`elenchus` is the name of a recipe, or an object of `recipe`, `samples`, `settings`, \
+                            `budget`, `task`";
+                let wrong = |place: &str, what: &str| {
+                    Err(ApiError::bad(place, format!("`{place}` {what}\nhint: {hint}")))
                 };
                 // A list of values would be taken as the fields in their order.
-                for (name, value) in [("it", object), ("`budget`", &object["budget"])] {
-                    if !matches!(value, Value::Object(_) | Value::Null) {
-                        return Err(wrong(format!("{name} is no object")));
-                    }
+                if !object.is_object() {
+                    return wrong("elenchus", "is neither a name nor an object");
+                }
+                if !matches!(object["budget"], Value::Object(_) | Value::Null) {
+                    return wrong("elenchus.budget", "is no object");
                 }
                 if !matches!(object["recipe"], Value::Null | Value::String(_) | Value::Object(_)) {
-                    return Err(wrong("`recipe` is neither a name nor a composition".into()));
+                    return wrong("elenchus.recipe", "is neither a name nor a composition");
                 }
-                let wish: Wish =
-                    serde_json::from_value(object.clone()).map_err(|error| wrong(error.to_string()))?;
+                let wish: Wish = field("elenchus", object.clone()).map_err(|error| {
+                    let message = format!("{}\nhint: {hint}", error.message);
+                    ApiError { message, ..error }
+                })?;
                 let budget = wish.budget.unwrap_or_default();
                 for (name, value) in [("seconds", budget.seconds), ("money", budget.money)] {
                     if value.is_some_and(|value| !(value.is_finite() && value >= 0.0)) {
-                        return Err(wrong(format!("`budget.{name}` is below 0")));
+                        return wrong(&format!("elenchus.budget.{name}"), "is below 0");
                     }
                 }
                 Ok(wish)
@@ -109,6 +113,51 @@ const APPROACHES: &[Approach] = &[
     approach("best_of_n", "best-of-n", Some("judge")),
     approach("none", "plain", None),
 ];
+
+/// Approaches of optillm that no method of ours is, and what comes nearest.
+const OTHERS: &[(&str, Option<&str>)] = &[
+    ("moa", Some("gsa")),
+    ("mcts", None),
+    ("rto", None),
+    ("z3", None),
+    ("pvg", None),
+    ("rstar", None),
+    ("cot_reflection", None),
+    ("plansearch", None),
+    ("leap", None),
+    ("re2", None),
+    ("cepo", None),
+    ("mars", None),
+];
+
+/// Why a name, which may join several with `&` or `|`, is no approach of ours; `None` where it is none of optillm's either.
+fn foreign_approach(name: &str) -> Option<String> {
+    let known = |part: &str| APPROACHES.iter().any(|known| known.name == part);
+    let other = |part: &str| OTHERS.iter().find(|(name, _)| *name == part);
+    let parts: Vec<&str> = name.split(['&', '|']).collect();
+    if let Some((part, nearest)) = parts.iter().find_map(|part| other(part)) {
+        let nearest = nearest.map_or(String::new(), |nearest| format!("; `{nearest}` is nearest to it"));
+        return Some(format!("no method of ours is optillm's `{part}`{nearest}"));
+    }
+    let joined = parts.len() > 1 && parts.iter().all(|part| known(part));
+    joined.then(|| match name.contains('&') {
+        true => format!(
+            "`{name}` asks the second approach what the first has answered, which no method of ours does"
+        ),
+        false => format!(
+            "`{name}` wants the answers of all approaches side by side, which no method of ours gives"
+        ),
+    })
+}
+
+/// What there is instead.
+fn approaches() -> String {
+    let known: Vec<String> = APPROACHES.iter().map(|known| format!("`{}`", known.name)).collect();
+    let known = known.join(", ");
+    format!(
+        "there are {known}; `elenchus.recipe` names any recipe, also `a then b` and `best of a, b by judge`"
+    )
+}
 
 impl Approach {
     /// The recipe, as it is done there unless the request says who evaluates.
@@ -153,17 +202,27 @@ fn known(made: Composition, field: &str) -> Result<Composition, ApiError> {
 }
 
 /// What a model name says: `elenchus/<recipe>[@n]/<model>`, optillm's `<approach>-<model>`, or a plain name.
-fn by_model(model: &str) -> Named {
-    let Some(rest) = model.strip_prefix(PREFIX) else {
-        let found = APPROACHES.iter().find_map(|approach| {
-            let model = model.strip_prefix(approach.name)?.strip_prefix('-')?;
-            (!model.is_empty()).then_some((approach, model))
-        });
-        let (approach, model) = found.map_or((None, model), |(approach, model)| (Some(approach), model));
-        return Named { approach, recipe: None, model: model.into() };
-    };
-    let (recipe, model) = rest.split_once('/').unwrap_or((rest, ""));
-    Named { approach: None, recipe: Some(recipe.into()), model: model.into() }
+///
+/// # Errors
+/// It joins approaches of optillm with `&` or `|`. A single one that we lack is passed on: a model may be called `moa-small`.
+fn by_model(model: &str) -> Result<Named, ApiError> {
+    if let Some(rest) = model.strip_prefix(PREFIX) {
+        let (recipe, model) = rest.split_once('/').unwrap_or((rest, ""));
+        return Ok(Named { approach: None, recipe: Some(recipe.into()), model: model.into() });
+    }
+    let found = APPROACHES.iter().find_map(|approach| {
+        let model = model.strip_prefix(approach.name)?.strip_prefix('-')?;
+        (!model.is_empty()).then_some((approach, model))
+    });
+    if let Some((approach, model)) = found {
+        return Ok(Named { approach: Some(approach), recipe: None, model: model.into() });
+    }
+    let joined = model.split_once('-').filter(|(word, rest)| word.contains(['&', '|']) && !rest.is_empty());
+    if let Some(what) = joined.and_then(|(word, _)| foreign_approach(word)) {
+        let hint = format!("{}; a model of that name is `{PREFIX}{PLAIN}/{model}`", approaches());
+        return Err(ApiError::bad("model", format!("{what}\nhint: {hint}")));
+    }
+    Ok(Named { approach: None, recipe: None, model: model.into() })
 }
 
 /// Decides. The body wins over the path, the path over the model name.
@@ -173,16 +232,13 @@ pub(crate) fn choose(
     approach: Option<&str>,
     wish: &Wish,
 ) -> Result<Choice, ApiError> {
-    let named = by_model(model);
+    let named = by_model(model)?;
     let approach = approach
         .map(|approach| {
             APPROACHES.iter().find(|known| known.name == approach).ok_or_else(|| {
-                let known: Vec<&str> = APPROACHES.iter().map(|known| known.name).collect();
-                let message = format!("no method of ours is optillm's `{approach}`");
-                ApiError::bad(
-                    "optillm_approach",
-                    format!("{message}\nhint: there are {}; `elenchus` names any recipe", known.join(", ")),
-                )
+                let what = foreign_approach(approach);
+                let what = what.unwrap_or_else(|| format!("no approach of optillm's is `{approach}`"));
+                ApiError::bad("optillm_approach", format!("{what}\nhint: {}", approaches()))
             })
         })
         .transpose()?;
@@ -290,6 +346,34 @@ mod tests {
         assert_eq!(chosen("none-m"), (None, None, "m".into()));
         assert_eq!(chosen("bonito"), (None, None, "bonito".into()), "only with a `-` behind it");
         assert_eq!(chosen("bon-"), (None, None, "bon-".into()));
+    }
+
+    #[test]
+    fn approaches_of_optillm_that_we_lack_are_said() {
+        let none = Wish::default();
+        for (name, said) in [
+            ("moa", "`gsa` is nearest"),
+            ("mcts", "no method of ours is optillm's `mcts`"),
+            ("bon&moa", "optillm's `moa`"),
+            ("bon|self_consistency", "side by side"),
+            ("self_consistency&bon", "what the first has answered"),
+        ] {
+            let by_name = (format!("{name}-little"), None, "model");
+            let by_field = ("little".into(), Some(name), "optillm_approach");
+            // A model may be called like a single one.
+            let both = [Some(by_name).filter(|_| name.contains(['&', '|'])), Some(by_field)];
+            for (model, approach, param) in both.into_iter().flatten() {
+                let error = choose(&model, None, approach, &none).unwrap_err();
+                assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)));
+                for part in [said, "hint: ", "`bon`", "`a then b`"] {
+                    assert!(error.message.contains(part), "{model}: {}", error.message);
+                }
+            }
+        }
+        for name in ["moa", "moa-", "moa-little", "a&b-little", "leaping-m"] {
+            assert_eq!(chosen(name), (None, None, name.into()), "the name of a model");
+        }
+        assert_eq!(chosen("elenchus/plain/moa-little"), (None, None, "moa-little".into()), "so is this");
     }
 
     #[test]

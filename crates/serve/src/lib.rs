@@ -24,6 +24,7 @@ mod page;
 mod pass;
 mod patience;
 mod plain;
+mod reading;
 mod records;
 mod rerun;
 mod responses;

@@ -6,10 +6,12 @@ use crate::chat::{ChoiceReport, Parent};
 use crate::exchange::trace_of;
 use crate::judged::{judged, steps};
 use crate::keys::Caller;
+use crate::reading::{field, object};
 use crate::rerun::parent_of;
 use crate::stage::{StageView, views};
 use crate::state::{State, new_id, now_ms};
 use crate::tape::{calls_of, given_of};
+use elenchus_generate::ACTOR;
 use elenchus_measure::{LEVEL, wilson as wilson_interval};
 use elenchus_remember::RememberError;
 use elenchus_remember::service::{
@@ -123,16 +125,12 @@ impl FeedbackRequest {
 
 /// `POST /v1/feedback`
 pub(crate) async fn feedback(state: &Arc<State>, caller: Caller, bytes: &[u8]) -> Result<Reply, ApiError> {
-    let wrong = |field: &str, why: String| ApiError::bad(field, format!("the request is no feedback: {why}"));
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| wrong("", error.to_string()))?;
-    // A list of values would be taken as the fields in their order.
-    for (field, value) in [("", &value), ("edit", &value["edit"])] {
-        if !value.is_object() && (field.is_empty() || !value.is_null()) {
-            return Err(wrong(field, "something else stands where an object should".into()));
-        }
+    let fields: Map<String, Value> = object(bytes)?;
+    // A list would be taken as the fields of the edit in their order.
+    if !matches!(fields.get("edit"), None | Some(Value::Null | Value::Object(_))) {
+        return Err(ApiError::bad("edit", "`edit` is an object of `part`, `step` and `text`"));
     }
-    let said: FeedbackRequest =
-        serde_json::from_value(value).map_err(|error| wrong("", error.to_string()))?;
+    let said: FeedbackRequest = field("", Value::Object(fields))?;
     said.check()?;
     if let Some(stage) = said.stage {
         let id = said.trace_id.clone();
@@ -205,6 +203,13 @@ fn fits(trace: &Trace, node: &Node, edit: &StageEdit) -> Result<(), ApiError> {
         (NodeKind::Evaluated { .. }, StagePart::Answer) => {
             refuse("an evaluator wrote no answer there".into(), "edit its `critique`")
         }
+        (NodeKind::Generated { role, .. }, StagePart::Critique) if role == ACTOR => {
+            refuse("whoever answers wrote no critique there".into(), "edit the text as `answer`")
+        }
+        (NodeKind::Decided { .. }, part) if part != StagePart::Answer => refuse(
+            "a decision only chooses an answer".into(),
+            "edit it as `answer`, or a text that it chose from",
+        ),
         (NodeKind::Stage { .. } | NodeKind::Failed { .. }, StagePart::Answer | StagePart::Critique) => {
             refuse("nobody wrote anything there".into(), "edit a stage with a text, within it")
         }

@@ -12,6 +12,7 @@ use crate::exchange::{messages, trace_of};
 use crate::forward::Forward;
 use crate::keys::{Caller, Scope};
 use crate::plain::Plain;
+use crate::reading::object;
 use crate::stage::views;
 use crate::state::{Live, State, Target, new_id, now_ms};
 use crate::tape::{ANOTHER_TEMPERATURE, Call, Kept as Recorded, Replay, calls_of, choices, without_calls};
@@ -170,8 +171,7 @@ pub(crate) async fn rerun(
     bytes: &[u8],
 ) -> Result<Reply, ApiError> {
     let (started, created_ms, live) = (Instant::now(), now_ms(), state.live());
-    let wanted: RerunRequest = serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::bad("", format!("the request is none to run a stage again: {error}")))?;
+    let wanted: RerunRequest = object(bytes)?;
     wanted.check()?;
     let stored = Stored::read(state, &caller, id).await?;
     let Some(node) = stored.trace.nodes.get(wanted.stage as usize) else {

@@ -2,7 +2,7 @@
 
 use crate::archive::Archive;
 use crate::ask::Inbound;
-use crate::body::{Body, Reply, check_depth, full, json as reply_json, place, read, refuse, shrink};
+use crate::body::{Body, Received, Reply, check_depth, full, json as reply_json, read, refuse};
 use crate::chat::Peek;
 use crate::choose::{Wish, choose};
 use crate::forward::Forward;
@@ -373,7 +373,7 @@ async fn answer(
     state: &Arc<State>,
     route: &'static Route,
     inner: Option<&str>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     caller: Caller,
 ) -> Result<Reply, ApiError> {
     if route.scope.is_some() {
@@ -436,9 +436,7 @@ async fn answer(
     let headers = request.headers().clone();
     let within = Duration::from_secs_f64(live.settings.body_seconds.clamp(0.1, 1e6));
     let most = live.settings.most_body_bytes;
-    let mut held = place(&state.bodies, &mut request, most, within).await?;
-    let bytes = read(request, most, within).await?;
-    shrink(&mut held, bytes.len());
+    let Received { bytes, place } = read(request, &state.bodies, most, within).await?;
     check_depth(&bytes, live.settings.most_depth)?;
     let reply = match route.name {
         "chat" | "chat_recipe" => ask::chat(state, Inbound::new(caller, headers, bytes, inner)).await,
@@ -450,7 +448,7 @@ async fn answer(
         "feedback" => records::feedback(state, caller, &bytes).await,
         _ => Err(ApiError::not_found("there is nothing here")),
     }?;
-    Ok(reply.map(|body| body.holding(held)))
+    Ok(reply.map(|body| body.holding(place)))
 }
 
 /// A part of a path, `%20` and `+` as the spaces that they stand for.

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Longest reply whose statistics of tokens are kept: judges are read by them. Those of long texts are many times the text.
 const MOST_TOKENS: usize = 32;
@@ -40,9 +40,11 @@ pub(crate) struct Call {
 }
 
 fn hash<T: Serialize>(parts: &T) -> String {
+    // As it is written, because a request may be large.
+    let mut hasher = blake3::Hasher::new();
     // Requests are texts and numbers and always serialize.
-    let bytes = serde_json::to_vec(parts).unwrap_or_default();
-    blake3::hash(&bytes).to_hex()[..32].to_string()
+    let _ = serde_json::to_writer(&mut hasher, parts);
+    hasher.finalize().to_hex()[..32].to_string()
 }
 
 impl Call {
@@ -50,8 +52,9 @@ impl Call {
     fn of(key: String, request: &GenerateRequest, completions: &[Completion]) -> Self {
         let slimmed = completions.iter().map(|completion| slim(completion.clone(), request.logprobs));
         let (completions, cut): (Vec<Completion>, Vec<bool>) = slimmed.unzip();
-        let (prompt, messages) = (prompt_hash(&request.messages), request.messages.clone());
-        Call { key, prompt, completions, scored: Vec::new(), cut: cut.contains(&true), messages }
+        let prompt = prompt_hash(&request.messages);
+        let cut = cut.contains(&true);
+        Call { key, prompt, completions, scored: Vec::new(), cut, messages: Vec::new() }
     }
 }
 
@@ -271,13 +274,21 @@ fn places(trace: &Trace, calls: &[Call]) -> Vec<Result<Place, &'static str>> {
 /// The calls of one run, as they are made.
 #[derive(Debug, Default)]
 pub(crate) struct Tape {
-    calls: Mutex<Vec<Option<Call>>>,
+    made: Mutex<Made>,
     replay: Option<Replay>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    /// Without their messages.
+    calls: Vec<Option<Call>>,
+    /// The messages by their hash: the samples of a recipe share them, and they may be large.
+    prompts: HashMap<String, Vec<Message>>,
 }
 
 impl Tape {
     pub fn new(replay: Option<Replay>) -> Self {
-        Tape { calls: Mutex::default(), replay }
+        Tape { made: Mutex::default(), replay }
     }
 
     /// The calls for the store, beside the trace that they belong to.
@@ -288,13 +299,20 @@ impl Tape {
         });
         let held: HashSet<String> = prompts.collect();
         let mut calls = self.calls();
-        calls.iter_mut().filter(|call| held.contains(&call.prompt)).for_each(|call| call.messages.clear());
+        let made = self.made();
+        for call in calls.iter_mut().filter(|call| !held.contains(&call.prompt)) {
+            call.messages = made.prompts.get(&call.prompt).cloned().unwrap_or_default();
+        }
         calls
     }
 
-    /// The calls that were answered, in the order in which they were begun.
+    /// The calls that were answered, in the order in which they were begun, without their messages.
     pub fn calls(&self) -> Vec<Call> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+        self.made().calls.iter().flatten().cloned().collect()
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The call of the trace that is run again, where this is one of its calls.
@@ -304,13 +322,17 @@ impl Tape {
     }
 
     fn begin(&self) -> usize {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.push(None);
-        calls.len() - 1
+        let mut made = self.made();
+        made.calls.push(None);
+        made.calls.len() - 1
     }
 
-    fn end(&self, place: usize, call: Call) {
-        if let Some(slot) = self.calls.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
+    fn end(&self, place: usize, call: Call, messages: &[Message]) {
+        let mut made = self.made();
+        if !made.prompts.contains_key(&call.prompt) {
+            made.prompts.insert(call.prompt.clone(), messages.to_vec());
+        }
+        if let Some(slot) = made.calls.get_mut(place) {
             *slot = Some(call);
         }
     }
@@ -398,7 +420,7 @@ impl LanguageModel for Taped {
             Some((replay, index)) => replay.completions(index, self.inner.as_ref(), request).await?,
             None => self.inner.generate(request).await?,
         };
-        self.tape.end(place, Call::of(key, request, &completions));
+        self.tape.end(place, Call::of(key, request, &completions), &request.messages);
         Ok(completions)
     }
 
@@ -411,7 +433,7 @@ impl LanguageModel for Taped {
         let place = self.tape.begin();
         if let Some((replay, index)) = self.tape.known(&key) {
             let completions = replay.completions(index, self.inner.as_ref(), request).await?;
-            self.tape.end(place, Call::of(key, request, &completions));
+            self.tape.end(place, Call::of(key, request, &completions), &request.messages);
             return Ok(replay_stream(completions));
         }
         let inner = self.inner.stream(request).await?;
@@ -425,7 +447,7 @@ impl LanguageModel for Taped {
             }
             if seen.len() == request.samples {
                 let completions: Vec<Completion> = seen.values().cloned().collect();
-                tape.end(place, Call::of(key.clone(), &request, &completions));
+                tape.end(place, Call::of(key.clone(), &request, &completions), &request.messages);
             }
         });
         Ok(taped.boxed())
@@ -446,7 +468,11 @@ impl LanguageModel for Taped {
         let prompt = prompt_hash(&request.messages);
         let kept = if cut { Vec::new() } else { scored.clone() };
         let (completions, messages) = (Vec::new(), Vec::new());
-        self.tape.end(place, Call { key, prompt, completions, scored: kept, cut, messages });
+        self.tape.end(
+            place,
+            Call { key, prompt, completions, scored: kept, cut, messages },
+            &request.messages,
+        );
         Ok(scored)
     }
 
@@ -499,7 +525,8 @@ mod tests {
         let feedback = Feedback { text: Some("a critique".into()), ..Feedback::score("critic", 0.0) };
         trace.push(node(NodeKind::Evaluated { of: NodeId(0), feedback: Box::new(feedback) }));
         trace.push(node(NodeKind::Stage { name: "end".into() }));
-        let kept = serde_json::to_string(&Kept { trace: &trace, calls: tape.calls(), given: None }).unwrap();
+        let kept =
+            serde_json::to_string(&Kept { trace: &trace, calls: tape.kept(&trace), given: None }).unwrap();
         assert_eq!(Trace::from_json(&kept).unwrap(), trace, "the calls do not disturb who reads the trace");
         (trace, calls_of(&kept))
     }

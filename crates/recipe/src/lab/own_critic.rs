@@ -1,6 +1,6 @@
 //! `own-critic`: the base model after training to answer again in view of a response of its own, right or wrong.
 
-use super::own_samples::{arithmetic, own_samples, solve_rows};
+use super::own_samples::{LONGEST, OwnSamples, arithmetic, solve_rows};
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_control::majority;
 use elenchus_learn::objective::TrainingRow;
@@ -64,9 +64,6 @@ impl Default for OwnCritic {
     }
 }
 
-/// Most tokens of an answer.
-const LONGEST: usize = 160;
-
 /// The first right answer and the first with the most frequent wrong answer, where a question has both; replies that were
 /// cut or have no answer are neither.
 fn right_and_wrong(samples: &[Judged]) -> Option<[&Judged; 2]> {
@@ -120,10 +117,10 @@ impl LabModel for OwnCritic {
         session: &Session<'_>,
     ) -> Result<Box<dyn BatchSource>, LearnError> {
         let task = arithmetic(self.steps)?;
-        let (problems, judged) =
-            own_samples(policy, &task, self.samples, Split::Train, self.problems, mix(seed, 1), session)?;
+        let own = OwnSamples { samples: self.samples, temperature: 1.0 };
+        let drawn = own.draw(policy, &task, Split::Train, self.problems, mix(seed, 1), session)?;
         let mut again = Vec::new();
-        for (problem, samples) in problems.iter().zip(&judged) {
+        for (problem, samples) in &drawn {
             again.extend(rows(policy, problem, samples)?.into_iter().map(|row| vec![row]));
         }
         let solve = solve_rows(task, policy.encoder(), self.solve_rows, mix(seed, 2));
@@ -140,11 +137,10 @@ impl LabModel for OwnCritic {
         session: &Session<'_>,
     ) -> Result<Figure, LearnError> {
         let task = arithmetic(self.steps)?;
-        let (split, seed) = (Split::Validation, mix(seed, 1));
-        let (problems, judged) =
-            own_samples(policy, &task, self.samples, split, self.validation, seed, session)?;
+        let own = OwnSamples { samples: self.samples, temperature: 1.0 };
+        let drawn = own.draw(policy, &task, Split::Validation, self.validation, mix(seed, 1), session)?;
         let (mut requests, mut cases) = (Vec::new(), Vec::new());
-        for (problem, samples) in problems.iter().zip(&judged) {
+        for (problem, samples) in &drawn {
             for sample in right_and_wrong(samples).into_iter().flatten() {
                 requests.push(RolloutRequest {
                     prompt: Skill::Again.prompt(problem, &[sample.rollout.text.as_str()]),

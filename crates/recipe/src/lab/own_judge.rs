@@ -1,6 +1,6 @@
 //! `own-judge`: the base model after training to judge its own answers, with and without other samples shown.
 
-use super::own_samples::{arithmetic, own_samples, solve_rows};
+use super::own_samples::{OwnSamples, arithmetic, solve_rows};
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::objective::TrainingRow;
 use elenchus_learn::policy::{Encode, Policy, text_row};
@@ -164,10 +164,10 @@ impl LabModel for OwnJudge {
         session: &Session<'_>,
     ) -> Result<Box<dyn BatchSource>, LearnError> {
         let task = arithmetic(self.steps)?;
-        let (problems, judged) =
-            own_samples(policy, &task, self.samples, Split::Train, self.problems, mix(seed, 1), session)?;
+        let own = OwnSamples { samples: self.samples, temperature: 1.0 };
+        let drawn = own.draw(policy, &task, Split::Train, self.problems, mix(seed, 1), session)?;
         let mut rows = Vec::new();
-        for (problem, samples) in problems.iter().zip(&judged) {
+        for (problem, samples) in &drawn {
             rows.extend(self.rows(policy, problem, samples)?.into_iter().map(|row| vec![row]));
         }
         let solve = solve_rows(task, policy.encoder(), self.solve_rows, mix(seed, 2));
@@ -181,12 +181,11 @@ impl LabModel for OwnJudge {
         seed: u64,
         session: &Session<'_>,
     ) -> Result<Figure, LearnError> {
-        let (split, seed) = (Split::Validation, mix(seed, 1));
         let task = arithmetic(self.steps)?;
-        let (problems, judged) =
-            own_samples(policy, &task, self.samples, split, self.validation, seed, session)?;
+        let own = OwnSamples { samples: self.samples, temperature: 1.0 };
+        let drawn = own.draw(policy, &task, Split::Validation, self.validation, mix(seed, 1), session)?;
         let (mut prompts, mut labels) = (Vec::new(), Vec::new());
-        for (problem, samples) in problems.iter().zip(&judged) {
+        for (problem, samples) in &drawn {
             for answer in samples {
                 prompts.push((judge_prompt(problem, &[], answer, false), false));
                 labels.push(answer.verdict.is_correct());
@@ -194,6 +193,6 @@ impl LabModel for OwnJudge {
         }
         let scores = p_true(policy, &prompts)?;
         let value = auroc(&scores, &labels)?.unwrap_or(0.5);
-        Ok(Figure { name: "AUROC of P(True) over own answers".into(), value, problems: problems.len() })
+        Ok(Figure { name: "AUROC of P(True) over own answers".into(), value, problems: drawn.len() })
     }
 }

@@ -9,33 +9,44 @@ use elenchus_task::arithmetic::{Arithmetic, ArithmeticSettings, Steps, skills};
 use elenchus_task::{Split, Task};
 use elenchus_trace::Problem;
 
+/// Most tokens of a sampled chain.
+pub(super) const LONGEST: usize = 160;
+
 /// Arithmetic problems with the fewest and most operations.
 pub(super) fn arithmetic(steps: [usize; 2]) -> Result<Arithmetic, LearnError> {
     Ok(Arithmetic::new(ArithmeticSettings { steps: Steps::Between(steps), ..Default::default() })?)
 }
 
-/// `count` problems of a split with so many samples of each at temperature 1, judged by the exact verifier.
-pub(super) fn own_samples(
-    policy: &mut NativePolicy,
-    task: &Arithmetic,
-    samples: usize,
-    split: Split,
-    count: usize,
-    seed: u64,
-    session: &Session<'_>,
-) -> Result<(Vec<Problem>, Vec<Vec<Judged>>), LearnError> {
-    let problems = task.problems(split, count, mix(seed, 1))?;
-    let settings = RolloutSettings {
-        samples,
-        temperature: 1.0,
-        max_new_tokens: 160,
-        seed: mix(seed, 2),
-        distributions: false,
-    };
-    session.observer.phase(0, "own answers", problems.len());
-    let label = format!("own/{split:?}").to_lowercase();
-    let judged = judged_rollouts(policy, task, &problems, &settings, &label, session)?;
-    Ok((problems, judged))
+/// How many samples of each problem are drawn, and at which temperature.
+pub(super) struct OwnSamples {
+    pub samples: usize,
+    pub temperature: f32,
+}
+
+impl OwnSamples {
+    /// `count` problems of a split, each with its samples, judged by the exact verifier.
+    pub fn draw(
+        &self,
+        policy: &mut NativePolicy,
+        task: &dyn Task,
+        split: Split,
+        count: usize,
+        seed: u64,
+        session: &Session<'_>,
+    ) -> Result<Vec<(Problem, Vec<Judged>)>, LearnError> {
+        let problems = task.problems(split, count, mix(seed, 1))?;
+        let settings = RolloutSettings {
+            samples: self.samples,
+            temperature: self.temperature,
+            max_new_tokens: LONGEST,
+            seed: mix(seed, 2),
+            distributions: false,
+        };
+        session.observer.phase(0, "own answers", problems.len());
+        let label = format!("own/{split:?}").to_lowercase();
+        let judged = judged_rollouts(policy, task, &problems, &settings, &label, session)?;
+        Ok(problems.into_iter().zip(judged).collect())
+    }
 }
 
 /// Fresh training problems with their gold solutions, `rows` in a batch.

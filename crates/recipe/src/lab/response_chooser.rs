@@ -1,9 +1,10 @@
 //! `response-chooser`: the base model after training to choose one of its own responses to a chain.
 
 use super::counter::{choice_prompt, chosen, drawn, row, true_majority};
+use super::own_samples::OwnSamples;
 use super::{Figure, LabModel, Plan, Start};
 use elenchus_learn::policy::{Encode, Policy, RolloutRequest, text_row};
-use elenchus_learn::rollouts::{Judged, RolloutSettings, judged_rollouts, mix};
+use elenchus_learn::rollouts::{Judged, mix};
 use elenchus_learn::trainer::{BatchSource, Blend, Decay, Generated, TrainSettings};
 use elenchus_learn::{LearnError, NativePolicy, Session};
 use elenchus_task::{Skill, Split};
@@ -61,9 +62,6 @@ impl Default for ResponseChooser {
     }
 }
 
-/// Most tokens of a sampled chain.
-const LONGEST: usize = 160;
-
 impl ResponseChooser {
     fn sampled(
         &self,
@@ -74,18 +72,8 @@ impl ResponseChooser {
         session: &Session<'_>,
     ) -> Result<Vec<(Problem, Vec<Judged>)>, LearnError> {
         let task = elenchus_task::task("arithmetic", &Value::Null)?;
-        let problems = task.problems(split, count, mix(seed, 1))?;
-        let settings = RolloutSettings {
-            samples: self.samples,
-            temperature: self.temperature,
-            max_new_tokens: LONGEST,
-            seed: mix(seed, 2),
-            distributions: false,
-        };
-        session.observer.phase(0, "own answers", problems.len());
-        let label = format!("own/{split:?}").to_lowercase();
-        let judged = judged_rollouts(policy, task.as_ref(), &problems, &settings, &label, session)?;
-        Ok(problems.into_iter().zip(judged).collect())
+        let own = OwnSamples { samples: self.samples, temperature: self.temperature };
+        own.draw(policy, task.as_ref(), split, count, seed, session)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A Responses request as a chat request. What a chat request cannot say is refused by name, never dropped.
 
 use crate::ApiError;
+use crate::reading::object;
 use elenchus_trace::Message;
 use serde_json::{Map, Value, json};
 
@@ -20,8 +21,7 @@ const ONLY_TEXT_AND_TOOLS: &str = "this gateway answers with text and calls of f
 impl Asked {
     /// Errors with what is no request.
     pub fn read(bytes: &[u8]) -> Result<Self, ApiError> {
-        let mut fields: Map<String, Value> = serde_json::from_slice(bytes)
-            .map_err(|error| ApiError::bad("", format!("the request is not a JSON object: {error}")))?;
+        let mut fields: Map<String, Value> = object(bytes)?;
         // Clients send what was not set as null.
         fields.retain(|_, value| !value.is_null());
         for name in ["model", "previous_response_id", "instructions"] {

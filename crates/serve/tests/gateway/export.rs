@@ -185,4 +185,18 @@ async fn edits_that_do_not_fit_their_stage_are_refused() {
     let (status, error) = gateway.send("/v1/feedback", edit(&evaluated, "answer")).await;
     assert!(status == 400 && error["error"]["message"].as_str().unwrap().contains("`critique`"), "{error}");
     assert_eq!(gateway.send("/v1/feedback", edit(&evaluated, "critique")).await.0, 200);
+    // As an answer each would teach the model something else.
+    for (kind, part) in
+        [("generated", "critique"), ("decided", "critique"), ("decided", "evidence"), ("stage", "answer")]
+    {
+        let Some(stage) = of(kind) else { continue };
+        let (status, error) = gateway.send("/v1/feedback", edit(&stage, part)).await;
+        assert!(
+            status == 400 && error["error"]["message"].as_str().unwrap().contains("hint: "),
+            "{part} of {kind}: {error}"
+        );
+    }
+    for kind in ["generated", "decided"] {
+        assert_eq!(gateway.send("/v1/feedback", edit(&of(kind).unwrap(), "answer")).await.0, 200, "{kind}");
+    }
 }

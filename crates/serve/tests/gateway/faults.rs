@@ -247,6 +247,36 @@ async fn broken_requests_are_refused_and_never_an_error_of_ours() {
         (deep.into_bytes(), 400),
         (vec![b' '; 100_001], 413),
     ];
+    for (body, param) in [
+        (json!({"model": "little", "messages": [], "elenchus": {"samples": "5"}}), "elenchus.samples"),
+        (
+            json!({"model": "little", "messages": [], "elenchus": {"budget": {"tokens": -1}}}),
+            "elenchus.budget.tokens",
+        ),
+        (json!({"model": "little", "messages": [], "elenchus": {"settings": []}}), "elenchus.settings"),
+        (json!({"model": "little", "messages": [], "stream": "yes"}), "stream"),
+        (json!({"model": 3, "messages": []}), "model"),
+        (
+            json!({"model": "elenchus/gsa/little", "messages": [{"role": 3, "content": "x"}]}),
+            "messages[0].role",
+        ),
+        (
+            json!({"model": "elenchus/gsa/little", "messages": [{"role": "user", "content": [5]}]}),
+            "messages[0].content",
+        ),
+    ] {
+        let (status, error) = gateway.ask(body).await;
+        assert_eq!((status, &error["error"]["param"]), (400, &json!(param)), "{error}");
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains(param) && !message.contains("u64"), "{message}");
+    }
+    for path in ["/v1/responses", "/v1/traces/x/rerun"] {
+        let (status, error) = gateway.send(path, json!([0, "x"])).await;
+        assert!(
+            status == 400 && error["error"]["message"].as_str().unwrap().contains("no object"),
+            "{error}"
+        );
+    }
     for (body, wanted) in bodies {
         let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
         for path in ["/v1/chat/completions", "/v1/gsa/chat/completions", "/v1/estimate", "/v1/feedback"] {
@@ -390,17 +420,39 @@ async fn large_bodies_wait_for_each_other_and_too_many_samples_are_refused() {
     })
     .await;
     let large = |start: &str| question("little", &format!("{start}{}", "x".repeat(600 << 10)));
+    // Who announces much and writes little holds little.
+    let mut slow = TcpStream::connect(gateway.url.trim_start_matches("http://")).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        1 << 20
+    );
+    slow.write_all(format!("{head}{}", " ".repeat(200 << 10)).as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(gateway.ask(large("")).await.0, 200, "beside a slow client");
+    drop(slow);
     let begun = gateway.post("/v1/chat/completions").json(&large("hang"));
     let held = tokio::spawn(async move { begun.send().await });
-    until("the first is there", || stub.asked().len() == 1).await;
+    until("the first is there", || stub.asked().len() == 2).await;
     assert_eq!(gateway.ask(question("little", "small")).await.0, 200, "small ones take no place");
     let response = gateway.post("/v1/chat/completions").json(&large("")).send().await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "2"));
     held.abort();
     let _ = held.await;
     assert_eq!(gateway.ask(large("")).await.0, 200, "its place is free again");
-    for many in ["elenchus/self-consistency@10/little", "elenchus/gsa@100000/little"] {
-        let (status, error) = gateway.ask(question(many, "x")).await;
+    let choices = |count: u64| {
+        let mut body = question("elenchus/self-consistency@3/little", "x");
+        body["n"] = count.into();
+        body
+    };
+    assert_eq!(gateway.ask(choices(3)).await.0, 200);
+    let branches = question("elenchus/best of self-consistency@5, self-consistency@5 by judge/little", "x");
+    for many in [
+        question("elenchus/self-consistency@10/little", "x"),
+        question("elenchus/gsa@100000/little", "x"),
+        choices(4),
+        branches,
+    ] {
+        let (status, error) = gateway.ask(many).await;
         let message = error["error"]["message"].as_str().unwrap_or_default();
         assert!(status == 400 && message.contains("most_samples"), "{error}");
     }

@@ -143,7 +143,7 @@ async fn what_cannot_be_run_again_is_said() {
     for (id, body, status, param) in [
         (id.as_str(), json!({"stage": decided, "text": "x"}), 400, json!("stage")),
         (id.as_str(), json!({"stage": 999}), 404, json!("stage")),
-        (id.as_str(), json!({"stages": 0}), 400, Value::Null),
+        (id.as_str(), json!({"stages": 0}), 400, json!("stages")),
         (id.as_str(), json!({"stage": 0, "part": "step"}), 400, json!("part")),
         (id.as_str(), json!({"stage": decided}), 400, json!("stage")),
         (id.as_str(), json!({"stage": earlier, "choose": 0}), 400, json!("stage")),
