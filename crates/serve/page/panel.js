@@ -272,6 +272,7 @@ export async function ask(panel, body, signal, path = CHAT) {
   for await (const line of lines(response)) {
     if (line.startsWith(": elenchus ")) {
       const said = JSON.parse(line.slice(11));
+      if (said.type === "begin") traceId = said.trace_id;
       if (said.type === "stage") panel.stages.add(said.stage, true);
       continue;
     }
@@ -279,6 +280,8 @@ export async function ask(panel, body, signal, path = CHAT) {
     const data = line.slice(5).trim();
     if (data === "[DONE]") { finished = true; break; }
     const piece = JSON.parse(data);
+    // Its trace says more than the refusal: why, and what was tried.
+    if (piece.error?.code === "no_answer" && traceId) { finished = true; break; }
     if (piece.error) throw new ApiError(piece.error.message);
     // A request of the older kind (`prompt`) is answered with texts.
     panel.answer.append(piece.choices?.[0]?.delta?.content ?? piece.choices?.[0]?.text ?? "");

@@ -6,14 +6,14 @@ use crate::chat::{
     BudgetReport, ChatRequest, ChoiceBody, ChoiceReport, Confidence, ConfidenceKind, Parent, Report,
     finish_word, logprobs_body,
 };
-use crate::keys::Caller;
+use crate::keys::{Caller, TraceNote};
 use crate::spending::{Grant, Hold};
 use crate::stage::{StageView, slim, views};
 use crate::state::{Live, State, Target};
 use crate::tape::{Kept, Replay, Tape, Taped};
 use bytes::Bytes;
 use elenchus_generate::{ACTOR, Context, LanguageModel, LiveAnswer, TraceObserver, Voice};
-use elenchus_recipe::{LogLevel, Repeated, Serving};
+use elenchus_recipe::{Repeated, Serving};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary};
 use elenchus_trace::{Answer, Budget, Completion, Node, NodeId, Problem, Trace, Usage};
 use serde_json::{Value, json};
@@ -121,6 +121,7 @@ pub(crate) struct Record {
     span: Option<crate::telemetry::Link>,
     /// What it is expected to cost, held of its key's budget until the trace is kept.
     hold: Option<Hold>,
+    note: TraceNote,
     finished: bool,
     _unwritten: watch::Receiver<()>,
 }
@@ -159,6 +160,7 @@ impl Record {
             started: job.started,
             span: job.caller.span.clone(),
             hold: job.grant.hold.take(),
+            note: job.caller.trace.clone(),
             finished: false,
             _unwritten: state.unwritten(),
         }
@@ -224,15 +226,7 @@ impl Record {
     }
 
     async fn keep(&mut self, entry: TraceEntry) -> bool {
-        let id = entry.summary.id.clone();
-        match self.state.archive.keep(entry, self.hold.take()).await {
-            Ok(()) => true,
-            Err(error) => {
-                let fields = json!({"trace_id": id, "error": error.message});
-                self.state.log(LogLevel::Problems, "trace_not_stored", fields);
-                false
-            }
-        }
+        self.state.keep(entry, self.hold.take(), &self.note).await
     }
 }
 

@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use rand::RngExt;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -61,18 +62,34 @@ pub fn hash_secret(secret: &str) -> String {
     blake3::hash(secret.as_bytes()).to_hex().to_string()
 }
 
-/// Names the trace that a request makes, for whoever logs the request.
+/// Names the trace that a request makes, for whoever logs the request and for who made it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct TraceNote(Arc<OnceLock<String>>);
+pub(crate) struct TraceNote(Arc<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    id: OnceLock<String>,
+    is_lost: AtomicBool,
+}
 
 impl TraceNote {
     pub fn note(&self, id: &str) {
         // A request makes one trace; a second note would be of the same.
-        let _ = self.0.set(id.to_string());
+        let _ = self.0.id.set(id.to_string());
     }
 
     pub fn id(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+        self.0.id.get().map(String::as_str)
+    }
+
+    /// The store failed: there is no such trace.
+    pub fn lost(&self) {
+        self.0.is_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// The trace that can be asked for.
+    pub fn promised(&self) -> Option<&str> {
+        self.id().filter(|_| !self.0.is_lost.load(Ordering::Relaxed))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::ApiError;
 use crate::body::{Body, BoxError, Reply};
 use crate::counted::WithoutCount;
 use crate::exchange::Said;
-use crate::keys::Caller;
+use crate::keys::{Caller, TraceNote};
 use crate::spending::Hold;
 use crate::sse;
 use crate::state::{Live, State};
@@ -12,17 +12,15 @@ use crate::telemetry::Link;
 use crate::upstream::Upstream;
 use bytes::Bytes;
 use elenchus_generate::{CancelToken, Place, certificate_problem};
-use elenchus_recipe::LogLevel;
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary};
 use elenchus_trace::Usage;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER,
     TRANSFER_ENCODING,
 };
 use hyper::{Method, Response, StatusCode};
-use serde_json::json;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -137,6 +135,7 @@ pub(crate) struct PassRecord {
     /// The end of an answer that was longer than what is kept.
     last: Option<Vec<u8>>,
     hold: Option<Hold>,
+    note: TraceNote,
     /// Held at the upstream until the answer has come.
     place: Option<Place>,
     price: Option<elenchus_trace::Price>,
@@ -161,6 +160,7 @@ impl PassRecord {
             state: Arc::clone(state),
             price: live.prices.get(&summary.model).copied(),
             span: caller.span.clone(),
+            note: caller.trace.clone(),
             summary: TraceSummary { key: caller.name().into(), ..summary },
             request,
             response: Vec::new(),
@@ -171,10 +171,6 @@ impl PassRecord {
             finished: false,
             _unwritten: state.unwritten(),
         }
-    }
-
-    pub fn id(&self) -> &str {
-        &self.summary.id
     }
 
     fn saw(&mut self, chunk: &[u8]) {
@@ -230,14 +226,7 @@ impl PassRecord {
     /// Stores it; says whether that worked.
     pub async fn keep(&mut self, status: TraceStatus, problem: Option<&str>) -> bool {
         let entry = self.entry(status, problem);
-        match self.state.archive.keep(entry, self.hold.take()).await {
-            Ok(()) => true,
-            Err(error) => {
-                let fields = json!({"trace_id": self.summary.id, "error": error.message});
-                self.state.log(LogLevel::Problems, "trace_not_stored", fields);
-                false
-            }
-        }
+        self.state.keep(entry, self.hold.take(), &self.note).await
     }
 }
 
@@ -516,13 +505,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Passes the answer of an upstream on: events as they come, everything else as a whole.
 async fn answer(passed: Passed, upstream: Arc<Upstream>, got: Got, cancel: CancelToken) -> Reply {
     let (mut record, limit) = (passed.record, passed.limit);
-    let id = HeaderValue::try_from(record.id()).ok();
     match got {
         Got::Events { response, counted } => {
-            let (status, mut headers) = (response.status(), own(response.headers()));
-            if let Some(id) = id {
-                headers.insert(TRACE_HEADER, id);
-            }
+            let (status, headers) = (response.status(), own(response.headers()));
             let stream = response.bytes_stream().map(|chunk| chunk.map_err(|error| chain(&error))).boxed();
             let count = counted.then(WithoutCount::default);
             let mark = End::default();
@@ -534,14 +519,10 @@ async fn answer(passed: Passed, upstream: Arc<Upstream>, got: Got, cancel: Cance
             });
             with_head(status, headers, Body::Stream(Box::pin(body)))
         }
-        Got::Whole { status, mut headers, bytes } => {
+        Got::Whole { status, headers, bytes } => {
             record.saw(&bytes);
             let kept = if status.is_success() { TraceStatus::Answered } else { TraceStatus::Failed };
-            if record.keep(kept, None).await
-                && let Some(id) = id
-            {
-                headers.insert(TRACE_HEADER, id);
-            }
+            record.keep(kept, None).await;
             with_head(status, headers, Body::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
         }
     }

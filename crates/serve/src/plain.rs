@@ -17,7 +17,6 @@ use bytes::Bytes;
 use elenchus_generate::{
     ACTOR, CancelToken, Context, GenerateError, GenerateRequest, PromptSlots, Sampling, StreamEvent,
 };
-use elenchus_recipe::LogLevel;
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary};
 use elenchus_trace::{Completion, Node, NodeKind, Problem, Trace, Usage};
 use futures::StreamExt;
@@ -88,14 +87,8 @@ impl Kept {
 
     async fn keep(&mut self, status: TraceStatus, completions: &[Completion], problem: &str) -> bool {
         let entry = self.entry(status, completions, problem);
-        match self.state.archive.keep(entry, self.plain.grant.hold.take()).await {
-            Ok(()) => true,
-            Err(error) => {
-                let fields = json!({"trace_id": self.plain.id, "error": error.message});
-                self.state.log(LogLevel::Problems, "trace_not_stored", fields);
-                false
-            }
-        }
+        let hold = self.plain.grant.hold.take();
+        self.state.keep(entry, hold, &self.plain.caller.trace).await
     }
 
     fn report(&self, completions: &[Completion], stored: bool) -> Report {

@@ -18,7 +18,7 @@ use crate::state::{Live, State, Target, new_id, now_ms};
 use crate::tape::{ANOTHER_TEMPERATURE, Call, Kept as Recorded, Replay, calls_of, choices, without_calls};
 use bytes::Bytes;
 use elenchus_generate::ACTOR;
-use elenchus_recipe::{LogLevel, models};
+use elenchus_recipe::models;
 use elenchus_remember::service::{
     FeedbackEntry, StageEdit, StagePart, TraceEntry, TraceStatus, TraceSummary, Write, Written,
 };
@@ -503,14 +503,10 @@ async fn put_down(
     let stages = views(&trace, &calls);
     let text = serde_json::to_string(&Recorded { trace: &trace, calls, given: None }).ok();
     let entry = TraceEntry { summary, request: bytes.to_vec(), response: None, trace: text };
-    let kept = state.archive.keep(entry, None).await;
-    if let Err(error) = &kept {
-        let fields = json!({"trace_id": id, "error": error.message});
-        state.log(LogLevel::Problems, "trace_not_stored", fields);
-    }
+    let stored = state.keep(entry, None, &caller.trace).await;
     let tool_calls = answer.message.map(|message| message.tool_calls).unwrap_or_default();
     let report = Report {
-        trace_id: kept.is_ok().then(|| id.clone()),
+        trace_id: stored.then(|| id.clone()),
         recipe,
         answer: None,
         confidence: None,

@@ -8,6 +8,7 @@ use crate::choose::{Wish, choose};
 use crate::forward::Forward;
 use crate::keys::{Caller, KeyRing, TraceNote};
 use crate::metrics::Gauges;
+use crate::pass::TRACE_HEADER;
 use crate::patience::Patience;
 use crate::routes::{Found, Route, find};
 use crate::state::{Live, State, Target, new_id, now_ms};
@@ -323,6 +324,9 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
     }
     let headers = reply.headers_mut();
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    if let Some(id) = trace.promised().and_then(|id| HeaderValue::try_from(id).ok()) {
+        headers.insert(TRACE_HEADER, id);
+    }
     let took = started.elapsed();
     state.metrics.request(name, reply.status().as_u16(), took);
     if state.live().settings.log == LogLevel::Requests {

@@ -1,16 +1,17 @@
 //! What all requests share.
 
 use crate::archive::Archive;
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, TraceNote};
 use crate::metrics::Metrics;
 use crate::roles::{self, RoleModel};
 use crate::runs::Tickets;
-use crate::spending::Holds;
+use crate::spending::{Hold, Holds};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Pool, unknown_model};
 use crate::{ApiError, ServeError};
 use elenchus_generate::{CancelToken, LanguageModel, NativeModel, NativeOptions};
 use elenchus_recipe::{Calibrations, LogLevel, ServiceSettings, models};
+use elenchus_remember::service::TraceEntry;
 use elenchus_trace::Price;
 use hyper::header::HeaderMap;
 use serde_json::{Value, json};
@@ -216,6 +217,15 @@ impl State {
     pub async fn refresh_keys(self: &Arc<Self>) -> Result<(), ApiError> {
         let state = Arc::clone(self);
         self.archive.read(move |store| state.keys.refresh(store)).await
+    }
+
+    /// Keeps the trace of a request; says whether it is kept. Where it is not, the log says so, and no response names it.
+    pub async fn keep(&self, entry: TraceEntry, hold: Option<Hold>, note: &TraceNote) -> bool {
+        let id = entry.summary.id.clone();
+        let Err(error) = self.archive.keep(entry, hold).await else { return true };
+        note.lost();
+        self.log(LogLevel::Problems, "trace_not_stored", json!({"trace_id": id, "error": error.message}));
+        false
     }
 
     /// A line of the log: time, level, event and fields, as JSON on standard error.

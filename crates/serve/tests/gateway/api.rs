@@ -524,12 +524,15 @@ async fn a_call_of_a_recipe_is_bounded_by_what_is_left_of_the_budget() {
 async fn a_recipe_without_an_answer_is_no_empty_success() {
     let stub = Stub::answering(&["I cannot say."]).await;
     let gateway = Running::before(&[&stub]).await;
-    let (status, error) = gateway.ask(question("elenchus/real-critic/little", "What is 6 * 7?")).await;
+    let asked = question("elenchus/real-critic/little", "What is 6 * 7?");
+    let response = gateway.post("/v1/chat/completions").json(&asked).send().await.unwrap();
+    let named = response.headers()["x-elenchus-trace-id"].to_str().unwrap().to_string();
+    let (status, error) = (response.status().as_u16(), response.json::<Value>().await.unwrap());
     let message = error["error"]["message"].as_str().unwrap_or_default();
     assert_eq!((status, &error["error"]["code"]), (422, &json!("no_answer")), "{error}");
     assert!(message.contains("else plain"), "{message}");
     let traces = gateway.traces(1).await;
-    assert_eq!(traces[0]["status"], "abstained");
+    assert_eq!((&traces[0]["status"], &traces[0]["id"]), (&json!("abstained"), &json!(named)));
     let (status, answer) =
         gateway.ask(question("elenchus/real-critic else plain/little", "What is 6 * 7?")).await;
     assert_eq!(

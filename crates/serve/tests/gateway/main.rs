@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod browser;
 mod budgets;
 mod calibration;
 mod clients;
@@ -20,6 +21,8 @@ mod keeps;
 mod keys;
 mod limits;
 mod page;
+mod page_debug;
+mod page_questions;
 mod postgres;
 #[path = "../../../remember/tests/support/postgres_server.rs"]
 mod postgres_server;
