@@ -666,6 +666,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::HeaderValue;
 
     #[test]
     fn what_belongs_to_the_connection_goes_no_further() {
