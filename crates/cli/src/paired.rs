@@ -1,6 +1,7 @@
 //! Paired comparisons as the commands print them.
 
 use crate::failure::Failure;
+use crate::output;
 use elenchus_measure::{Comparison, holm};
 
 /// Holm-adjusted p-values of McNemar's test, in the order of the comparisons; a comparison without the test (outcomes that
@@ -22,6 +23,16 @@ pub fn adjusted_p<'a>(
 pub fn sentence(comparison: &Comparison, adjusted_p: Option<f64>) -> String {
     let p = adjusted_p.map_or(String::new(), |p| format!(" (McNemar p = {p:.4}, Holm-adjusted)"));
     format!("{}{p}", comparison.sentence)
+}
+
+/// Prints the sentence of a comparison, and below it how often which of the two was right.
+pub fn lines(comparison: &Comparison, adjusted_p: Option<f64>) -> Result<(), Failure> {
+    output::line(&sentence(comparison, adjusted_p))?;
+    let Some(m) = &comparison.mcnemar else { return Ok(()) };
+    output::line(&format!(
+        "  right by {} only: {}; by {} only: {}; by both: {}; by neither: {}",
+        comparison.first, m.only_first, comparison.second, m.only_second, m.both, m.neither
+    ))
 }
 
 #[cfg(test)]

@@ -287,6 +287,49 @@ fn recorded_changes_are_counted() {
 }
 
 #[test]
+fn recorded_runs_are_compared_question_by_question() {
+    let folder = scratch();
+    let row = |id: &str, correct: bool| {
+        format!(
+            "{{\"id\": \"{id}\", \"samples\": [{{\"text\": \"\", \"correct\": true}}, {{\"text\": \"\", \"correct\": {correct}}}]}}\n"
+        )
+    };
+    write(folder.path(), "a.jsonl", &(row("1", true) + &row("2", true) + &row("3", false) + &row("4", true)));
+    // Another order, and one question that the other has not.
+    write(
+        folder.path(),
+        "b.jsonl",
+        &(row("3", false) + &row("2", false) + &row("1", true) + &row("9", true)),
+    );
+    let told = json_of(&run(folder.path(), &["measure", "a.jsonl", "--against", "b.jsonl", "--json"]));
+    assert_eq!((&told[0]["left_out"], &told[0]["mcnemar"]["only_first"]), (&2.into(), &1.into()), "{told}");
+    assert!((told[0]["difference"]["value"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-12, "{told}");
+    let shown = run(folder.path(), &["measure", "a.jsonl", "--against", "b.jsonl", "--against", "a.jsonl"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for said in
+        ["2 questions stand in one of the two files only", "right by a.jsonl only: 1; by b.jsonl only: 0"]
+    {
+        assert!(shown.contains(said), "{shown}");
+    }
+    write(folder.path(), "other.jsonl", &row("x", true));
+    write(folder.path(), "twice.jsonl", &(row("1", true) + &row("1", false)));
+    write(folder.path(), "unknown.jsonl", "{\"id\": \"1\", \"samples\": [{\"text\": \"\"}]}\n");
+    for (file, said) in [
+        ("other.jsonl", "no question in common"),
+        ("twice.jsonl", "question `1` stands twice"),
+        ("unknown.jsonl", "question `1` does not say"),
+    ] {
+        let refused = run(folder.path(), &["measure", "a.jsonl", "--against", file]);
+        assert_eq!(code(&refused), 3, "{file}");
+        assert!(
+            stderr(&refused).contains(said) && stderr(&refused).contains("hint: "),
+            "{}",
+            stderr(&refused)
+        );
+    }
+}
+
+#[test]
 fn a_vote_checks_itself_where_it_is_uncertain() {
     let folder = scratch();
     let server = Server::answering(|body| {

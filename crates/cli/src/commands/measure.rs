@@ -3,23 +3,29 @@
 use crate::arguments::Global;
 use crate::correction::Correction;
 use crate::failure::{Code, Failure};
-use crate::{files, output};
+use crate::{files, output, paired};
 use clap::Args;
 use elenchus_measure::{
-    BINS, Bootstrap, Dialogue, Interval, Judgement, Judgements, PairVerdict, Report, Tone,
-    calibration_sections, pair_report,
+    BINS, Bootstrap, Comparison, Dialogue, Interval, Judgement, Judgements, PairVerdict, Report, Tone,
+    calibration_sections, compare, pair_report,
 };
 use elenchus_remember::data::VerdictRow;
 use elenchus_trace::{JudgementRow, SampleRow};
+use serde::Serialize;
 use serde_json::json;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-/// Calibration and discrimination of recorded confidences, or what recorded later attempts made of first ones
+/// Calibration and discrimination of recorded confidences, what later attempts made of first ones, and runs against each other
 #[derive(Debug, Args)]
 #[command(
     after_help = "FILE is judgements.jsonl: {id, confidence, correct} per line. With --changes it is samples.jsonl,
 and the last sample of each question is compared with the first: both must say whether they are
 `correct`.
+
+With --against it is samples.jsonl too: the last sample of each question is compared with that of the
+same question, by `id`, in the other file: the paired difference with its interval, McNemar's test and
+a plain sentence.
 
 With --judge it is verdicts.jsonl: {id, first, lengths, reference} per line, a judge's comparisons
 of two responses.
@@ -28,6 +34,7 @@ Examples:
   elenchus measure judgements.jsonl
   elenchus measure verdicts.jsonl --judge
   elenchus measure samples.jsonl --changes
+  elenchus measure with-feedback.jsonl --against without.jsonl
   elenchus measure judgements.jsonl --html calibration.html"
 )]
 pub struct Measure {
@@ -36,6 +43,9 @@ pub struct Measure {
     /// Count what went from right to wrong and from wrong to right between the first and the last sample
     #[arg(long, conflicts_with_all = ["bins", "html"])]
     changes: bool,
+    /// Compare the last sample of each question with that in another file of samples, in pairs; may be repeated
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["changes", "judge", "bins", "html"])]
+    against: Vec<PathBuf>,
     /// Bias of a judge that compared responses: for a place, for length; agreement (kappa) and calibration
     #[arg(long, conflicts_with_all = ["changes", "bins", "html"])]
     judge: bool,
@@ -54,6 +64,9 @@ pub struct Measure {
 pub fn run(command: &Measure, global: &Global) -> Result<(), Failure> {
     if command.changes {
         return changes(command, global);
+    }
+    if !command.against.is_empty() {
+        return against(command, global);
     }
     if command.judge {
         return judge(command, global);
@@ -151,6 +164,72 @@ fn changes(command: &Measure, global: &Global) -> Result<(), Failure> {
         return output::json(&found);
     }
     found.rows().into_iter().try_for_each(|(name, value)| output::line(&format!("{name:<18} {value}")))
+}
+
+/// Whether the last sample of each question is right, by id.
+fn outcomes(path: &Path, skip_bad_lines: bool) -> Result<BTreeMap<String, f64>, Failure> {
+    let rows: Vec<SampleRow> = files::read(path, skip_bad_lines)?;
+    let mut outcomes = BTreeMap::new();
+    for row in &rows {
+        let Some(correct) = row.samples.last().and_then(|sample| sample.correct) else {
+            let problem =
+                format!("question `{}` does not say of its last sample whether it is right", row.id);
+            let hint = format!("each row of {} needs `correct` at its last sample", path.display());
+            return Err(Failure::new(Code::Input, problem, hint));
+        };
+        if outcomes.insert(row.id.clone(), f64::from(u8::from(correct))).is_some() {
+            let problem = format!("question `{}` stands twice in {}", row.id, path.display());
+            return Err(Failure::new(
+                Code::Input,
+                problem,
+                "questions are compared by `id`: give each its own",
+            ));
+        }
+    }
+    Ok(outcomes)
+}
+
+/// One file less another, on the questions of both.
+#[derive(Serialize)]
+struct Against {
+    /// Questions of only one of the two files.
+    left_out: usize,
+    #[serde(flatten)]
+    comparison: Comparison,
+    /// Holm-adjusted p-value of McNemar's test, over all files.
+    adjusted_p: Option<f64>,
+}
+
+fn against(command: &Measure, global: &Global) -> Result<(), Failure> {
+    let bootstrap = Bootstrap::default().seed(global.seed);
+    let own = outcomes(&command.file, command.skip_bad_lines)?;
+    let name = |path: &Path| path.display().to_string();
+    let mut found = Vec::with_capacity(command.against.len());
+    for path in &command.against {
+        let other = outcomes(path, command.skip_bad_lines)?;
+        let both = own.iter().filter_map(|(id, first)| Some((*first, *other.get(id)?)));
+        let (first, second): (Vec<f64>, Vec<f64>) = both.unzip();
+        if first.is_empty() {
+            let problem = format!("{} and {} have no question in common", name(&command.file), name(path));
+            return Err(Failure::new(Code::Input, problem, "questions are compared by `id`"));
+        }
+        let left_out = own.len() + other.len() - 2 * first.len();
+        found.push((left_out, compare(&name(&command.file), &first, &name(path), &second, &bootstrap)?));
+    }
+    let adjusted = paired::adjusted_p(found.iter().map(|(_, comparison)| comparison))?;
+    if global.json {
+        let rows = found.into_iter().zip(adjusted);
+        let rows =
+            rows.map(|((left_out, comparison), adjusted_p)| Against { left_out, comparison, adjusted_p });
+        return output::json(&rows.collect::<Vec<_>>());
+    }
+    for ((left_out, comparison), p) in found.iter().zip(adjusted) {
+        paired::lines(comparison, p)?;
+        if *left_out > 0 {
+            output::line(&format!("  {left_out} questions stand in one of the two files only"))?;
+        }
+    }
+    Ok(())
 }
 
 fn refused(row: &SampleRow, problem: &str) -> Failure {

@@ -224,13 +224,7 @@ pub fn run(command: &Select, global: &Global) -> Result<(), Failure> {
     }
     let Some(compared) = compared else { return Ok(()) };
     for (comparison, p) in compared.comparisons.iter().zip(&compared.adjusted_p) {
-        output::line(&paired::sentence(comparison, *p))?;
-        if let Some(m) = &comparison.mcnemar {
-            output::line(&format!(
-                "  right by {} only: {}; by {} only: {}; by both: {}; by neither: {}",
-                comparison.first, m.only_first, comparison.second, m.only_second, m.both, m.neither
-            ))?;
-        }
+        paired::lines(comparison, *p)?;
     }
     Ok(())
 }

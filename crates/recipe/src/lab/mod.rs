@@ -177,4 +177,4 @@ pub fn checkpoint(name: &str) -> Result<Box<dyn LabModel>, RecipeError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

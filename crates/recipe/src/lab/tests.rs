@@ -340,21 +340,24 @@ fn the_response_chooser_learns_from_its_own_samples_of_chains() {
     }
 }
 
-/// The program that runs programs, where it was built: `cargo test -p elenchus-recipe` alone does not build it.
-fn program_runner() -> Option<std::path::PathBuf> {
-    let beside_tests = std::env::current_exe().ok()?;
-    let runner = beside_tests.parent()?.parent()?.join("elenchus");
-    runner.is_file().then_some(runner)
+/// Whether programs can be run: `cargo test -p elenchus-recipe` alone does not build what runs them.
+pub(crate) fn can_run_programs() -> bool {
+    let beside_tests = std::env::current_exe().unwrap();
+    let runner = beside_tests.parent().unwrap().parent().unwrap().join("elenchus");
+    if !runner.is_file() {
+        eprintln!("skipped: there is no `elenchus` to run programs in; add `-p elenchus-cli`");
+        return false;
+    }
+    elenchus_task::program::use_helper(runner);
+    true
 }
 
 /// The smallest settings with which the program writer learns, writes and is judged by tests.
 #[test]
 fn the_program_writer_is_judged_by_unit_tests() {
-    let Some(runner) = program_runner() else {
-        eprintln!("skipped: there is no `elenchus` to run programs in; add `-p elenchus-cli`");
+    if !can_run_programs() {
         return;
-    };
-    elenchus_task::program::use_helper(runner);
+    }
     let folder = tempfile::tempdir().unwrap();
     let writer = ProgramWriter {
         validation: 4,
