@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 and the last sample of each question is compared with the first: both must say whether they are
 `correct`.
 
-With --against it is samples.jsonl too: the last sample of each question is compared with that of the
-same question, by `id`, in the other file: the paired difference with its interval, McNemar's test and
-a plain sentence.
+With --against it is samples.jsonl too: the last sample of each question is compared with that of
+the same question, by `id`, in the other file: the paired difference with its interval, McNemar's
+test and a plain sentence.
 
 With --judge it is verdicts.jsonl: {id, first, lengths, reference} per line, a judge's comparisons
 of two responses.

@@ -2,6 +2,8 @@
 
 use crate::support::Running;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,7 +17,8 @@ pub struct Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver ends its browser with itself.
+        // A driver that is killed leaves its browser behind: the session is ended first.
+        let _ = self.end_session();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
@@ -69,6 +72,19 @@ impl Browser {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("chromedriver does not answer");
+    }
+
+    /// Closes the browser, without a runtime: a test that panics is no place to wait for a future.
+    fn end_session(&self) -> std::io::Result<()> {
+        let Some((host, path)) = self.session.strip_prefix("http://").and_then(|url| url.split_once('/'))
+        else {
+            return Ok(());
+        };
+        let mut stream = TcpStream::connect(host)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "DELETE /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        // The answer comes when the browser is gone.
+        stream.read_to_end(&mut Vec::new()).map(|_| ())
     }
 
     pub async fn command(&self, path: &str, body: Value) -> Value {
