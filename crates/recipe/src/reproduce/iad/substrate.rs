@@ -21,7 +21,7 @@ pub(super) enum Substrate {
     /// The check needs nothing hidden: numbers and target are in the problem. 1 - |value - target| / |target|.
     Countdown(Box<dyn Task>),
     /// The share of the tests that pass: those that the problem shows at run time, the hidden ones in truth.
-    Programs(ProgramTask),
+    Programs(Box<ProgramTask>),
 }
 
 impl Substrate {
@@ -30,13 +30,13 @@ impl Substrate {
     }
 
     pub fn programs(settings: &Value) -> Result<Self, RecipeError> {
-        Ok(Substrate::Programs(ProgramTask::open(ProgramSettings::from_value(settings)?)?))
+        Ok(Substrate::Programs(Box::new(ProgramTask::open(ProgramSettings::from_value(settings)?)?)))
     }
 
     pub fn task(&self) -> &dyn Task {
         match self {
             Substrate::Countdown(task) => task.as_ref(),
-            Substrate::Programs(task) => task,
+            Substrate::Programs(task) => task.as_ref(),
         }
     }
 
