@@ -1,5 +1,6 @@
 //! The description of the API, made from the table of routes and the types.
 
+use crate::pass::TRACE_HEADER;
 use crate::{
     EstimateReply, FeedbackReply, FeedbackRequest, ListedRecipe, ROUTES, Report, RerunRequest, Route,
     RunList, RunReply, TotalsRow, TraceList, TraceReply, Wish,
@@ -111,6 +112,18 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
             "default".into(),
             json!({"description": "Refused or failed.", "content": as_json(named("Error"))}),
         );
+    }
+    let makes_trace = matches!(
+        route.name,
+        "chat" | "chat_recipe" | "completions" | "embeddings" | "responses" | "responses_recipe" | "rerun"
+    );
+    if makes_trace {
+        let header = json!({TRACE_HEADER: {
+            "description": "The trace of this response, where one is stored.", "schema": {"type": "string"},
+        }});
+        for (_, response) in &mut responses {
+            response["headers"] = header.clone();
+        }
     }
     let mut operation = json!({"operationId": route.name, "summary": route.summary, "responses": responses});
     let request = match route.name {
