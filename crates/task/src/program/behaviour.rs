@@ -6,7 +6,7 @@
 //! return.
 
 use super::interpreter::Interpreter;
-use super::outcome::{ProgramOutcome, RunReport};
+use super::outcome::RunReport;
 use super::rows::ProgramData;
 use super::suite::{Suite, parse};
 use crate::TaskError;
@@ -43,9 +43,6 @@ def elenchus_probe(thunks, elenchus_last):
     elenchus_last.append([first, second, raised])
     return False
 ";
-
-/// What the script says in front of the last value.
-const RETURNED: &str = "the program returned [";
 
 /// The behaviour of a program: equal for programs that return the same for every input. `None` where the question shows
 /// no call, and for a program that returns nothing (it is no program, every call raises, the limits end it).
@@ -90,8 +87,7 @@ fn returned(
 
 /// The checksums that a run left, and how many calls raised; `None` when it did not come so far.
 pub(super) fn returned_by(report: &RunReport) -> Option<(String, usize)> {
-    let ProgramOutcome::WrongAnswer(detail) = &report.outcome else { return None };
-    let inside = detail.split_once(RETURNED)?.1.split_once(']')?.0;
+    let inside = report.returned()?.strip_prefix('[')?.split_once(']')?.0;
     let (sums, raised) = inside.rsplit_once(", ")?;
     Some((sums.to_string(), raised.parse().ok()?))
 }
@@ -200,6 +196,7 @@ fn variations(call: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::outcome::ProgramOutcome;
     use super::*;
     use crate::program::Engine;
 

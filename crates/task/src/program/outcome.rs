@@ -70,7 +70,19 @@ pub struct RunReport {
     pub engine: Engine,
 }
 
+/// What stands before the value that came back in a test that failed on it.
+const RETURNED: &str = "the program returned ";
+
 impl RunReport {
+    /// What the program returned in the first test that failed, as Python writes it (200 characters at most); `None`
+    /// where all passed, and where anything else than a returned value ended the run.
+    pub fn returned(&self) -> Option<&str> {
+        match &self.outcome {
+            ProgramOutcome::WrongAnswer(detail) => detail.split_once(RETURNED).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
     /// How many tests passed.
     pub fn passed(&self) -> usize {
         self.tests.iter().filter(|passed| **passed).count()
@@ -161,6 +173,11 @@ mod tests {
         let report = tally.report(None, Engine::Embedded);
         assert_eq!(report.outcome, ProgramOutcome::WrongAnswer("second time".into()));
         assert_eq!(report.sentence(), "passed 1 of 4 tests; wrong answer");
+        assert_eq!(report.returned(), None);
+        let told = |outcome| RunReport { outcome, tests: vec![false], engine: Engine::Embedded };
+        let wrong = told(ProgramOutcome::WrongAnswer("the program returned [3, 4]".into()));
+        assert_eq!(wrong.returned(), Some("[3, 4]"));
+        assert_eq!(told(ProgramOutcome::RuntimeError("the program returned 5".into())).returned(), None);
         let ended = Tally::new(2).report(Some(ProgramOutcome::Time), Engine::Cpython);
         assert_eq!((ended.outcome, ended.tests), (ProgramOutcome::Time, vec![false, false]));
         // No test may be missed in silence.

@@ -26,8 +26,10 @@ use serde_json::Value;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// Test problems of Countdown.
+    /// Problems of Countdown.
     questions: usize,
+    /// Which problems all arms are measured on: `validation` while settings are chosen, else `test`.
+    split: Split,
     /// Numbers of candidates a round K and of rounds T.
     shapes: Vec<[usize; 2]>,
     /// Which of them the verifier sweep uses.
@@ -57,6 +59,9 @@ struct Training {
     /// Whether the task's own solution is what follows a worst and a best sample where no sample solves the problem. Else
     /// the best of the samples is, so that what is learned may be better and still wrong.
     solutions: bool,
+    /// Whether prompts carry, behind each response they show, the verifier's score and the first shown test that fails with
+    /// what came back in it.
+    feedback: bool,
     train: TrainSettings,
 }
 
@@ -64,7 +69,7 @@ struct Training {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Programs {
-    /// Test problems; 0 leaves this part out.
+    /// Problems; 0 leaves this part out.
     questions: usize,
     /// Settings of the task.
     task: Value,
@@ -159,7 +164,7 @@ fn revising(
 pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let settings: Settings = input.settings()?;
     let countdown = Substrate::countdown()?;
-    let problems = countdown.task().problems(Split::Test, settings.questions, mix(input.seed, 13))?;
+    let problems = countdown.task().problems(settings.split, settings.questions, mix(input.seed, 13))?;
     let verifiers = std::iter::once(EXACT)
         .chain(settings.noise.iter().map(|&noise| Verifier { noise, threshold: None }))
         .chain(settings.thresholds.iter().map(|&t| Verifier { noise: 0.0, threshold: Some(t) }));
@@ -171,7 +176,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         let label = format!("{m}");
         let mut model =
             revising(input, &settings.revision, models::load(name)?.policy(), &countdown, &label)?;
-        let bench = Bench { input, substrate: &countdown, problems: &problems, label };
+        let feedback = settings.revision.feedback;
+        let bench = Bench { input, substrate: &countdown, problems: &problems, feedback, label };
         arms.play(&settings, &bench, model.as_mut())?;
         for into in &mut swept {
             let mut played = |name: &str, arm| {
@@ -195,14 +201,15 @@ fn programs(input: &Reproduce<'_>, settings: &Settings) -> Result<Option<Arms>, 
         return Ok(None);
     }
     let substrate = Substrate::programs(task)?;
-    let problems = substrate.task().problems(Split::Test, *questions, mix(input.seed, 14))?;
+    let problems = substrate.task().problems(settings.split, *questions, mix(input.seed, 14))?;
     let mut arms = Arms::none(settings);
     for (m, name) in input.models.iter().enumerate() {
         for &seed in writers {
             let start = input.lab_model(PROGRAM_WRITER, name, seed)?.load()?.policy();
             let label = format!("programs/{m}/{seed}");
             let mut model = revising(input, revision, start, &substrate, &label)?;
-            let bench = Bench { input, substrate: &substrate, problems: &problems, label };
+            let feedback = revision.feedback;
+            let bench = Bench { input, substrate: &substrate, problems: &problems, feedback, label };
             arms.play(settings, &bench, model.as_mut())?;
         }
     }

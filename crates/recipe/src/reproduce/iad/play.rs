@@ -1,7 +1,7 @@
 //! Spending K·T candidates: rounds, what they see, and how they are scored.
 
 use super::revision::contrast_prompt;
-use super::substrate::Substrate;
+use super::substrate::{Substrate, with_feedback};
 use crate::RecipeError;
 use crate::reproduce::Reproduce;
 use crate::reproduce::pool::{Arm, Asked, Drawing, Pool, Sample, Spent, credit, draw};
@@ -93,6 +93,8 @@ pub(super) struct Bench<'a> {
     pub input: &'a Reproduce<'a>,
     pub substrate: &'a Substrate,
     pub problems: &'a [Problem],
+    /// Whether prompts carry the verifier's score and the fault behind what they show.
+    pub feedback: bool,
     pub label: String,
 }
 
@@ -104,6 +106,8 @@ impl Bench<'_> {
         let mut standings = vec![Standing::default(); count];
         let mut drawn: Vec<Vec<Sample>> = vec![Vec::new(); count];
         let mut truths: Vec<Vec<f64>> = vec![Vec::new(); count];
+        // As a later prompt shows them.
+        let mut shown: Vec<Vec<String>> = vec![Vec::new(); count];
         let mut spent = vec![Spent::default(); count];
         for round in 0..plan.rounds {
             let prompt = |q: usize| -> String {
@@ -117,7 +121,8 @@ impl Bench<'_> {
                 let text = |i: usize| drawn[from][i].text.as_str();
                 let worst = standings[from].worst.filter(|(worst, _)| text(*worst) != text(best));
                 let worst = worst.filter(|_| plan.seen != Seen::Best);
-                contrast_prompt(problem, text(best), worst.map(|(worst, _)| text(worst)))
+                let shown = |i: usize| shown[from][i].as_str();
+                contrast_prompt(problem, shown(best), worst.map(|(worst, _)| shown(worst)))
             };
             let asked: Vec<Asked<'_>> =
                 (0..count).map(|q| Asked::new(&self.problems[q], prompt(q))).collect();
@@ -139,8 +144,13 @@ impl Bench<'_> {
                 let mut scores = Vec::with_capacity(pool.samples.len());
                 for sample in &pool.samples {
                     let worth = self.substrate.worth(&self.problems[q], &sample.text)?;
-                    scores.push(Some(plan.verifier.score(worth.seen, mix(seed, 400), q, truths[q].len())));
+                    let score = plan.verifier.score(worth.seen, mix(seed, 400), q, truths[q].len());
+                    scores.push(Some(score));
                     truths[q].push(worth.truth);
+                    shown[q].push(match self.feedback {
+                        true => with_feedback(&sample.text, score, &worth.fault),
+                        false => sample.text.clone(),
+                    });
                 }
                 let eligible: Vec<bool> = pool.samples.iter().map(|s| s.answer.is_some()).collect();
                 standings[q].round(&scores, &eligible, plan.takeover);

@@ -11,6 +11,7 @@ use crate::reproduce::resampling::{Resampling, smallest};
 use crate::reproduce::{Findings, Reproduce};
 use elenchus_learn::rollouts::mix;
 use elenchus_measure::{Axis, Bootstrap, Cell, Chart, Interval, Plot, Scale, Section, Series, Table};
+use elenchus_task::Split;
 
 /// Estimates by arm on one substrate; `prefix` stands before the ids of its claims.
 fn arm_claims(
@@ -201,6 +202,18 @@ pub(super) fn findings(
         target(&settings.revision),
         target(&settings.programs.revision)
     ));
+    let shown = |training: &Training| match training.feedback {
+        true => "with its score and the first shown test that fails, where the task has tests",
+        false => "without scores and words",
+    };
+    findings.notes.push(format!(
+        "Prompts show a response {} on Countdown, {} on programs.",
+        shown(&settings.revision),
+        shown(&settings.programs.revision)
+    ));
+    if settings.split != Split::Test {
+        findings.notes.push("Measured on validation problems, to choose settings: no result.".into());
+    }
     findings.notes.push(
         "The verifier of Countdown needs no hidden answer: numbers and target are in the problem. So it may be used at \
          run time; with the exact verifier, best-of-n is the best of its candidates."

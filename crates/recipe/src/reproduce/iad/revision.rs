@@ -1,7 +1,7 @@
 //! Training on own samples: a better response in view of a worst and a best one. Every arm uses the model that comes of it.
 
 use super::Training;
-use super::substrate::Substrate;
+use super::substrate::{Substrate, Worth, with_feedback};
 use crate::RecipeError;
 use crate::reproduce::Reproduce;
 use crate::reproduce::pool::{Asked, Drawing, Pool, draw};
@@ -48,12 +48,23 @@ pub(super) fn rows(
         let (solution, seed) =
             (reference.as_deref().filter(|_| training.solutions), mix(input.seed, q as u64));
         if let Some([worst, best, better]) = revision(substrate, problem, pool, solution, seed)? {
-            let both = contrast_prompt(problem, best, Some(worst));
-            rows.push(vec![text_row(policy, &both, better)?]);
-            rows.push(vec![text_row(policy, &contrast_prompt(problem, best, None), better)?]);
+            let [worst, best] = [worst, best].map(|seen| match training.feedback {
+                true => with_feedback(seen.text, seen.worth.seen, &seen.worth.fault),
+                false => seen.text.to_string(),
+            });
+            let both = contrast_prompt(problem, &best, Some(&worst));
+            rows.push(vec![text_row(policy, &both, better.text)?]);
+            rows.push(vec![text_row(policy, &contrast_prompt(problem, &best, None), better.text)?]);
         }
     }
     Ok(rows)
+}
+
+/// A response and its worth.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Valued<'p> {
+    pub text: &'p str,
+    pub worth: Worth,
 }
 
 /// A worst, a best and a still better response to one problem, where they have three different values: the better
@@ -64,22 +75,27 @@ pub(super) fn revision<'p>(
     pool: &'p Pool,
     solution: Option<&'p str>,
     seed: u64,
-) -> Result<Option<[&'p str; 3]>, TaskError> {
-    let valued = pool.samples.iter().map(|s| Ok((substrate.worth(problem, &s.text)?.truth, s.text.as_str())));
+) -> Result<Option<[Valued<'p>; 3]>, TaskError> {
+    let value = |text: &'p str| Ok(Valued { text, worth: substrate.worth(problem, text)? });
+    let valued = pool.samples.iter().map(|sample| value(&sample.text));
     let mut valued = valued.collect::<Result<Vec<_>, TaskError>>()?;
-    let is_solved = valued.iter().any(|(value, _)| *value >= 1.0);
-    valued.extend(solution.filter(|_| !is_solved).map(|solution| (1.0, solution)));
+    if valued.iter().all(|one| one.worth.truth < 1.0)
+        && let Some(solution) = solution
+    {
+        valued.push(value(solution)?);
+    }
     Ok(contrast(valued, seed))
 }
 
-fn contrast(mut valued: Vec<(f64, &str)>, seed: u64) -> Option<[&str; 3]> {
-    valued.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (top, better) = valued.pop()?;
-    valued.retain(|(value, _)| *value < top);
+fn contrast(mut valued: Vec<Valued<'_>>, seed: u64) -> Option<[Valued<'_>; 3]> {
+    let truth = |one: &Valued<'_>| one.worth.truth;
+    valued.sort_by(|a, b| truth(a).total_cmp(&truth(b)));
+    let better = valued.pop()?;
+    valued.retain(|one| truth(one) < truth(&better));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let one = valued.get(random.random_range(0..valued.len().max(1)))?;
-    let others: Vec<&(f64, &str)> = valued.iter().filter(|other| other.0 != one.0).collect();
-    let other = others.get(random.random_range(0..others.len().max(1)))?;
-    let (worst, best) = if one.0 < other.0 { (one, *other) } else { (*other, one) };
-    Some([worst.1, best.1, better])
+    let others: Vec<&Valued<'_>> = valued.iter().filter(|other| truth(other) != truth(one)).collect();
+    let other = *others.get(random.random_range(0..others.len().max(1)))?;
+    let (worst, best) = if truth(one) < truth(other) { (one, other) } else { (other, one) };
+    Some([worst.clone(), best.clone(), better])
 }
