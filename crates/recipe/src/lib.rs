@@ -15,6 +15,7 @@ pub mod models;
 mod parse;
 mod recipe;
 pub mod reproduce;
+mod revising;
 mod service_settings;
 mod serving;
 

@@ -17,6 +17,7 @@ pub mod knows;
 pub(crate) mod own_critic;
 pub(crate) mod own_judge;
 mod own_samples;
+pub(crate) mod program_reviser;
 pub(crate) mod program_writer;
 pub(crate) mod reflection;
 pub(crate) mod response_chooser;
@@ -38,6 +39,7 @@ pub use judged_agent::JudgedAgent;
 pub use knows::Knows;
 pub use own_critic::OwnCritic;
 pub use own_judge::OwnJudge;
+pub use program_reviser::ProgramReviser;
 pub use program_writer::{Lesson, ProgramWriter};
 pub use reflection::Reflection;
 pub use response_chooser::ResponseChooser;
@@ -153,6 +155,7 @@ pub fn checkpoints() -> Vec<Box<dyn LabModel>> {
         Box::new(Counter::default()),
         Box::new(ResponseChooser::default()),
         Box::new(ProgramWriter::default()),
+        Box::new(ProgramReviser::default()),
         Box::new(Small::default()),
         Box::new(ForwardBackward::default()),
     ];

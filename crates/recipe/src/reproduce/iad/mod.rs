@@ -4,21 +4,19 @@
 
 mod play;
 mod report;
-mod revision;
-mod substrate;
 
 use self::play::{Bench, EXACT, Plan, Played, Seen, Verifier};
-use self::substrate::Substrate;
-use super::pool::fit;
+use super::pool::{Asked, Drawing, draw, fit};
 use super::{Findings, Reproduce};
-use crate::lab::program_writer::PROGRAM_WRITER;
+use crate::lab::program_reviser::{LESSON, PROGRAM_REVISER};
+use crate::revising::{Lesson, Substrate};
 use crate::{RecipeError, models};
 use elenchus_control::Takeover;
 use elenchus_learn::NativePolicy;
 use elenchus_learn::policy::Policy;
 use elenchus_learn::rollouts::mix;
 use elenchus_learn::trainer::TrainSettings;
-use elenchus_task::Split;
+use elenchus_task::{Skill, Split};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -42,13 +40,13 @@ struct Settings {
     temperature: f32,
     /// Temperature of the later rounds of the arm whose candidates differ by what they see and hardly by chance.
     low_temperature: f32,
-    /// The model that reads earlier responses, which every arm uses.
+    /// The model that reads earlier responses of Countdown, which every arm uses.
     revision: Training,
     /// The same on programs.
     programs: Programs,
 }
 
-/// How a model learns to read earlier responses.
+/// How a model learns to read earlier responses of Countdown.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Training {
@@ -59,10 +57,15 @@ struct Training {
     /// Whether the task's own solution is what follows a worst and a best sample where no sample solves the problem. Else
     /// the best of the samples is, so that what is learned may be better and still wrong.
     solutions: bool,
-    /// Whether prompts carry, behind each response they show, the verifier's score and the first shown test that fails with
-    /// what came back in it.
+    /// Whether prompts carry the verifier's score behind each response they show.
     feedback: bool,
     train: TrainSettings,
+}
+
+impl Training {
+    fn lesson(&self) -> Lesson {
+        Lesson { solutions: self.solutions, feedback: self.feedback }
+    }
 }
 
 /// Settings of the part on programs.
@@ -73,10 +76,8 @@ struct Programs {
     questions: usize,
     /// Settings of the task.
     task: Value,
-    /// Training seeds of the lab's `program-writer`.
-    writers: Vec<u64>,
-    /// As on Countdown.
-    revision: Training,
+    /// Training seeds of the lab's `program-reviser`, which every arm uses.
+    revisers: Vec<u64>,
 }
 
 /// The arms at one shape.
@@ -147,7 +148,7 @@ impl Arms {
     }
 }
 
-/// The model of all arms: `start`, trained further on what its own samples teach.
+/// The model of all arms on Countdown: `start`, trained further on what its own samples teach.
 fn revising(
     input: &Reproduce<'_>,
     training: &Training,
@@ -155,9 +156,23 @@ fn revising(
     substrate: &Substrate,
     label: &str,
 ) -> Result<Box<dyn Policy>, RecipeError> {
-    let rows = revision::rows(input, training, &mut start, substrate, label)?;
+    let task = substrate.task();
+    let problems = task.problems(Split::Train, training.questions, mix(input.seed, 61))?;
+    let asked: Vec<Asked<'_>> =
+        problems.iter().map(|problem| Asked::new(problem, Skill::Solve.prompt(problem, &[]))).collect();
+    let seed = mix(input.seed, 71);
+    let drawing =
+        Drawing { samples: training.samples, temperature: 1.0, max_new_tokens: substrate.longest(), seed };
+    let pools = draw(input, &mut start, task, &asked, drawing, &format!("{label}/train samples"))?;
+    let mut rows = Vec::new();
+    for (q, (problem, pool)) in problems.iter().zip(&pools).enumerate() {
+        let samples: Vec<&str> = pool.samples.iter().map(|sample| sample.text.as_str()).collect();
+        let seed = mix(input.seed, q as u64);
+        let made = training.lesson().rows(&start, substrate, problem, &samples, seed)?;
+        rows.extend(made.into_iter().map(|row| vec![row]));
+    }
     let train = &training.train;
-    fit(input, &start, train, &format!("{} revision", label.replace('/', " ")), || Ok((rows, train.batch)))
+    fit(input, &start, train, &format!("{label} revision"), || Ok((rows, train.batch)))
 }
 
 /// Runs the experiment.
@@ -176,8 +191,8 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
         let label = format!("{m}");
         let mut model =
             revising(input, &settings.revision, models::load(name)?.policy(), &countdown, &label)?;
-        let feedback = settings.revision.feedback;
-        let bench = Bench { input, substrate: &countdown, problems: &problems, feedback, label };
+        let lesson = settings.revision.lesson();
+        let bench = Bench { input, substrate: &countdown, problems: &problems, lesson, label };
         arms.play(&settings, &bench, model.as_mut())?;
         for into in &mut swept {
             let mut played = |name: &str, arm| {
@@ -196,7 +211,7 @@ pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
 
 /// The arms on programs, by every checkpoint of the lab over every model.
 fn programs(input: &Reproduce<'_>, settings: &Settings) -> Result<Option<Arms>, RecipeError> {
-    let Programs { questions, task, writers, revision } = &settings.programs;
+    let Programs { questions, task, revisers } = &settings.programs;
     if *questions == 0 {
         return Ok(None);
     }
@@ -204,13 +219,11 @@ fn programs(input: &Reproduce<'_>, settings: &Settings) -> Result<Option<Arms>, 
     let problems = substrate.task().problems(settings.split, *questions, mix(input.seed, 14))?;
     let mut arms = Arms::none(settings);
     for (m, name) in input.models.iter().enumerate() {
-        for &seed in writers {
-            let start = input.lab_model(PROGRAM_WRITER, name, seed)?.load()?.policy();
+        for &seed in revisers {
+            let mut model = input.lab_model(PROGRAM_REVISER, name, seed)?.load()?.policy();
             let label = format!("programs/{m}/{seed}");
-            let mut model = revising(input, revision, start, &substrate, &label)?;
-            let feedback = revision.feedback;
-            let bench = Bench { input, substrate: &substrate, problems: &problems, feedback, label };
-            arms.play(settings, &bench, model.as_mut())?;
+            let bench = Bench { input, substrate: &substrate, problems: &problems, lesson: LESSON, label };
+            arms.play(settings, &bench, &mut model)?;
         }
     }
     Ok(Some(arms))

@@ -1,10 +1,9 @@
 //! Spending K·T candidates: rounds, what they see, and how they are scored.
 
-use super::revision::contrast_prompt;
-use super::substrate::{Substrate, with_feedback};
 use crate::RecipeError;
 use crate::reproduce::Reproduce;
 use crate::reproduce::pool::{Arm, Asked, Drawing, Pool, Sample, Spent, credit, draw};
+use crate::revising::{Lesson, Substrate, contrast_prompt};
 use elenchus_control::{Standing, Takeover};
 use elenchus_learn::policy::Policy;
 use elenchus_learn::rollouts::mix;
@@ -93,8 +92,8 @@ pub(super) struct Bench<'a> {
     pub input: &'a Reproduce<'a>,
     pub substrate: &'a Substrate,
     pub problems: &'a [Problem],
-    /// Whether prompts carry the verifier's score and the fault behind what they show.
-    pub feedback: bool,
+    /// What the model has learned to read.
+    pub lesson: Lesson,
     pub label: String,
 }
 
@@ -147,10 +146,7 @@ impl Bench<'_> {
                     let score = plan.verifier.score(worth.seen, mix(seed, 400), q, truths[q].len());
                     scores.push(Some(score));
                     truths[q].push(worth.truth);
-                    shown[q].push(match self.feedback {
-                        true => with_feedback(&sample.text, score, &worth.fault),
-                        false => sample.text.clone(),
-                    });
+                    shown[q].push(self.lesson.shown(&sample.text, score, &worth.fault));
                 }
                 let eligible: Vec<bool> = pool.samples.iter().map(|s| s.answer.is_some()).collect();
                 standings[q].round(&scores, &eligible, plan.takeover);

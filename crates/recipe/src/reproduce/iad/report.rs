@@ -1,11 +1,9 @@
 //! Estimates of the claims, tables and plots.
 
 use super::play::{Played, Verifier};
-use super::{
-    ARMS, Arms, BEST_OF_N, BEST_ONLY, FOREIGN, IAD, LOW, NO_FEEDBACK, NO_TEST, Settings, Swept, Training,
-};
+use super::{ARMS, Arms, BEST_OF_N, BEST_ONLY, FOREIGN, IAD, LOW, NO_FEEDBACK, NO_TEST, Settings, Swept};
 use crate::RecipeError;
-use crate::lab::program_writer::PROGRAM_WRITER;
+use crate::lab::program_reviser::PROGRAM_REVISER;
 use crate::reproduce::pool::{Arm, arms_table, mean};
 use crate::reproduce::resampling::{Resampling, smallest};
 use crate::reproduce::{Findings, Reproduce};
@@ -191,25 +189,18 @@ pub(super) fn findings(
     }
     sweep_claims(&resampling(countdown), swept, &mut findings)?;
     findings.tables.push(verifier_table(&resampling(countdown), settings, swept)?);
-    let target = |training: &Training| match training.solutions {
+    let target = match settings.revision.solutions {
         true => "their best one, or the task's solution where none solves the problem",
         false => "their best one",
     };
     findings.notes.push(format!(
-        "All arms of a task run on one model: the given one, or the lab's program writer over it, trained further on \
-         problems and, on training problems, in view of a worst and a best and of a best own sample alone. What follows \
-         those: on Countdown {}; on programs {}.",
-        target(&settings.revision),
-        target(&settings.programs.revision)
+        "All arms of a task run on one model: the given one trained further, or the lab's `{PROGRAM_REVISER}` over it. It learns \
+         from problems and, on training problems, in view of a worst and a best and of a best own sample alone. What follows \
+         those: on Countdown {target}; on programs their best one, or the task's solution where none solves the problem."
     ));
-    let shown = |training: &Training| match training.feedback {
-        true => "with its score and the first shown test that fails, where the task has tests",
-        false => "without scores and words",
-    };
     findings.notes.push(format!(
-        "Prompts show a response {} on Countdown, {} on programs.",
-        shown(&settings.revision),
-        shown(&settings.programs.revision)
+        "Prompts show a response with {}; on programs with its score, the first shown test that fails and what came back in it.",
+        if settings.revision.feedback { "its score on Countdown" } else { "nothing on Countdown" }
     ));
     if settings.split != Split::Test {
         findings.notes.push("Measured on validation problems, to choose settings: no result.".into());
@@ -221,7 +212,7 @@ pub(super) fn findings(
     );
     if programs.is_some() {
         findings.notes.push(format!(
-            "Programs: the lab's `{PROGRAM_WRITER}` on the task `program` with {}. At run time the verifier sees the share \
+            "Programs: the task `program` with {}. At run time the verifier sees the share \
              of the shown tests that pass; the value is the share of the hidden ones, and solved is a program that passes \
              all. Of equally many shown tests the first candidate stays.",
             settings.programs.task

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// What a response is worth, in degrees from 0 to 1.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Worth {
+pub(crate) struct Worth {
     /// To the verifier at run time, which sees what the problem shows.
     pub seen: f64,
     /// In truth, by what no arm has seen where the problem hides something.
@@ -20,14 +20,14 @@ pub(super) struct Worth {
 }
 
 /// A response as a later prompt shows it: with the verifier's score in tenths (at most 9), and the fault. `a=e(x)#a~3:2=(4)`.
-pub(super) fn with_feedback(text: &str, score: f64, fault: &str) -> String {
+pub(crate) fn with_feedback(text: &str, score: f64, fault: &str) -> String {
     let tenths = (score.clamp(0.0, 0.9) * 10.0).round();
     let colon = if fault.is_empty() { "" } else { ":" };
     format!("{text}~{tenths}{colon}{fault}")
 }
 
 /// A task with a verifier that knows degrees.
-pub(super) enum Substrate {
+pub(crate) enum Substrate {
     /// The check needs nothing hidden: numbers and target are in the problem. 1 - |value - target| / |target|.
     Countdown(Box<dyn Task>),
     /// The share of the tests that pass: those that the problem shows at run time, the hidden ones in truth.
