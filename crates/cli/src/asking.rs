@@ -8,8 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use elenchus_control::{BY, Part, Strategy, strategy};
 use elenchus_evaluate::Needs;
 use elenchus_generate::{
-    Address, CancelToken, ChatTemplate, Context, GenerateError, LanguageModel, NativeModel, NativeOptions,
-    OpenAi, OpenAiConfig, PrefixStyle, Replay, RunJournal, ServerAbilities, Voice, stack,
+    Address, CUT_BY_BUDGET, CancelToken, ChatTemplate, Context, GenerateError, LanguageModel, NativeModel,
+    NativeOptions, OpenAi, OpenAiConfig, PrefixStyle, Replay, RunJournal, ServerAbilities, Voice, stack,
 };
 use elenchus_recipe::{
     CONFIGURATION_FILE, Composition, Configuration, EndpointDefaults, EndpointLayers, models, strategy_of,
@@ -18,13 +18,14 @@ use elenchus_recipe::{
 use elenchus_remember::Run;
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Budget, NodeKind, Price, Problem, SampleRow, Usage, nearest};
-use futures::stream::{self, StreamExt};
+use futures::stream::{FuturesOrdered, StreamExt};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// Where the key is looked for when nobody says where.
 const API_KEY_VARIABLE: &str = "OPENAI_API_KEY";
@@ -341,6 +342,12 @@ impl Asking {
         Asking { budget, ..self.clone() }
     }
 
+    /// How many of the first answers had all that their strategy wanted, where there is a bound.
+    pub fn answered(&self, answers: &[Answer]) -> usize {
+        let cut = |answer: &Answer| self.is_bounded() && was_cut(answer);
+        answers.iter().position(cut).unwrap_or(answers.len())
+    }
+
     /// Whether there is any bound on what is spent.
     pub fn is_bounded(&self) -> bool {
         self.budget != Budget::default()
@@ -502,26 +509,47 @@ pub async fn answer_within_budget(
     bar: &ProgressBar,
 ) -> Result<(Vec<Answer>, Option<Failure>), Failure> {
     let mut answers = Vec::with_capacity(problems.len());
-    let mut running =
-        stream::iter(problems.iter().map(|problem| strategy.run(context, task, problem))).buffered(at_once);
-    while let Some(answer) = running.next().await {
-        match answer.map_err(Failure::from) {
-            Ok(answer) => answers.push(answer),
-            Err(failure) if failure.code == Code::Budget => return Ok((answers, Some(failure))),
-            Err(failure) => return Err(failure),
+    let mut running = FuturesOrdered::new();
+    let mut waiting = problems.iter();
+    loop {
+        // Work that shares a bound begins when the bound has room for it: calls that go with less are cut in their middle.
+        let mut ended = None;
+        while running.len() < at_once && (running.is_empty() || context.has_room()) {
+            let Some(problem) = waiting.next() else { break };
+            running.push_back(strategy.run(context, task, problem));
+            // The calls of what was begun are on the account before the next is begun.
+            if let Poll::Ready(answer) = futures::poll!(running.next()) {
+                ended = answer;
+                break;
+            }
+        }
+        if ended.is_none() {
+            ended = running.next().await;
+        }
+        match ended.map(|answer| answer.map_err(Failure::from)) {
+            Some(Ok(answer)) => answers.push(answer),
+            Some(Err(failure)) if failure.code == Code::Budget => return Ok((answers, Some(failure))),
+            Some(Err(failure)) => return Err(failure),
+            None => return Ok((answers, None)),
         }
         bar.inc(1);
     }
-    Ok((answers, None))
 }
 
-/// Whether an answer had to do with less than its strategy wanted, because the budget was used up: a call was refused, or
-/// an evaluator abstained for want of it.
-pub fn was_cut(answer: &Answer) -> bool {
+/// What a bound says that did not reach over one problem.
+pub fn no_answer() -> Failure {
+    let hint = "raise `--max-total-tokens`, or take a strategy that needs less";
+    Failure::new(Code::Budget, "the bound is used up by the first problem", hint)
+}
+
+/// Whether an answer had to do with less than its strategy wanted, because the budget was used up: a call was refused or
+/// cut, or an evaluator abstained for want of it.
+fn was_cut(answer: &Answer) -> bool {
     let said = |text: &str| text.contains(GenerateError::BUDGET_EXHAUSTED);
     answer.trace.nodes.iter().any(|node| match &node.kind {
         NodeKind::Failed { error } => said(error),
         NodeKind::Evaluated { feedback, .. } => feedback.abstained.as_deref().is_some_and(said),
+        NodeKind::Generated { completion, .. } => completion.extra.contains_key(CUT_BY_BUDGET),
         _ => false,
     })
 }

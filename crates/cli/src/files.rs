@@ -4,6 +4,7 @@ use crate::failure::{Code, Failure};
 use elenchus_remember::data::{JsonlOptions, read_rows};
 use elenchus_trace::Trace;
 use serde::de::DeserializeOwned;
+use std::io::BufRead as _;
 use std::path::Path;
 
 /// All rows of a JSON Lines (also gzip) or Parquet file. With `skip`, broken lines are left out and counted on standard
@@ -66,4 +67,14 @@ pub fn holds_traces(path: &Path) -> bool {
     let options = JsonlOptions { skip_bad_lines: true, ..Default::default() };
     let rows = read_rows::<serde_json::Value>(path, &options);
     rows.is_ok_and(|rows| rows.rows.first().is_some_and(|row| row.get("nodes").is_some()))
+}
+
+/// Whether the first row of a file of JSON lines has this field.
+pub fn first_row_has(file: &Path, field: &str) -> bool {
+    let row = std::fs::File::open(file).ok().and_then(|file| {
+        let mut lines = std::io::BufReader::new(file).lines().map_while(Result::ok);
+        lines.find(|line| !line.trim().is_empty())
+    });
+    let row = row.and_then(|row| serde_json::from_str::<serde_json::Value>(&row).ok());
+    row.is_some_and(|row| row.get(field).is_some())
 }

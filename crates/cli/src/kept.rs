@@ -64,7 +64,7 @@ impl KeptConfig {
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<Done, Failure> {
         match self {
             KeptConfig::Ask(config) => config.execute(run, global)?,
-            KeptConfig::Eval(config) => config.execute(run, global)?,
+            KeptConfig::Eval(config) => return config.execute(run, global),
             KeptConfig::Compare(config) => return config.execute(run, global),
             KeptConfig::Grid(config) => config.execute(run, global)?,
             KeptConfig::Audit(config) => config.execute(run, global)?,
@@ -144,7 +144,7 @@ fn run_in_cache(config: &KeptConfig, global: &Global) -> Result<(), Failure> {
     let before = answered(&run);
     if before > 0 && !global.quiet {
         anstream::eprintln!(
-            "note: going on with {before} answered calls of the same command, which did not end"
+            "note: going on with {before} answered calls of the same command, which did not do all"
         );
     }
     let result = config.execute(Some(&run), global).map_err(|failure| failure.in_run(&run));

@@ -13,6 +13,7 @@ mod kept;
 mod output;
 mod paired;
 mod progress;
+mod remarks;
 mod roles;
 mod settings;
 mod trace_view;

@@ -19,6 +19,14 @@ pub fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// A sum of money with as many places as show it, in the unit of the prices; nothing where nothing was paid.
+pub fn money(sum: f64) -> Option<String> {
+    (sum > 0.0).then(|| {
+        let places = (1 - sum.log10().floor() as i32).clamp(2, 9) as usize;
+        format!("{sum:.places$}")
+    })
+}
+
 /// `61.4 % [58.3, 64.4]`
 pub fn percent(interval: &Interval) -> String {
     format!("{:.1} % [{:.1}, {:.1}]", 100.0 * interval.value, 100.0 * interval.low, 100.0 * interval.high)

@@ -52,20 +52,6 @@ fn said(node: &Node) -> String {
     }
 }
 
-/// What the endpoint's layer noted of the replies (samples that are one and the same text, a stop string that was ignored),
-/// each once, in order.
-pub fn notes(trace: &Trace) -> Vec<String> {
-    let mut notes: Vec<String> = Vec::new();
-    for (_, completion) in trace.completions() {
-        if let Some(note) = completion.extra.get("note").and_then(|note| note.as_str())
-            && !notes.iter().any(|known| known == note)
-        {
-            notes.push(note.to_string());
-        }
-    }
-    notes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! One trace of several runs: each run grows its branch, and whoever watches sees the nodes with the numbers that they
 //! have in the whole.
 
-use crate::{ControlError, Strategy};
+use crate::{ControlError, Strategy, attempts};
 use elenchus_generate::{Context, TraceObserver};
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Node, NodeId, NodeKind, Problem, Trace, Usage};
@@ -103,7 +103,10 @@ impl TraceObserver for Branch {
         node.started_ms += self.offset_ms;
         match &mut node.kind {
             NodeKind::Evaluated { of, .. } => *of = self.number(*of),
-            NodeKind::Decided { chosen, .. } => *chosen = chosen.map(|chosen| self.number(chosen)),
+            NodeKind::Decided { chosen, data, .. } => {
+                *chosen = chosen.map(|chosen| self.number(chosen));
+                attempts::renumber(data, |own| self.number(own));
+            }
             _ => {}
         }
         let number = self.assembly.push(node);

@@ -69,6 +69,10 @@ fn the_second_begins_with_the_answer_of_the_first() {
     let chosen = answer.trace.chosen().and_then(|node| answer.trace.completion(node)).unwrap();
     assert_eq!(chosen.text, answer.text);
     assert_eq!(answer.answer.as_deref(), Some("7"), "repaired");
+    let log = crate::AttemptLog::of(&answer.trace).unwrap();
+    let texts: Vec<_> =
+        (0..log.attempts.len()).map(|attempt| log.text(&answer.trace, attempt).unwrap()).collect();
+    assert_eq!(texts, ["x#8", "a=2+5;a=7#7"], "attempts are found in the trace of the whole");
 }
 
 #[test]

@@ -570,7 +570,7 @@ impl Strategy for IterativeDeepeningSampling {
         for sample in &all {
             if let Some(node) = sample.text.node() {
                 drawn.nodes.push(node);
-                drawn.candidates.push(Candidate::extract(task, problem, sample.text.completion()));
+                drawn.candidates.push(Candidate::extract_forced(task, problem, sample.text.completion()));
             }
         }
         let responses: Vec<DeepenedResponse> =

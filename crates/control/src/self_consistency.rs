@@ -184,4 +184,21 @@ mod tests {
             assert!(waves <= texts.len().ilog2() as usize + 1, "{waves} waves for {} samples", texts.len());
         }
     }
+
+    /// The last number of a text that was cut is where it was cut.
+    #[test]
+    fn what_was_cut_does_not_vote() {
+        let cut = |text: &str| {
+            Ok(Completion { finish: elenchus_trace::FinishReason::Length, ..Completion::text(text) })
+        };
+        let replies = [cut("x#31"), cut("x#31"), Ok(Completion::text("y#7"))];
+        let model = Scripted::new("m").on_completions("", replies).shared();
+        let settings = SelfConsistencySettings { samples: 3, early_stop: false, ..Default::default() };
+        let answer = run(&SelfConsistency::new(settings).unwrap(), &context(model)).unwrap();
+        assert_eq!(answer.answer.as_deref(), Some("7"));
+        let all = Scripted::new("m").on_completions("", [cut("x#31"), cut("x#31"), cut("x#31")]).shared();
+        let settings = SelfConsistencySettings { samples: 3, early_stop: false, ..Default::default() };
+        let answer = run(&SelfConsistency::new(settings).unwrap(), &context(all)).unwrap();
+        assert!(answer.answer.is_none() && answer.abstained.is_some(), "{answer:?}");
+    }
 }

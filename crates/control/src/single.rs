@@ -95,10 +95,13 @@ impl Strategy for Single {
             return Ok(trail.answer("", None, None, Vec::new(), Some("the model gave no response".into())));
         };
         trail.decided(Some(node), "the only response", Some(node), Value::Null);
-        let abstained = candidate
-            .answer
-            .is_none()
-            .then(|| "the response has no answer that the task can extract".to_string());
+        let abstained = candidate.answer.is_none().then(|| match candidate.completion.was_cut() {
+            true => format!(
+                "the response was cut after {} tokens, before its answer: raise `max_tokens`",
+                candidate.completion.usage.completion_tokens
+            ),
+            false => "the response has no answer that the task can extract".to_string(),
+        });
         Ok(trail.answer(candidate.completion.text, candidate.answer, None, Vec::new(), abstained))
     }
 }

@@ -18,8 +18,18 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A completion with the answer that the task finds in it; calls of tools are an answer of their own.
+    /// A completion with the answer that the task finds in it; calls of tools are an answer of their own. A text that was
+    /// cut has none: what stands last in it is where it was cut.
     pub fn extract(task: &dyn Task, problem: &Problem, completion: Completion) -> Self {
+        match completion.was_cut() && calls_of(&completion).is_empty() {
+            true => Candidate { completion, answer: None },
+            false => Self::extract_forced(task, problem, completion),
+        }
+    }
+
+    /// The same for a response that was led to its answer and is allowed a few tokens for it: where it is cut, it has said
+    /// it.
+    pub fn extract_forced(task: &dyn Task, problem: &Problem, completion: Completion) -> Self {
         let answer = match calls_of(&completion) {
             [] => task.extract(problem, &completion.text),
             calls => Some(calls_text(calls)),

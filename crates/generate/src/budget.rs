@@ -1,11 +1,11 @@
 //! Bounds on what is spent, shared by all calls that run at once.
 
 use crate::{
-    CancelToken, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest, ScoreRequest,
-    Scored, StreamEvent,
+    CUT_BY_BUDGET, CancelToken, GenerateError, GenerateRequest, LanguageModel, LatentReading, LatentRequest,
+    ScoreRequest, Scored, StreamEvent,
 };
 use async_trait::async_trait;
-use elenchus_trace::{Budget, Completion, Price, Usage};
+use elenchus_trace::{Budget, Completion, FinishReason, Price, Usage};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::borrow::Cow;
@@ -27,6 +27,8 @@ struct State {
     in_flight: u64,
     /// The most that these may cost, as far as it is known.
     held: Usage,
+    /// The most that one call wanted to hold so far.
+    largest: Usage,
 }
 
 /// A sample that may write less than this, and less than it was asked for, is refused rather than cut.
@@ -96,6 +98,17 @@ impl Ledger {
         }
     }
 
+    /// Whether a call like the largest so far could begin now and write all that it wants. What has no call in flight may
+    /// always try.
+    pub fn has_room(&self) -> bool {
+        let state = self.state();
+        let tokens = state.spent.tokens() + state.held.tokens() + state.largest.tokens();
+        let money = state.spent.money + state.held.money + state.largest.money;
+        state.in_flight == 0
+            || self.limit.tokens.is_none_or(|limit| tokens <= limit)
+                && self.limit.money.is_none_or(|limit| money <= limit)
+    }
+
     /// Books usage that no [`Permit`] covers (a tool, a person).
     pub fn add(&self, usage: Usage) {
         self.state().spent += usage;
@@ -137,6 +150,11 @@ impl Ledger {
         }
         let most = demand.map_or(Ok(u64::MAX), |demand| self.room(&state, demand))?;
         let held = demand.map_or(Usage::default(), |demand| demand.cost(most));
+        if let Some(wanted) = demand.map(|demand| demand.cost(demand.most)) {
+            state.largest.prompt_tokens = state.largest.prompt_tokens.max(wanted.prompt_tokens);
+            state.largest.completion_tokens = state.largest.completion_tokens.max(wanted.completion_tokens);
+            state.largest.money = state.largest.money.max(wanted.money);
+        }
         state.in_flight += 1;
         state.held += held;
         Ok((most, held))
@@ -234,6 +252,7 @@ impl Permit {
             return Cow::Borrowed(request);
         }
         let mut bounded = request.clone();
+        bounded.unbounded_tokens.get_or_insert(bounded.sampling.max_tokens);
         bounded.sampling.max_tokens = most;
         Cow::Owned(bounded)
     }
@@ -305,6 +324,13 @@ impl BudgetLayer {
     }
 }
 
+/// Says of a completion that the budget cut it, where the request was longer before.
+fn tell_cut(request: &GenerateRequest, completion: &mut Completion) {
+    if request.unbounded_tokens.is_some() && completion.finish == FinishReason::Length {
+        completion.extra.insert(CUT_BY_BUDGET.into(), true.into());
+    }
+}
+
 /// Runs `call` until it ends, the token is cancelled or the deadline passes.
 async fn cut_short<T>(
     cancel: &CancelToken,
@@ -336,7 +362,9 @@ impl LanguageModel for BudgetLayer {
         let cost = |completions: &Vec<Completion>| completions.iter().map(|c| c.usage).sum();
         let permit = self.permit(Some(request))?;
         let request = permit.bounded(request);
-        self.run(permit, self.inner.generate(&request), cost).await
+        let mut completions = self.run(permit, self.inner.generate(&request), cost).await?;
+        completions.iter_mut().for_each(|completion| tell_cut(&request, completion));
+        Ok(completions)
     }
 
     async fn stream(
@@ -347,18 +375,20 @@ impl LanguageModel for BudgetLayer {
         let deadline = permit.deadline();
         let request = permit.bounded(request);
         let inner = cut_short(&self.cancel, deadline, self.inner.stream(&request)).await?;
+        let bounded = GenerateRequest { messages: Vec::new(), ..request.into_owned() };
         let metered = Metered { inner, permit: Some(permit), spent: Usage::default(), completed: false };
         let cancel = self.cancel.clone();
         // The permit travels with the stream, so a reader that stops early still books what it has seen.
         let stream = futures::stream::unfold(Some(metered), move |state| {
-            let cancel = cancel.clone();
+            let (cancel, bounded) = (cancel.clone(), bounded.clone());
             async move {
                 let mut metered = state?;
                 let next = cut_short(&cancel, deadline, async { Ok(metered.inner.next().await) }).await;
                 match next {
                     Ok(None) => None,
-                    Ok(Some(event)) => {
-                        if let Ok(StreamEvent::Done { completion, .. }) = &event {
+                    Ok(Some(mut event)) => {
+                        if let Ok(StreamEvent::Done { completion, .. }) = &mut event {
+                            tell_cut(&bounded, completion);
                             metered.spent += completion.usage;
                             metered.completed = true;
                         }
@@ -594,5 +624,21 @@ mod tests {
         layer.generate(&request(1)).await.unwrap_err();
         assert_eq!((wide.spent().calls, narrow.spent().calls), (1, 1));
         assert_eq!(wide.state().in_flight, 0, "the refusal of the second gave the place in the first back");
+    }
+
+    #[test]
+    fn there_is_room_as_long_as_a_call_like_the_largest_fits() {
+        let ledger = Arc::new(Ledger::new(Budget { tokens: Some(1000), ..Budget::default() }));
+        assert!(ledger.has_room(), "nothing runs");
+        let demand = Demand { prompt: 10, samples: 2, most: 200, price: None };
+        let permit = Permit::demand(std::slice::from_ref(&ledger), Some(demand)).unwrap();
+        assert!(ledger.has_room(), "410 are held, 410 more fit");
+        let second = Permit::demand(std::slice::from_ref(&ledger), Some(demand)).unwrap();
+        assert!(!ledger.has_room(), "820 are held");
+        second.settle(Usage { completion_tokens: 50, calls: 1, ..Usage::default() });
+        assert!(ledger.has_room(), "50 are spent, 410 held");
+        drop(permit);
+        ledger.add(Usage { completion_tokens: 900, ..Usage::default() });
+        assert!(ledger.has_room(), "one alone may always try");
     }
 }

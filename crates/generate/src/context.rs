@@ -203,6 +203,12 @@ impl Context {
         self.inner.own.spent()
     }
 
+    /// Whether a call like the largest so far could begin now and write all that it wants: whoever begins many pieces of work
+    /// under one budget waits where it could not, since a call that shares what is left may be cut.
+    pub fn has_room(&self) -> bool {
+        self.inner.ledgers.iter().all(|ledger| ledger.has_room())
+    }
+
     /// What is left, the tightest of this budget and those above it.
     pub fn remaining(&self) -> Budget {
         let remaining = self.inner.ledgers.iter().map(|ledger| ledger.remaining());

@@ -229,6 +229,13 @@ impl JournalLayer {
         Pending::new(&self.sink, &self.role, self.inner.name(), operation, key, items)
     }
 
+    fn recorded(&self, keys: &Keys, samples: usize) -> Result<Option<Vec<Completion>>, GenerateError> {
+        match (self.recorded_samples(&keys.asked, samples)?, &keys.lowered) {
+            (None, Some(lowered)) => self.recorded_samples(lowered, samples),
+            (found, _) => Ok(found),
+        }
+    }
+
     fn recorded_samples(
         &self,
         key: &CacheKey,
@@ -242,6 +249,36 @@ impl JournalLayer {
             }
             _ => None,
         })
+    }
+}
+
+/// By what a request for samples is found again.
+#[derive(Debug, Clone, Copy)]
+struct Keys {
+    /// As it was asked.
+    asked: CacheKey,
+    /// As a budget has lowered it since, where one has.
+    lowered: Option<CacheKey>,
+}
+
+impl Keys {
+    fn of(fingerprint: &str, request: &GenerateRequest) -> Self {
+        let made = CacheKey::of_generate(fingerprint, request);
+        match request.unbounded_tokens {
+            None => Keys { asked: made, lowered: None },
+            Some(max_tokens) => {
+                let mut asked = request.clone();
+                asked.sampling.max_tokens = max_tokens;
+                Keys { asked: CacheKey::of_generate(fingerprint, &asked), lowered: Some(made) }
+            }
+        }
+    }
+
+    /// The key under which an answer belongs: one that ended by itself would have been the same with all the tokens that
+    /// were asked for, so a larger budget finds it; one that was cut is the answer to the lowered request alone.
+    fn fitting(&self, completions: &[Completion]) -> CacheKey {
+        let is_cut = completions.iter().any(Completion::was_cut);
+        self.lowered.filter(|_| is_cut).unwrap_or(self.asked)
     }
 }
 
@@ -260,16 +297,17 @@ impl LanguageModel for JournalLayer {
     crate::model::same_model!();
 
     async fn generate(&self, request: &GenerateRequest) -> Result<Vec<Completion>, GenerateError> {
-        let key = CacheKey::of_generate(&self.fingerprint(), request);
-        let _turn = self.running.enter(&key).await;
-        if let Some(completions) = self.recorded_samples(&key, request.samples)? {
+        let keys = Keys::of(&self.fingerprint(), request);
+        let _turn = self.running.enter(&keys.asked).await;
+        if let Some(completions) = self.recorded(&keys, request.samples)? {
             return Ok(completions);
         }
-        let pending = self.pending(Operation::Generate, &key, request.samples);
+        let mut pending = self.pending(Operation::Generate, &keys.asked, request.samples);
         let result = self.inner.generate(request).await;
         match &result {
             Ok(completions) => {
                 let usage = completions.iter().map(|c| c.usage).sum();
+                pending.record.request_hash = keys.fitting(completions).to_string();
                 pending.finish(usage, false, None, answer_of(completions.clone()))?;
             }
             Err(error) => pending.finish(failed(), false, Some(error), None)?,
@@ -283,11 +321,11 @@ impl LanguageModel for JournalLayer {
     ) -> Result<BoxStream<'static, Result<StreamEvent, GenerateError>>, GenerateError> {
         // A streamed request and a plain one have the same answers, so they share their key. A stream does not wait
         // for an equal call: whoever holds it may not read on.
-        let key = CacheKey::of_generate(&self.fingerprint(), request);
-        if let Some(completions) = self.recorded_samples(&key, request.samples)? {
+        let keys = Keys::of(&self.fingerprint(), request);
+        if let Some(completions) = self.recorded(&keys, request.samples)? {
             return Ok(replay_stream(completions));
         }
-        let pending = self.pending(Operation::Stream, &key, request.samples);
+        let pending = self.pending(Operation::Stream, &keys.asked, request.samples);
         let inner = match self.inner.stream(request).await {
             Ok(inner) => inner,
             Err(error) => {
@@ -299,7 +337,7 @@ impl LanguageModel for JournalLayer {
         let seen: BTreeMap<usize, Completion> = BTreeMap::new();
         let state = Some((inner, pending, seen));
         let stream = futures::stream::unfold(state, move |state| async move {
-            let (mut inner, pending, mut seen) = state?;
+            let (mut inner, mut pending, mut seen) = state?;
             let event = inner.next().await;
             if let Some(Ok(event)) = event {
                 if let StreamEvent::Done { index, completion } = &event {
@@ -309,8 +347,10 @@ impl LanguageModel for JournalLayer {
             }
             let error = event.and_then(Result::err);
             let usage = seen.values().map(|completion| completion.usage).sum();
+            let completions: Vec<Completion> = seen.into_values().collect();
+            pending.record.request_hash = keys.fitting(&completions).to_string();
             let answer = match error {
-                None if seen.len() == samples => answer_of(seen.into_values().collect()),
+                None if completions.len() == samples => answer_of(completions),
                 _ => None,
             };
             let unkept = pending.finish(usage, false, error.as_ref(), answer).err();

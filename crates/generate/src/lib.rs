@@ -40,13 +40,13 @@ pub use limit::{CALM, HostLimit, HostLimits, LimitLayer, LimitSettings, Place};
 pub use live::LiveAnswer;
 pub use lost::Lost;
 pub use model::{
-    Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Sampling, ScoreRequest,
-    Scored, StreamEvent,
+    CUT_BY_BUDGET, Capabilities, GenerateError, GenerateRequest, LanguageModel, LogprobDetail, Sampling,
+    ScoreRequest, Scored, StreamEvent,
 };
 pub use native::{NativeModel, NativeOptions};
 pub use openai::{
-    MaxTokensField, OpenAi, OpenAiConfig, PrefixStyle, SampleStyle, ServerAbilities, SseError, SseEvent,
-    SseParser, certificate_problem, certificates,
+    MaxTokensField, OpenAi, OpenAiConfig, PrefixStyle, REPEATS_ITSELF, SampleStyle, ServerAbilities,
+    SseError, SseEvent, SseParser, certificate_problem, certificates,
 };
 pub use price::PriceLayer;
 pub use prompt::{JudgeLabels, PromptSlots, Prompts, SkillName, Voice, render};

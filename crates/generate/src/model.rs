@@ -76,7 +76,13 @@ pub struct GenerateRequest {
     /// Further request fields, passed through to endpoints (`response_format`, `tool_choice`, …).
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
+    /// The `max_tokens` that was asked for, where a budget has lowered it since.
+    #[serde(skip)]
+    pub unbounded_tokens: Option<u32>,
 }
+
+/// Field of a completion's `extra` that says that a lowered budget cut it, and not the length that was asked for.
+pub const CUT_BY_BUDGET: &str = "cut_by_budget";
 
 impl GenerateRequest {
     /// One sample with default sampling.
@@ -88,6 +94,7 @@ impl GenerateRequest {
             logprobs: LogprobDetail::None,
             tools: Vec::new(),
             extra: Map::new(),
+            unbounded_tokens: None,
         }
     }
 }

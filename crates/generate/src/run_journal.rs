@@ -179,4 +179,39 @@ mod tests {
         assert_eq!(left.unwrap()[0].text, right.unwrap()[0].text);
         assert_eq!(model.calls(), 1);
     }
+
+    /// A budget lowers `max_tokens`, and by how much depends on what runs beside: whoever goes on with more must find what
+    /// was paid for, unless it was cut.
+    #[tokio::test]
+    async fn a_larger_budget_finds_what_a_smaller_one_paid_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = Completion { usage: Usage { calls: 1, ..Usage::default() }, ..Completion::text("whole") };
+        let cut = Completion { finish: FinishReason::Length, ..whole.clone() };
+        let model = Scripted::new("m")
+            .on_completions(
+                "",
+                [Ok(whole), Ok(Completion { text: "cut".into(), ..cut }), Ok(Completion::text("again"))],
+            )
+            .shared();
+        let bounded = |tokens| {
+            Context::builder()
+                .role(ACTOR, model.clone() as Arc<dyn LanguageModel>)
+                .budget(elenchus_trace::Budget { tokens, ..Default::default() })
+                .journal(open(folder.path()))
+                .build()
+                .unwrap()
+        };
+        let ask = async |tokens, text: &str| {
+            bounded(tokens).generate(ACTOR, &request(text)).await.unwrap().remove(0)
+        };
+        assert_eq!(ask(Some(100), "x").await.text, "whole");
+        assert_eq!(ask(Some(90), "x").await.text, "whole");
+        let lowered = ask(Some(100), "y").await;
+        assert!(lowered.text == "cut" && lowered.extra.contains_key(crate::CUT_BY_BUDGET), "{lowered:?}");
+        assert_eq!(ask(Some(100), "y").await.text, "cut", "the same bound asks for the same");
+        assert_eq!(model.calls(), 2);
+        assert_eq!(ask(None, "y").await.text, "again");
+        assert_eq!(ask(Some(90), "y").await.text, "again", "what was said to its end serves every bound");
+        assert_eq!(model.calls(), 3);
+    }
 }

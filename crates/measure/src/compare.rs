@@ -121,6 +121,13 @@ pub fn compare(
     } else {
         None
     };
+    // On a handful of questions resampling knows no spread: there the exact test has the last word, and below the
+    // fewest questions that a two-sided test of signs can tell anything from, nothing has.
+    let possible = mcnemar.as_ref().map_or(0.5f64.powi(first.len() as i32 - 1), |found| found.p_value);
+    let preference = match possible > 1.0 - bootstrap.level {
+        true => Preference::Undecided,
+        false => Preference::of(&difference),
+    };
     let effect =
         effect_size(&differences, difference.value, first_mean.value, second_mean.value, mcnemar.as_ref());
     Ok(Comparison {
@@ -130,10 +137,10 @@ pub fn compare(
         first_mean,
         second_mean,
         difference,
-        preference: Preference::of(&difference),
+        preference,
         mcnemar,
         effect,
-        sentence: verdict_sentence(first_name, second_name, &difference, bootstrap.level),
+        sentence: verdict_sentence(first_name, second_name, &difference, bootstrap.level, preference),
     })
 }
 
@@ -152,10 +159,16 @@ fn effect_size(differences: &[f64], mean: f64, a: f64, b: f64, mcnemar: Option<&
 /// The verdict on a difference of shares A − B in words, in percentage points with the interval.
 ///
 /// `A is better than B by 3.2 points (95 % 1.1 to 5.3).`, or that it cannot be told.
-pub fn verdict_sentence(first: &str, second: &str, difference: &Interval, level: f64) -> String {
+pub fn verdict_sentence(
+    first: &str,
+    second: &str,
+    difference: &Interval,
+    level: f64,
+    preference: Preference,
+) -> String {
     let end = |v: f64| decimals(v * 100.0, 1);
     let level = decimals(level * 100.0, if (level * 100.0).fract().abs() < 1e-9 { 0 } else { 1 });
-    match Preference::of(difference) {
+    match preference {
         Preference::First => format!(
             "{first} is better than {second} by {} points ({level} % {} to {}).",
             end(difference.value),
@@ -343,12 +356,12 @@ mod tests {
     fn sentences() {
         let i = Interval { value: 0.032, low: 0.011, high: 0.053 };
         assert_eq!(
-            verdict_sentence("A", "B", &i, 0.95),
+            verdict_sentence("A", "B", &i, 0.95, Preference::of(&i)),
             "A is better than B by 3.2 points (95 % 1.1 to 5.3)."
         );
         let i = Interval { value: 0.004, low: -0.011, high: 0.019 };
         assert_eq!(
-            verdict_sentence("A", "B", &i, 0.975),
+            verdict_sentence("A", "B", &i, 0.975, Preference::of(&i)),
             "It cannot be told whether A or B is better: the difference is +0.4 points (97.5 % -1.1 to 1.9)."
         );
     }
@@ -420,5 +433,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Resampling a handful of questions that all say the same gives an interval without width.
+    #[test]
+    fn a_handful_of_questions_tells_nothing() {
+        let found =
+            |n: usize| compare("A", &vec![1.0; n], "B", &vec![0.0; n], &Bootstrap::default()).unwrap();
+        for n in [1, 2, 5] {
+            assert_eq!(found(n).preference, Preference::Undecided, "{n}");
+            assert!(found(n).sentence.starts_with("It cannot be told"), "{}", found(n).sentence);
+        }
+        assert_eq!(found(6).preference, Preference::First, "p = 1/32");
+        let graded =
+            |n: usize| compare("A", &vec![0.9; n], "B", &vec![0.1; n], &Bootstrap::default()).unwrap();
+        assert_eq!((graded(5).preference, graded(6).preference), (Preference::Undecided, Preference::First));
     }
 }

@@ -137,7 +137,7 @@ pub fn compare_over_seeds(
         first: first_name.to_string(),
         second: second_name.to_string(),
         preference: Preference::of(&wider),
-        sentence: verdict_sentence(first_name, second_name, &wider, bootstrap.level),
+        sentence: verdict_sentence(first_name, second_name, &wider, bootstrap.level, Preference::of(&wider)),
         difference,
     })
 }

@@ -108,6 +108,11 @@ impl Completion {
         }
     }
 
+    /// Whether the text ends before the model had said all: at the token limit, or because somebody or something broke in.
+    pub fn was_cut(&self) -> bool {
+        matches!(self.finish, FinishReason::Length | FinishReason::Cancelled | FinishReason::Interrupted)
+    }
+
     /// Mean log-probability per token in nats, `None` without log-probabilities.
     pub fn mean_logprob(&self) -> Option<f64> {
         (!self.logprobs.is_empty())

@@ -5,6 +5,7 @@ use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::failure::Failure;
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
+use crate::remarks;
 use crate::trace_view;
 use clap::Args;
 use elenchus_generate::CancelToken;
@@ -96,7 +97,7 @@ fn print(answer: &Answer, quiet: bool) -> Result<(), Failure> {
         for line in trace_view::lines(&answer.trace) {
             anstream::eprintln!("{line}");
         }
-        for note in trace_view::notes(&answer.trace) {
+        for note in remarks::of_trace(&answer.trace) {
             anstream::eprintln!("note: {note}");
         }
         anstream::eprintln!();
@@ -109,8 +110,9 @@ fn print(answer: &Answer, quiet: bool) -> Result<(), Failure> {
         let confidence =
             answer.confidence.map_or(String::new(), |c| format!("confidence {:.0} % (raw)  ", 100.0 * c));
         let u = answer.usage;
+        let cost = output::money(u.money).map_or(String::new(), |money| format!("  cost {money}"));
         anstream::eprintln!(
-            "{confidence}{} calls  {} tokens  {:.2} s of model time",
+            "{confidence}{} calls  {} tokens  {:.2} s of model time{cost}",
             u.calls,
             u.tokens(),
             u.seconds

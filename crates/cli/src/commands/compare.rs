@@ -192,13 +192,9 @@ impl CompareConfig {
         let rest = Asked { asking: &left, ..*asked };
         let (more, ended) = answer(&rest, task, &problems[answers.len()..], name, &settings, global)?;
         answers.extend(more);
-        let cut = |answer: &Answer| self.asking.is_bounded() && asking::was_cut(answer);
-        let answered = answers.iter().position(cut).unwrap_or(answers.len());
+        let answered = self.asking.answered(&answers);
         if answered == 0 {
-            let failure = ended.unwrap_or_else(|| {
-                let hint = "raise `--max-total-tokens`, or compare strategies that need less";
-                Failure::new(Code::Budget, "the bound is used up by the first problem", hint)
-            });
+            let failure = ended.unwrap_or_else(asking::no_answer);
             return Err(asking::explained(
                 Failure {
                     message: format!("`{spelled}` answered no problem: {}", failure.message),
@@ -314,6 +310,7 @@ fn print(compared: &Compared, wanted: usize) -> Result<(), Failure> {
     output::line(&output::table(&rows))?;
     for Arm { measured, answered, reached_bound, .. } in &compared.strategies {
         let name = &measured.strategy;
+        output::line(&format!("{name}: {}", measured.size(measured.problems)))?;
         if *reached_bound {
             output::line(&format!("{name}: its bound was reached after {answered} of {wanted} problems"))?;
         }

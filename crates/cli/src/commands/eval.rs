@@ -5,9 +5,9 @@ use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::correction::Correction;
 use crate::exchanges::Exchanges;
 use crate::failure::{Code, Failure};
-use crate::kept::{self, KeepOptions, KeptConfig};
+use crate::kept::{self, Done, KeepOptions, KeptConfig};
 use crate::output;
-use crate::trace_view;
+use crate::remarks;
 use clap::Args;
 use elenchus_control::{AttemptLog, posed_problem};
 use elenchus_generate::{ACTOR, CancelToken};
@@ -16,15 +16,15 @@ use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
 use elenchus_task::disputed::{self, Disputed, DisputedSettings};
 use elenchus_task::evidence::{self, Evidence, EvidenceSettings};
-use elenchus_task::math::{MathSettings, MathTask};
+use elenchus_task::math::{self, MathSettings, MathTask};
 use elenchus_task::program::{self, ProgramSettings, ProgramTask};
 use elenchus_task::sql::{self, Sql, SqlSettings};
 use elenchus_task::{Split, Task};
-use elenchus_trace::{Answer, Feedback, Node, NodeId, NodeKind, Problem, Trace, Usage, Verdict};
+use elenchus_trace::{Answer, Feedback, Node, NodeId, NodeKind, Problem, Trace, Usage, Verdict, nearest};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Which problems.
@@ -122,10 +122,25 @@ impl ProblemOptions {
                 let (problems, skipped) = (first(&task.rows()), task.skipped().to_vec());
                 (Box::new(task), problems, skipped)
             }
-            _ => {
+            // The default, which stands for: whatever the file holds.
+            math::TASK | "arithmetic" => {
                 let task = MathTask::open(&MathSettings::from_value(&settings)?).map_err(input)?;
+                if crate::files::first_row_has(file, "choices") {
+                    anstream::eprintln!(
+                        "note: the rows have `choices`, which `--task choice` reads; so they are asked without them"
+                    );
+                }
                 let (problems, skipped) = (first(task.all()), task.skipped().to_vec());
                 (Box::new(task), problems, skipped)
+            }
+            other => {
+                const WITH_FILES: [&str; 6] =
+                    [math::TASK, program::TASK, choice::TASK, sql::TASK, disputed::TASK, evidence::TASK];
+                return Err(Failure::new(
+                    Code::Usage,
+                    format!("the task `{other}` reads no file of problems"),
+                    nearest(other, WITH_FILES),
+                ));
             }
         })
     }
@@ -170,6 +185,8 @@ pub(crate) struct Measured {
     pub(crate) accuracy: Interval,
     pub(crate) abstained: usize,
     pub(crate) usage: Usage,
+    /// Whether a bound ended it before all problems were answered.
+    pub(crate) reached_bound: bool,
     /// For strategies that try more than once: what the later attempts made of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) correction: Option<Correction>,
@@ -182,18 +199,6 @@ pub(crate) struct Measured {
     /// 1 for each problem that was solved, 0 for the others.
     #[serde(skip)]
     pub(crate) correct: Vec<f64>,
-}
-
-/// What the endpoint's layer noted of the replies, with how many problems it befell.
-fn remark(answers: &[Answer]) -> Option<String> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for note in answers.iter().flat_map(|answer| trace_view::notes(&answer.trace)) {
-        *counts.entry(note).or_default() += 1;
-    }
-    let told =
-        counts.iter().map(|(note, count)| format!("{note} (on {count} of {} problems)", answers.len()));
-    let told: Vec<String> = told.collect();
-    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// What the later attempts made of the first, from the account in each trace; `None` when a strategy writes none.
@@ -299,17 +304,37 @@ impl Measured {
         correct: Vec<f64>,
         seed: u64,
     ) -> Result<Self, Failure> {
+        if let Some(failure) = remarks::silent_role(answers) {
+            return Err(failure);
+        }
         Ok(Measured {
             strategy: name.to_string(),
             problems: answers.len(),
             accuracy: accuracy(correct.iter().filter(|c| **c > 0.0).count(), answers.len())?,
             abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
             usage: answers.iter().map(|a| a.usage).sum(),
+            reached_bound: false,
             correction: correction(answers, &correct, task, seed)?,
             exchanges: Exchanges::of(answers.iter().map(|answer| &answer.trace)),
-            remark: remark(answers),
+            remark: remarks::of_answers(answers),
             correct,
         })
+    }
+}
+
+impl Measured {
+    /// On how many problems, where fewer were there than asked for also that, and what they cost.
+    pub(crate) fn size(&self, wanted: usize) -> String {
+        let Measured { problems, reached_bound, usage, .. } = self;
+        let all = match *problems < wanted && !reached_bound {
+            true => format!(" (all there are; {wanted} were asked for)"),
+            false => String::new(),
+        };
+        let cost = output::money(usage.money).map(|all| {
+            let each = output::money(usage.money / (*problems).max(1) as f64).unwrap_or_default();
+            format!("; cost {all}, {each} a problem")
+        });
+        format!("{problems} problems{all}{}", cost.unwrap_or_default())
     }
 }
 
@@ -381,26 +406,44 @@ pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
 
 impl EvalConfig {
     /// Measures, or goes on with a run.
-    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
+    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<Done, Failure> {
         let (task, problems) = self.problems.load(&self.asking)?;
         let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
-        let (measured, answers) =
-            measure(&asked, task.as_ref(), &problems, &self.strategy, &self.settings, global)?;
+        let (mut answers, ended) =
+            answer(&asked, task.as_ref(), &problems, &self.strategy, &self.settings, global)?;
+        answers.truncate(self.asking.answered(&answers));
+        if answers.is_empty() {
+            return Err(asking::explained(ended.unwrap_or_else(asking::no_answer), run));
+        }
+        let wanted = problems.len();
+        let problems = &problems[..answers.len()];
+        let correct = verify(task.as_ref(), problems, &answers)?;
+        let mut measured = Measured::of(&self.strategy, task.as_ref(), &answers, correct, self.asking.seed)?;
+        measured.reached_bound = answers.len() < wanted;
         kept::record_result(run, &measured)?;
         if let Some(file) = &self.traces {
-            let pairs = answers.iter().zip(&problems);
+            let pairs = answers.iter().zip(problems);
             let traces: Vec<Trace> = pairs
                 .map(|(answer, problem)| judged(task.as_ref(), problem, answer))
                 .collect::<Result<_, _>>()?;
             elenchus_remember::data::write_jsonl(file, &traces)?;
         }
+        let done = if measured.reached_bound { Done::ToTheBound } else { Done::All };
         if global.json {
-            return output::json(&measured);
+            return output::json(&measured).map(|()| done);
         }
         let heading = HEADING.map(String::from).to_vec();
         output::line(output::table(&[heading, row(&measured)]).trim_end())?;
+        output::line(&measured.size(self.problems.problems))?;
+        if measured.reached_bound {
+            let answered = measured.problems;
+            output::line(&format!(
+                "its bound was reached after {answered} of {wanted} problems; more with a larger bound"
+            ))?;
+        }
         measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
         measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))?;
-        measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))
+        measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))?;
+        Ok(done)
     }
 }

@@ -10,6 +10,7 @@ mod wire;
 
 pub use sse::{SseError, SseEvent, SseParser};
 pub use trust::{certificate_problem, certificates};
+pub use wire::REPEATS_ITSELF;
 
 use crate::context::derive_seed;
 use crate::model::SharedModel;

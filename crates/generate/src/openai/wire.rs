@@ -303,6 +303,9 @@ pub(crate) fn share_usage(usage: Option<&Value>, request: &GenerateRequest, comp
     }
 }
 
+/// How the note ends that long samples of one call are all the same text.
+pub const REPEATS_ITSELF: &str = "the server repeats itself";
+
 /// Marks long samples that are all the same although they were drawn at a temperature above 0: the server draws them
 /// with one seed or answers from a cache, and a vote over them says nothing.
 pub(crate) fn note_identical(request: &GenerateRequest, completions: &mut [Completion]) {
@@ -314,7 +317,7 @@ pub(crate) fn note_identical(request: &GenerateRequest, completions: &mut [Compl
         && rest.iter().all(|other| other.text == first.text);
     if identical {
         let note = format!(
-            "all {} samples are the same text at temperature {}: the server repeats itself",
+            "all {} samples are the same text at temperature {}: {REPEATS_ITSELF}",
             completions.len(),
             request.sampling.temperature
         );
@@ -452,7 +455,7 @@ mod tests {
                 let tools =
                     vec![json!({"type": "function", "function": {"name": "f"}}); usize::from(detail % 2)];
                 let mut request =
-                    GenerateRequest { messages, samples, sampling, logprobs, tools, extra: Map::new() };
+                    GenerateRequest { samples, sampling, logprobs, tools, ..GenerateRequest::new(messages) };
                 request.extra.insert("response_format".into(), json!({"type": "text"}));
                 request
             },
