@@ -331,6 +331,11 @@ impl Asking {
         self.model.is_remote() || self.roles.values().any(ModelChoice::is_remote)
     }
 
+    /// Whether a role has a model of its own.
+    pub fn binds(&self, role: &str) -> bool {
+        self.roles.contains_key(role)
+    }
+
     /// The same with what was spent taken off its bounds.
     pub fn after(&self, spent: &Usage) -> Self {
         let budget = Budget {

@@ -61,11 +61,30 @@ fn a_grid_on_generated_problems_keeps_its_calls_and_its_budget() {
             _ => assert!((0.5..1.6).contains(&(tokens / budget)), "{row}, budget {budget}"),
         }
         assert!(row["axes"]["evaluate"].is_string() && row["units"].is_u64(), "{row}");
+        let (share, price) = (row["accuracy"]["value"].as_f64(), row["tokens_per_solved"].as_f64());
+        match price {
+            Some(price) => assert!((price * share.expect("a share") - tokens).abs() < 1e-6, "{row}"),
+            None => assert_eq!(share, Some(0.0), "{row}"),
+        }
     }
     let again = elenchus(folder.path(), &arguments);
     assert_eq!(json(&again), found, "what was answered is not asked again, and the result is the same");
     let resumed = elenchus(folder.path(), &["resume", "kept", "--json", "--quiet"]);
     assert_eq!(json(&resumed), found);
+}
+
+#[test]
+fn a_search_over_steps_and_an_answer_that_stays_are_controllers_too() {
+    let folder = scratch();
+    let arguments = "grid --task countdown --problems 4 --pilot 4 --times 4 --generators steps \
+        --evaluators none,tool --controllers until-stable,step-search --json --quiet";
+    let found = json(&elenchus(folder.path(), &arguments.split_whitespace().collect::<Vec<_>>()));
+    let rows = found["rows"].as_array().expect("rows");
+    let of = |row: &Value| [row["controller"].clone(), row["evaluator"].clone(), row["strategy"].clone()];
+    assert_eq!(of(&rows[0]), ["until-stable", "none", "until-stable"], "{found}");
+    assert_eq!(of(&rows[1]), ["step-search", "tool", "step-search"], "{found}");
+    assert_eq!(rows.len(), 2, "{found}");
+    assert!(rows[0]["calls"].as_f64().is_some_and(|calls| calls >= 2.0), "two answers at least: {found}");
 }
 
 #[test]
@@ -75,6 +94,8 @@ fn mistakes_are_named_with_a_hint() {
         (vec!["grid", "--controllers", "beem"], "beam"),
         (vec!["grid", "--evaluators", "tol"], "tool"),
         (vec!["grid", "--controllers", "greedy", "--evaluators", "tool"], "triple"),
+        (vec!["grid", "--controllers", "until-stable", "--evaluators", "tool"], "triple"),
+        (vec!["grid", "--evaluators", "model"], "--role judge="),
         (vec!["grid", "--times", "0"], "--times"),
         (vec!["grid", "--task", "sqll"], "sql"),
         (vec!["eval", "--task", "sql", "--file", "nowhere.jsonl"], "nowhere.jsonl"),

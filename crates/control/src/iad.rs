@@ -10,7 +10,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use elenchus_evaluate::{CandidateSize, EvaluateInput, Evaluator, Needs, RoleNeeds, evaluate_all, evaluator};
-use elenchus_generate::{ACTOR, Context, GenerateError, LogprobDetail, PromptSlots};
+use elenchus_generate::{ACTOR, Context, GenerateError, LogprobDetail, PromptSlots, Voice};
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Feedback, NodeId, Problem, Usage};
 use schemars::JsonSchema;
@@ -19,6 +19,12 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 const NAME: &str = "iad";
+
+/// Who judges where no evaluator is named: with words for the next round where the judge's model is spoken to in words.
+const IN_WORDS: &str = "rubric";
+const IN_NOTATION: &str = "judge";
+/// The role that both have by default.
+const JUDGE: &str = "judge";
 
 /// What a round after the first one sees of the candidates before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -52,18 +58,22 @@ pub struct IadSettings {
     pub samples: usize,
     /// Rounds T, the first one included; 1 is best-of-n.
     pub rounds: usize,
-    /// Evaluator that scores candidates; `evaluators()` lists the names.
-    pub evaluator: String,
-    /// Settings of that evaluator.
+    /// Evaluator that scores candidates (`evaluators()` lists the names); absent, `rubric`, whose words later rounds see,
+    /// and in the compact voice, which has no words, `judge`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluator: Option<String>,
+    /// Settings of that evaluator, where it is named.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub evaluator_settings: Value,
     /// What later rounds see.
     pub contrast: Contrast,
-    /// Show what the evaluator says in words of the best candidate, where it says anything (chat voice).
+    /// Show what the evaluator says in words of the best candidate (chat voice). `rubric`, `critic`, `judgment`, `recompute`
+    /// and `verifier` have words; `judge` and certainty have a number only.
     pub feedback: bool,
     /// When a new candidate is taken over.
     pub takeover: Takeover,
-    /// Stop when the incumbent's score reaches this; absent, when the evaluator's verdict calls it right.
+    /// Stop when the incumbent's score reaches this; absent, when the evaluator's verdict calls it right or nothing can score
+    /// higher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enough: Option<f64>,
     /// Whether a response without an answer can be the incumbent: for open-ended tasks.
@@ -78,7 +88,7 @@ impl Default for IadSettings {
         IadSettings {
             samples: 2,
             rounds: 3,
-            evaluator: "judge".into(),
+            evaluator: None,
             evaluator_settings: Value::Null,
             contrast: Contrast::BestAndWorst,
             feedback: true,
@@ -138,20 +148,25 @@ impl Standing {
 /// worst so far with their scores, and of what the evaluator says of the best. A new candidate takes the incumbent's
 /// place only when its score is higher, so the incumbent's score never falls. Returns the incumbent.
 ///
+/// Unless an evaluator is named, `rubric` scores: a judge on named criteria that says what is missing, because a bare number
+/// helps little. Where tests, a tool or a checker can be run, name `verifier` or `recompute` instead.
+///
 /// Helps as far as the evaluator is right: it is the bottleneck. Compare with `best-of-n` at K·T samples with the same
 /// evaluator. Where best and worst have the same score there is no contrast, and the prompt says only that both fall
 /// short. Candidates for which the evaluator abstains are neither; when it abstains for all of them, so does the answer.
-/// Stops early when the evaluator's verdict calls the incumbent right (or its score reaches `enough`), and when the
-/// budget ends; the incumbent is then the answer. The score is the evaluator's: what it is worth is measured with the
+/// Stops early when the evaluator's verdict calls the incumbent right, when it has the highest score that there is (or
+/// `enough`), and when the budget ends; the incumbent is then the answer. The score is the evaluator's: what it is worth is measured with the
 /// task's own verifier, never with the evaluator again. Reference answers never reach the prompt.
 ///
 /// Costs T calls for K·T responses, and the evaluator's. Needs samples only. In the compact voice best and worst stand in
 /// the prompt of the skill `aggregate`, the better one last, and the best alone in that of `again`; scores and words are
-/// left out.
+/// left out, and `judge` scores unless another evaluator is named.
 #[derive(Clone)]
 pub struct Iad {
     settings: IadSettings,
     evaluator: Arc<dyn Evaluator>,
+    /// In its place where the judge's model is spoken to in the compact voice; `None` where an evaluator is named.
+    in_notation: Option<Arc<dyn Evaluator>>,
 }
 
 impl std::fmt::Debug for Iad {
@@ -191,8 +206,25 @@ impl Iad {
         }
         let settings = IadSettings { draw: settings.draw.clone().or_sampling(0.6, 1.0), ..settings };
         settings.draw.check(NAME)?;
-        let evaluator = evaluator(&settings.evaluator, settings.evaluator_settings.clone())?;
-        Ok(Iad { settings, evaluator })
+        let (evaluator, in_notation) = match &settings.evaluator {
+            Some(name) => (evaluator(name, settings.evaluator_settings.clone())?, None),
+            None if settings.evaluator_settings.is_null() => {
+                (evaluator(IN_WORDS, Value::Null)?, Some(evaluator(IN_NOTATION, Value::Null)?))
+            }
+            None => {
+                let hint = "name it, as `evaluator = \"rubric\"`";
+                return Err(ControlError::setting(NAME, "evaluator_settings", "no evaluator is named", hint));
+            }
+        };
+        Ok(Iad { settings, evaluator, in_notation })
+    }
+
+    /// Who scores candidates.
+    fn evaluator(&self, context: &Context) -> &dyn Evaluator {
+        match &self.in_notation {
+            Some(judge) if context.voice_of(JUDGE) == Voice::Compact => judge.as_ref(),
+            _ => self.evaluator.as_ref(),
+        }
     }
 
     /// Draws the candidates of a round; `Err` says in words why there are none, and is in the trace.
@@ -226,9 +258,8 @@ impl Iad {
         // One text is no contrast to itself.
         let worst = seen.standing.worst.filter(|(worst, _)| texts[*worst] != texts[best]);
         let worst = worst.filter(|_| *contrast == Contrast::BestAndWorst);
-        // Words that come with a verdict are about the response; a judge's text says only how it was read.
-        let judged = &seen.feedback[best];
-        let said = judged.text.as_deref().filter(|_| self.settings.feedback && judged.verdict.is_some());
+        let advises = self.settings.feedback && self.evaluator(context).advises();
+        let said = seen.feedback[best].text.as_deref().filter(|_| advises);
         let mut slots = PromptSlots::new(problem);
         slots.extra = json!({
             "best": texts[best], "best_score": shown(best_score),
@@ -262,7 +293,7 @@ impl Iad {
         let Place { context, task, problem } = place;
         let started = trail.now();
         let input = EvaluateInput { context, task, problem, candidates: &fresh.candidates };
-        let feedback = evaluate_all(self.evaluator.as_ref(), input).await?;
+        let feedback = evaluate_all(self.evaluator(context), input).await?;
         for (&node, feedback) in fresh.nodes.iter().zip(&feedback) {
             trail.evaluated(node, feedback, started);
         }
@@ -279,14 +310,19 @@ impl Iad {
     }
 
     /// Why no further round is needed, if none is.
-    fn is_enough(&self, seen: &Seen) -> Option<String> {
+    fn is_enough(&self, seen: &Seen, evaluator: &dyn Evaluator) -> Option<String> {
         let (best, score) = seen.standing.best?;
         match self.settings.enough {
             Some(enough) if score >= enough => Some(format!("the score {score} is enough")),
             Some(_) => None,
             None => {
                 let right = seen.feedback[best].verdict.as_ref().is_some_and(|verdict| verdict.is_correct());
-                right.then(|| "the evaluator calls the incumbent right".to_string())
+                let highest = evaluator.highest().is_some_and(|highest| score >= highest);
+                match (right, highest) {
+                    (true, _) => Some("the evaluator calls the incumbent right".to_string()),
+                    (false, true) => Some(format!("no score is higher than {score}")),
+                    (false, false) => None,
+                }
             }
         }
     }
@@ -317,7 +353,8 @@ impl Strategy for Iad {
     }
 
     fn needs(&self) -> Needs {
-        Needs::role(RoleNeeds::new(ACTOR)).and(self.evaluator.needs())
+        // Without a named evaluator the voice decides who judges, and both take what any model gives.
+        Needs::role(RoleNeeds::new(ACTOR)).and(self.in_notation.as_ref().unwrap_or(&self.evaluator).needs())
     }
 
     fn minimum(&self) -> Minimum {
@@ -346,6 +383,7 @@ impl Strategy for Iad {
             prompt_tokens: input.prompt_tokens,
             completion_tokens: input.completion_tokens,
         });
+        // The judge of the compact voice costs no more than the rubric: one order, and a letter.
         let mut formula = format!(
             "at most {t} calls, Tp + {shown}(T - 1)c read and TKc written, T = {t}, K = {k}; `{}` ",
             self.evaluator.name()
@@ -365,7 +403,8 @@ impl Strategy for Iad {
     ) -> Result<Answer, ControlError> {
         let place = Place { context, task, problem };
         let mut trail = Trail::new(context, NAME, problem);
-        let detail = match self.evaluator.needs().of(ACTOR).detail() {
+        let evaluator = self.evaluator(context);
+        let detail = match evaluator.needs().of(ACTOR).detail() {
             LogprobDetail::None => LogprobDetail::Offered,
             detail => detail,
         };
@@ -401,7 +440,7 @@ impl Strategy for Iad {
             };
             let node = seen.standing.best.map(|(best, _)| seen.drawn.nodes[best]);
             trail.decided(Some(stage), decision, node, Value::Null);
-            if let Some(why) = self.is_enough(&seen) {
+            if let Some(why) = self.is_enough(&seen, evaluator) {
                 stopped = why;
                 break;
             }
@@ -410,7 +449,7 @@ impl Strategy for Iad {
         let identical = all_identical(&texts);
         let scores: Vec<Option<f64>> = seen.feedback.iter().map(|feedback| feedback.score).collect();
         let data = json!({
-            "evaluator": self.evaluator.name(), "rounds": rounds, "stopped": stopped, "scores": scores,
+            "evaluator": evaluator.name(), "rounds": rounds, "stopped": stopped, "scores": scores,
             "best_so_far": seen.standing.best_so_far, "best": seen.standing.best, "worst": seen.standing.worst,
             "accepted": seen.standing.accepted, "abstentions": scores.iter().filter(|s| s.is_none()).count(),
             "identical": identical,
@@ -423,7 +462,7 @@ impl Strategy for Iad {
                 false => format!("none of the {} candidates has both an answer and a score", texts.len()),
             };
             if let Some(why) = seen.feedback.iter().find_map(|feedback| feedback.abstained.as_deref()) {
-                reason.push_str(&format!(": `{}` abstained, {why}", self.evaluator.name()));
+                reason.push_str(&format!(": `{}` abstained, {why}", evaluator.name()));
             }
             reason.push_str(&format!("; {stopped}"));
             trail.decided(None, reason.clone(), None, data);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Strategy as _;
 use crate::testing::{away, compact, context, context_with, run};
 use elenchus_generate::{GenerateRequest, LanguageModel, Scripted};
 use elenchus_trace::{Budget, Completion, Message, NodeKind};
@@ -154,6 +155,75 @@ fn a_critic_s_words_are_shown_and_can_be_left_out() {
     }
 }
 
+/// Candidates by round, and scores by what a candidate says: `x` misses something that `z` has.
+fn rubric_model() -> Scripted {
+    Scripted::new("m")
+        .on_with(
+            |messages| messages.last().is_some_and(|m| m.text().contains("by each of the criteria")),
+            |request, _| {
+                let shown = request.messages.last().unwrap().text();
+                let marks = if shown.contains("z#7") { [9, 8] } else { [4, 6] };
+                Ok(Completion::text(format!(
+                    "correctness: {} — the sum must be 7\ncompleteness: {}\ninstructions: 10 — as asked",
+                    marks[0], marks[1]
+                )))
+            },
+        )
+        .on("earlier response", ["z#7"])
+        .on("Solve", ["x#8", "x#9"])
+}
+
+#[test]
+fn by_default_a_rubric_scores_and_its_words_are_in_the_next_prompt() {
+    for feedback in [true, false] {
+        let model = rubric_model().shared();
+        let strategy = iad(json!({"feedback": feedback}));
+        let answer = run(&strategy, &context(model.clone())).unwrap();
+        assert_eq!(answer.answer.as_deref(), Some("7"));
+        let data = decided(&answer);
+        assert_eq!((&data["evaluator"], &data["accepted"]), (&json!("rubric"), &json!(1)), "{data}");
+        let asked = texts(&model.requests());
+        let second = asked.iter().find(|text| text.contains("earlier response")).unwrap();
+        assert_eq!(second.contains("correctness: 4 of 10 — the sum must be 7"), feedback, "{second}");
+        assert!(second.contains("Both responses have the score 0.67"), "{second}");
+        // Three rounds of two candidates, each judged in both orders of the criteria.
+        let estimate = strategy.estimate(&EstimateInput { prompt_tokens: 100, completion_tokens: 100 });
+        assert_eq!((model.calls() as u64, estimate.usage.calls), (15, 15), "{}", estimate.formula);
+        assert_eq!(answer.usage, answer.trace.usage());
+    }
+}
+
+#[test]
+fn the_highest_score_of_the_rubric_ends_the_rounds() {
+    let model = Scripted::new("m")
+        .on("by each of the criteria", ["correctness: 10\ncompleteness: 10\ninstructions: 10"])
+        .on("Solve", ["x#7", "y#7"])
+        .shared();
+    let answer = run(&iad(json!({})), &context(model.clone())).unwrap();
+    assert_eq!((answer.answer.as_deref(), model.calls()), (Some("7"), 5));
+    assert_eq!(decided(&answer)["stopped"], json!("no score is higher than 1"));
+}
+
+#[test]
+fn a_tool_s_words_are_shown_and_a_judge_s_account_of_its_labels_is_not() {
+    let model = Scripted::new("m").on("earlier response", ["z#7"]).on("Solve", ["2+5=8#8", "x#9"]).shared();
+    run(&iad(json!({"evaluator": "recompute", "rounds": 2})), &context(model.clone())).unwrap();
+    assert!(texts(&model.requests())[1].contains("`2+5=8` is wrong"), "{:?}", texts(&model.requests()));
+    let model = Scripted::new("m")
+        .on("Decide whether", ["A"])
+        .on("earlier response", ["z#7"])
+        .on("Solve", ["x#8", "y#9"])
+        .scores(|_, index| {
+            let logprobs = vec![if index == 0 { -0.1 } else { -2.0 }];
+            Ok(elenchus_generate::Scored { logprobs, distributions: Vec::new(), usage: Usage::default() })
+        })
+        .shared();
+    run(&iad(json!({"evaluator": "judge", "rounds": 2})), &context(model.clone())).unwrap();
+    let asked = texts(&model.requests());
+    let second = asked.iter().find(|text| text.contains("earlier response")).unwrap();
+    assert!(!second.contains("log-probabilities") && !second.contains("What the verifier says"), "{second}");
+}
+
 #[test]
 fn a_right_incumbent_ends_the_rounds() {
     let model = Scripted::always(["x#8", "y#7"]).shared();
@@ -173,7 +243,7 @@ fn judged_by(reply: Result<Completion, GenerateError>) -> Result<Answer, Control
         .on("Solve", ["x#8", "y#7"]);
     let mut has = model.capabilities();
     (has.score, has.top_logprobs) = (false, 0);
-    run(&iad(json!({"rounds": 2})), &context(model.with_capabilities(has).shared()))
+    run(&iad(json!({"rounds": 2, "evaluator": "judge"})), &context(model.with_capabilities(has).shared()))
 }
 
 #[test]
@@ -227,7 +297,7 @@ fn budgets_that_end_early_leave_the_incumbent_and_tiny_ones_are_refused() {
     assert_eq!((answer.answer.as_deref(), model.calls()), (Some("2"), 1));
     assert!(decided(&answer)["stopped"].as_str().unwrap().contains("budget"));
     let model = contrasted().shared();
-    let judge = iad(json!({}));
+    let judge = iad(json!({"evaluator": "judge"}));
     let error = run(&judge, &context_with(model.clone(), Budget { calls: Some(1), ..Budget::default() }))
         .unwrap_err();
     assert!(matches!(error, ControlError::Budget { .. }), "a round needs a judgement, too: {error}");
@@ -267,12 +337,37 @@ fn the_embedded_model_s_notation() {
 }
 
 #[test]
+fn in_the_compact_voice_the_default_is_a_judge() {
+    let model = Scripted::new("m")
+        .on("S", ["x#8", "y#9"])
+        .on("G", ["z#7"])
+        .on("A", ["z#7"])
+        .scores(|request, index| {
+            let right = request.messages[0].text().contains("z#7!") == (index == 0);
+            let logprobs = vec![if right { -0.1 } else { -2.0 }];
+            Ok(elenchus_generate::Scored { logprobs, distributions: Vec::new(), usage: Usage::default() })
+        })
+        .shared();
+    let strategy = iad(json!({}));
+    let answer = run(&strategy, &compact(model.clone())).unwrap();
+    assert_eq!(answer.answer.as_deref(), Some("7"));
+    assert_eq!(decided(&answer)["evaluator"], json!("judge"));
+    let estimate = strategy.estimate(&EstimateInput { prompt_tokens: 10, completion_tokens: 10 }).usage;
+    assert!(answer.usage.calls <= estimate.calls, "{} of {}", answer.usage.calls, estimate.calls);
+    let model = Scripted::always(["x#8"]).shared();
+    let named = run(&iad(json!({"evaluator": "rubric"})), &compact(model.clone())).unwrap_err();
+    assert!(matches!(named, ControlError::Capability { .. }), "{named}");
+    assert_eq!(model.calls(), 0, "refused before any call");
+}
+
+#[test]
 fn settings_out_of_range_are_refused() {
     for (field, settings) in [
         ("samples", json!({"samples": 0})),
         ("rounds", json!({"rounds": 0})),
         ("evaluator", json!({"evaluator": "jugde"})),
         ("temperature", json!({"temperature": -1.0})),
+        ("evaluator_settings", json!({"evaluator_settings": {"swap": false}})),
     ] {
         let message = Iad::new(serde_json::from_value(settings).unwrap()).unwrap_err().to_string();
         assert!(message.contains(field) && message.contains("hint:"), "{message}");

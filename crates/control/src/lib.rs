@@ -52,6 +52,7 @@ mod testing;
 mod trail;
 pub mod tree;
 mod universal_self_consistency;
+mod until_stable;
 mod vote;
 mod weibull;
 
@@ -114,5 +115,6 @@ pub use trail::Trail;
 pub use universal_self_consistency::{
     UniversalSelfConsistency, UniversalSelfConsistencySettings, parse_response_number,
 };
+pub use until_stable::{UntilStable, UntilStableSettings};
 pub use vote::{VoteResult, heaviest, is_decided, is_settled, majority, tally, vote};
 pub use weibull::{LEAST_DISTINCT, Weibull, WeibullMixture};

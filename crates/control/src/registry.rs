@@ -4,7 +4,7 @@ use crate::{
     Act, Beam, BestOfN, Borda, ClosedLoopCritique, Composition, ConsistencyGate, ControlError,
     CritiqueAndRefine, CyberV, Fobar, Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain,
     RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple,
-    UniversalSelfConsistency,
+    UniversalSelfConsistency, UntilStable,
 };
 use elenchus_evaluate::Needs;
 use elenchus_trace::nearest;
@@ -57,6 +57,7 @@ const ROWS: &[Row] = rows! {
     "rpc" => Rpc, crate::RpcSettings;
     "fobar" => Fobar, crate::FobarSettings;
     "critique-and-refine" => CritiqueAndRefine, crate::CritiqueAndRefineSettings;
+    "until-stable" => UntilStable, crate::UntilStableSettings;
     "self-check" => SelfCheck, crate::SelfCheckSettings;
     "closed-loop-critique" => ClosedLoopCritique, crate::ClosedLoopCritiqueSettings;
     "retry-with-feedback" => RetryWithFeedback, crate::RetryWithFeedbackSettings;

@@ -280,14 +280,9 @@ impl Strategy for StepSearch {
     }
 
     fn triple(&self) -> Triple {
-        let needs = self.evaluator.needs();
         Triple {
             generate: GenerateKind::HandWritten,
-            evaluate: match (needs.oracle, needs.roles.iter().any(|role| role.role != ACTOR)) {
-                (true, _) => EvaluateKind::Tool,
-                (false, true) => EvaluateKind::ExternalModel,
-                (false, false) => EvaluateKind::SelfAssessment,
-            },
+            evaluate: EvaluateKind::of(self.evaluator.as_ref()),
             control: ControlKind::Reinforcement,
             line: Some(FeedbackLine::ReasoningTopologically),
         }

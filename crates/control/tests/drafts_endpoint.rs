@@ -101,7 +101,9 @@ const METHODS: [&str; 5] = ["gsa", "self-agreement", "universal-self-consistency
 /// The settings of a method for three drafts; the judge is read from samples where there are no log-probabilities.
 fn settings(name: &str) -> Value {
     match name {
-        "iad" => json!({"samples": 3, "rounds": 2, "evaluator_settings": {"samples": 2}}),
+        "iad" => {
+            json!({"samples": 3, "rounds": 2, "evaluator": "judge", "evaluator_settings": {"samples": 2}})
+        }
         "consistency-gate" => {
             json!({"first": 3, "more": 3, "samples": 6, "enough": 0.9, "update": "contrast"})
         }

@@ -171,6 +171,10 @@ impl Evaluator for Critic {
         Needs::role(RoleNeeds::new(&self.settings.role))
     }
 
+    fn advises(&self) -> bool {
+        true
+    }
+
     fn cost(&self, size: CandidateSize) -> Usage {
         // The instruction of the chat prompt is some 200 tokens; a critique is about as long as what it criticises.
         Usage {

@@ -118,12 +118,12 @@ fn finish(
 }
 
 /// A line without list signs and emphasis in front and behind.
-fn plain(line: &str) -> &str {
+pub(crate) fn plain(line: &str) -> &str {
     line.trim().trim_start_matches(['-', '*', '#', '>', '•', ' ']).trim_end_matches(['*', ' '])
 }
 
 /// What stands behind `key:` at the start of a line, whatever its case; emphasis between is passed over.
-fn keyword<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+pub(crate) fn keyword<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let head = line.get(..key.len())?;
     if !head.eq_ignore_ascii_case(key) {
         return None;

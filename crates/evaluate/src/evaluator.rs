@@ -159,6 +159,17 @@ pub trait Evaluator: Send + Sync {
         if self.needs().oracle { Basis::Tool } else { Basis::Model }
     }
 
+    /// Whether the text of its feedback is about the response, so that the next attempt can learn from it. The text of
+    /// others says only how their number came about.
+    fn advises(&self) -> bool {
+        false
+    }
+
+    /// The highest score that it can give, where there is one and no more than that can be wished for.
+    fn highest(&self) -> Option<f64> {
+        None
+    }
+
     /// What judging some candidates costs at most, in calls and tokens; nothing for evaluators that call no model.
     fn cost(&self, size: CandidateSize) -> Usage {
         let _ = size;

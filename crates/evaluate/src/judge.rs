@@ -211,8 +211,10 @@ impl Judge {
                 let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
                 let votes: Vec<f64> = probabilities.iter().map(|&probability| vote(probability)).collect();
                 let score = mean(if self.settings.vote { &votes } else { &probabilities });
+                let orders = if probabilities.len() > 1 { probabilities.clone() } else { Vec::new() };
                 Feedback {
                     probability: Some(mean(&probabilities)),
+                    orders,
                     text: Some(text),
                     usage,
                     ..Feedback::score(self.name(), score)

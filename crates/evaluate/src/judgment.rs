@@ -225,6 +225,10 @@ impl Evaluator for Judgment {
         Needs::role(RoleNeeds::new(&self.settings.role))
     }
 
+    fn advises(&self) -> bool {
+        true
+    }
+
     fn cost(&self, size: CandidateSize) -> Usage {
         // Principles and examples of the chat prompt are some 350 tokens; an analysis is about as long as the response.
         Usage {

@@ -25,6 +25,7 @@ mod outlook;
 mod recompute;
 mod redact;
 mod registry;
+mod rubric;
 mod support;
 #[cfg(test)]
 mod testing;
@@ -59,6 +60,7 @@ pub use outlook::{Outlook, OutlookSettings};
 pub use recompute::{Recompute, RecomputeSettings};
 pub use redact::{Redacted, redact, redact_aliases, redact_number, redact_option};
 pub use registry::{EvaluatorEntry, evaluator, evaluators};
+pub use rubric::{Criterion, CriterionScore, Rubric, RubricSettings, parse_rubric};
 pub use support::{Support, SupportMethod, SupportSettings};
 pub use verifier::{Verifier, VerifierSettings};
 pub use vote_share::{VoteShare, VoteShareSettings};

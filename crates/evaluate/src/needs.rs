@@ -1,6 +1,6 @@
 //! What a part needs of the models it calls, checked before the first call.
 
-use elenchus_generate::{Capabilities, Context, LogprobDetail};
+use elenchus_generate::{Capabilities, Context, LogprobDetail, Voice};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub struct RoleNeeds {
     pub prefix: bool,
     /// Hidden states and attention.
     pub latent: bool,
+    /// Reading and writing in words: the chat voice.
+    pub words: bool,
 }
 
 impl RoleNeeds {
@@ -130,6 +132,7 @@ impl Needs {
                     mine.score |= needs.score;
                     mine.prefix |= needs.prefix;
                     mine.latent |= needs.latent;
+                    mine.words |= needs.words;
                 }
             }
         }
@@ -147,9 +150,17 @@ impl Needs {
         })
     }
 
-    /// The same against the models of a context.
+    /// The same against the models of a context, and the voices in which they are spoken to.
     pub fn unmet_by(&self, context: &Context) -> Option<Unmet> {
-        self.unmet(|role| context.model(role).capabilities())
+        let wordless = |needs: &&RoleNeeds| needs.words && context.voice_of(&needs.role) == Voice::Compact;
+        self.unmet(|role| context.model(role).capabilities()).or_else(|| {
+            let role = self.roles.iter().find(wordless)?.role.clone();
+            let hint = format!(
+                "the embedded model is spoken to in the compact voice, which has none; give the role a model that chats, as \
+                 `--role {role}=MODEL@URL`"
+            );
+            Some(Unmet { role, what: "judging in words".into(), hint })
+        })
     }
 }
 

@@ -50,6 +50,10 @@ impl Evaluator for Recompute {
         Basis::Tool
     }
 
+    fn advises(&self) -> bool {
+        true
+    }
+
     async fn evaluate(&self, input: EvaluateInput<'_>) -> Result<Vec<Feedback>, EvaluateError> {
         let one = |text: &str| {
             let found = input.task.recheck(input.problem, text)?;

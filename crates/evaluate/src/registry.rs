@@ -2,7 +2,7 @@
 
 use crate::{
     Certainty, CoinFlip, Critic, EvaluateError, Evaluator, Judge, Judgment, Likelihood, Needs, Outlook,
-    Recompute, Support, Verifier, VoteShare,
+    Recompute, Rubric, Support, Verifier, VoteShare,
 };
 use elenchus_trace::nearest;
 use schemars::{JsonSchema, schema_for};
@@ -51,6 +51,7 @@ const ROWS: &[Row] = rows! {
     "support" => crate::SupportSettings, |s| Ok::<_, EvaluateError>(Support::new(s));
     "judge" => crate::JudgeSettings, Judge::new;
     "judgment" => crate::JudgmentSettings, Judgment::new;
+    "rubric" => crate::RubricSettings, Rubric::new;
     "critic" => crate::CriticSettings, Critic::new;
     "recompute" => crate::RecomputeSettings, |s| Ok::<_, EvaluateError>(Recompute::new(s));
     "outlook" => crate::OutlookSettings, Outlook::new;

@@ -56,6 +56,10 @@ impl Evaluator for Verifier {
         Needs { oracle: true, ..Needs::default() }
     }
 
+    fn advises(&self) -> bool {
+        true
+    }
+
     async fn evaluate(&self, input: EvaluateInput<'_>) -> Result<Vec<Feedback>, EvaluateError> {
         input
             .candidates

@@ -220,6 +220,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/judge",
     "chat/judge_property",
     "chat/judgment",
+    "chat/rubric",
     "chat/critique",
     "chat/critique_correct",
     "chat/reconsider",
@@ -558,7 +559,7 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 17] = [
+    const CHAT_ONLY: [&str; 18] = [
         "audit_objection",
         "choose",
         "count",
@@ -575,6 +576,7 @@ mod tests {
         "retry",
         "review",
         "round_table",
+        "rubric",
         "why_unsolved",
     ];
 
@@ -647,6 +649,7 @@ mod tests {
         "recompute",
         "review",
         "round_table",
+        "rubric",
         "why_unsolved",
     ];
 
@@ -658,7 +661,8 @@ mod tests {
         let one = json!({"number": 1, "text": HOSTILE, "feedback": HOSTILE, "solution": HOSTILE, "objection": HOSTILE,
             "options": [{"label": "A", "text": HOSTILE}]});
         let extra = json!({"attempts": [one], "turns": [one], "statements": [HOSTILE], "acknowledge": false,
-            "gold": "4", "process": null, "good": "is good", "bad": "is bad"});
+            "gold": "4", "process": null, "good": "is good", "bad": "is bad",
+            "criteria": [{"name": "correctness", "description": "it is right"}], "highest": 10});
         extra.as_object().unwrap().clone()
     }
 

@@ -6,7 +6,7 @@
 
 use crate::{Recipe, RecipeError};
 use elenchus_control::{Strategy, Triple, strategy};
-use elenchus_generate::Voice;
+use elenchus_generate::{ACTOR, Voice};
 use elenchus_measure::{Cell, Interval, Table};
 use elenchus_trace::nearest;
 use schemars::JsonSchema;
@@ -37,6 +37,8 @@ pub enum Judging {
     SelfAssessment,
     /// A tool that recomputes what is written, without the reference answer.
     Tool,
+    /// Another model, in the role `judge`.
+    Model,
 }
 
 /// What decides the next step.
@@ -53,6 +55,10 @@ pub enum Controller {
     Loop,
     /// Chains that grow step by step; the best by the evaluator go on.
     Beam,
+    /// The problem solved again in view of the solution before, until the answer stays.
+    UntilStable,
+    /// Monte-Carlo tree search over steps; the evaluator judges finished chains.
+    StepSearch,
 }
 
 /// The words of an axis, as on the command line.
@@ -85,8 +91,16 @@ macro_rules! axis {
 }
 
 axis!(Generator, "generator", [Direct => "direct", Steps => "steps"]);
-axis!(Judging, "evaluator", [None => "none", Coin => "coin", SelfAssessment => "self", Tool => "tool"]);
-axis!(Controller, "controller", [Greedy => "greedy", Vote => "vote", Select => "select", Loop => "loop", Beam => "beam"]);
+axis!(Judging, "evaluator", [None => "none", Coin => "coin", SelfAssessment => "self", Tool => "tool", Model => "model"]);
+axis!(Controller, "controller", [
+    Greedy => "greedy",
+    Vote => "vote",
+    Select => "select",
+    Loop => "loop",
+    Beam => "beam",
+    UntilStable => "until-stable",
+    StepSearch => "step-search",
+]);
 
 /// One triple of the grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -103,6 +117,8 @@ pub struct Combination {
 const PER_ROUND: usize = 2;
 /// Next steps of each chain of the beam.
 const EXPAND: usize = 2;
+/// The role of the evaluator that is another model.
+pub const EXTERNAL: &str = "judge";
 /// More samples, rounds or chains than this are not tried.
 pub const MOST_UNITS: usize = 1024;
 
@@ -111,10 +127,16 @@ impl Combination {
     pub fn refused(self) -> Option<&'static str> {
         match (self.generator, self.evaluator, self.controller) {
             (_, Judging::None, Controller::Greedy | Controller::Vote) => None,
+            (Generator::Steps, Judging::None, Controller::UntilStable) => None,
             (_, _, Controller::Greedy) => Some("one chain leaves nothing to evaluate"),
+            (Generator::Steps, _, Controller::UntilStable) => Some("it stops by its own answers alone"),
             (_, Judging::None, _) => Some("it chooses by scores, and there are none"),
             (Generator::Direct, Judging::Tool, _) => Some("an answer without steps shows the tool nothing"),
-            (Generator::Direct, _, Controller::Loop | Controller::Beam) => Some("it works on steps"),
+            (
+                Generator::Direct,
+                _,
+                Controller::Loop | Controller::Beam | Controller::UntilStable | Controller::StepSearch,
+            ) => Some("it works on steps"),
             _ => None,
         }
     }
@@ -149,8 +171,14 @@ impl Combination {
         self.controller != Controller::Greedy
     }
 
-    /// The strategy and its settings for a number of samples (vote, select), rounds (loop) or kept chains (beam). What
-    /// assesses itself is asked in the voice of the model: the chat voice has a question for unfinished chains.
+    /// The role whose model judges; the actor's where no model does.
+    pub fn role(self) -> &'static str {
+        if self.evaluator == Judging::Model { EXTERNAL } else { ACTOR }
+    }
+
+    /// The strategy and its settings for a number of samples (vote, select), rounds (loop), kept chains (beam), further
+    /// solutions (until-stable) or searches (step-search). A model that judges is asked in the voice of its [role](Self::role):
+    /// the chat voice has a question for unfinished chains.
     pub fn part(self, units: usize, temperature: f32, voice: Voice) -> (&'static str, Value) {
         let skill = match self.generator {
             Generator::Direct => "direct",
@@ -160,10 +188,10 @@ impl Combination {
             Judging::None => (None, Value::Null),
             Judging::Coin => (Some("coin-flip"), Value::Null),
             Judging::Tool => (Some("recompute"), Value::Null),
-            Judging::SelfAssessment if self.controller == Controller::Beam && voice == Voice::Chat => {
-                (Some("outlook"), Value::Null)
+            Judging::SelfAssessment | Judging::Model => {
+                let unfinished = self.controller == Controller::Beam && voice == Voice::Chat;
+                (Some(if unfinished { "outlook" } else { "judge" }), json!({"role": self.role()}))
             }
-            Judging::SelfAssessment => (Some("judge"), json!({"role": "actor"})),
         };
         let (name, mut settings) = match self.controller {
             Controller::Greedy => ("single", json!({"temperature": 0.0})),
@@ -175,6 +203,8 @@ impl Combination {
             // A score that is never reached: no arm stops early.
             Controller::Loop => ("iad", json!({"samples": PER_ROUND, "rounds": units, "enough": 1e9})),
             Controller::Beam => ("beam", json!({"width": units, "expand": EXPAND})),
+            Controller::UntilStable => ("until-stable", json!({"rounds": units + 1})),
+            Controller::StepSearch => ("step-search", json!({"searches": units})),
         };
         if self.controller != Controller::Greedy {
             settings["temperature"] = json!(temperature);
@@ -258,6 +288,13 @@ pub struct GridRow {
     pub tokens: f64,
     /// Model calls per problem.
     pub calls: f64,
+    /// Tokens of all problems for each one that was solved; `None` where none was.
+    pub tokens_per_solved: Option<f64>,
+}
+
+/// Tokens for each solved problem, of the mean tokens and the share of solved ones; `None` where none is solved.
+pub fn tokens_per_solved(tokens: f64, solved: f64) -> Option<f64> {
+    (solved > 0.0).then(|| tokens / solved)
 }
 
 /// The table over three axes; `budget` is the number of tokens that all but the greedy chains were made equal to.
@@ -273,10 +310,13 @@ pub fn grid_table(title: &str, budget: f64, rows: &[GridRow]) -> Table {
         "tokens",
         "calls",
         "budget",
+        "per solved",
     ];
     let note = format!(
-        "n: samples of vote and select, rounds of {PER_ROUND} of the loop, kept chains of the beam, chosen so that the mean \
-         tokens per problem come near {budget:.0}. Budget: tokens as a share of that; a greedy chain is given as the unit."
+        "n: samples of vote and select, rounds of {PER_ROUND} of the loop, kept chains of the beam, further solutions of \
+         until-stable (which ends before), searches of step-search, chosen so that the mean tokens per problem come near \
+         {budget:.0}. Budget: tokens as a share of that; a greedy chain is given as the unit. Per solved: tokens of all \
+         problems for each solved one."
     );
     rows.iter().fold(Table::new(title, columns).note(note), |table, row| {
         let Combination { generator, evaluator, controller } = row.combination;
@@ -291,6 +331,7 @@ pub fn grid_table(title: &str, budget: f64, rows: &[GridRow]) -> Table {
             Cell::Number(row.tokens, 0),
             Cell::Number(row.calls, 1),
             Cell::Percent(row.tokens / budget.max(1.0)),
+            row.tokens_per_solved.map_or_else(|| Cell::Text("–".into()), |tokens| Cell::Number(tokens, 0)),
         ])
     })
 }
@@ -323,7 +364,7 @@ mod tests {
     #[test]
     fn every_compatible_triple_is_a_strategy_with_the_place_it_claims() {
         let all = Combination::all(Generator::ALL, Judging::ALL, Controller::ALL);
-        assert_eq!(all.len(), 20);
+        assert_eq!(all.len(), 31);
         for one in all {
             for voice in [Voice::Chat, Voice::Compact] {
                 let made = one.strategy(3, 0.8, voice).unwrap();
@@ -332,15 +373,21 @@ mod tests {
                     Judging::Coin => EvaluateKind::None,
                     Judging::Tool => EvaluateKind::Tool,
                     Judging::SelfAssessment => EvaluateKind::SelfAssessment,
-                    // A vote is the samples' own agreement.
-                    Judging::None if one.controller == Controller::Vote => EvaluateKind::SelfAssessment,
+                    Judging::Model => EvaluateKind::ExternalModel,
+                    // A vote is the samples' own agreement, and so is an answer that stays.
+                    Judging::None if matches!(one.controller, Controller::Vote | Controller::UntilStable) => {
+                        EvaluateKind::SelfAssessment
+                    }
                     Judging::None => EvaluateKind::None,
                 };
                 assert_eq!(axes.evaluate, evaluate, "{}", one.label());
                 let control = match one.controller {
                     Controller::Greedy => ControlKind::Greedy,
                     Controller::Vote | Controller::Select => ControlKind::Ensemble,
-                    Controller::Loop | Controller::Beam => ControlKind::Reinforcement,
+                    Controller::Loop
+                    | Controller::Beam
+                    | Controller::UntilStable
+                    | Controller::StepSearch => ControlKind::Reinforcement,
                 };
                 assert_eq!(axes.control, control, "{}", one.label());
                 assert!(!made.needs().oracle, "{}: no triple may look at the reference answer", one.label());
@@ -348,7 +395,53 @@ mod tests {
         }
         let steps = Combination::all(&[Generator::Steps], Judging::ALL, Controller::ALL);
         let nine = steps.iter().filter(|one| one.evaluator != Judging::None).count();
-        assert_eq!(nine, 12, "four controllers by three evaluators");
+        assert_eq!(nine, 20, "five controllers by four evaluators");
+    }
+
+    #[test]
+    fn another_model_judges_in_its_own_role_and_the_model_itself_in_none() {
+        for one in Combination::all(Generator::ALL, Judging::ALL, Controller::ALL) {
+            let made = one.strategy(1, 0.8, Voice::Chat).unwrap();
+            let roles: Vec<String> = made.needs().roles.into_iter().map(|needs| needs.role).collect();
+            assert_eq!(
+                roles.contains(&EXTERNAL.to_string()),
+                one.evaluator == Judging::Model,
+                "{}",
+                one.label()
+            );
+        }
+        let refused = |evaluator, controller| {
+            Combination { generator: Generator::Steps, evaluator, controller }.refused()
+        };
+        assert!(refused(Judging::Tool, Controller::UntilStable).is_some());
+        assert!(refused(Judging::None, Controller::StepSearch).is_some());
+    }
+
+    #[test]
+    fn the_cost_of_a_solved_problem_is_that_of_all_problems() {
+        // 100 tokens a problem and one of four solved: 400 tokens were spent for it.
+        assert_eq!(tokens_per_solved(100.0, 0.25), Some(400.0));
+        assert_eq!(tokens_per_solved(100.0, 0.0), None);
+        let row = |solved: f64| GridRow {
+            combination: Combination {
+                generator: Generator::Steps,
+                evaluator: Judging::None,
+                controller: Controller::UntilStable,
+            },
+            strategy: "until-stable",
+            axes: elenchus_control::Triple::SELF_VOTE,
+            units: 2,
+            accuracy: Interval::exact(solved),
+            abstained: 0,
+            tokens: 100.0,
+            calls: 2.0,
+            tokens_per_solved: tokens_per_solved(100.0, solved),
+        };
+        let table = grid_table("t", 100.0, &[row(0.25), row(0.0)]);
+        assert_eq!(table.columns.last().map(String::as_str), Some("per solved"));
+        let last = |at: usize| table.rows[at].last().cloned();
+        assert_eq!(last(0), Some(Cell::Number(400.0, 0)));
+        assert_eq!(last(1), Some(Cell::Text("–".into())), "no problem solved is no price of 0");
     }
 
     #[test]

@@ -85,6 +85,10 @@ pub struct Feedback {
     /// One score per step, when the evaluator looks at steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub step_scores: Vec<f64>,
+    /// The score in each order in which the evaluator asked (of labels or criteria), where it asked in more than one: how
+    /// far they lie apart is decided by the order and not by the response.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<f64>,
     /// Words: a critique, advice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

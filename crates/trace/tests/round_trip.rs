@@ -172,17 +172,20 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 }
 
 fn feedback() -> impl Strategy<Value = Feedback> {
-    (text(), of(float()), of(float()), of(verdict()), vec(float(), 0..3), of(text()), of(text()), usage())
-        .prop_map(|(evaluator, score, probability, verdict, step_scores, text, abstained, usage)| Feedback {
+    let scores = (of(float()), of(float()), vec(float(), 0..3), vec(float(), 0..3));
+    (text(), scores, of(verdict()), of(text()), of(text()), usage()).prop_map(
+        |(evaluator, scores, verdict, text, abstained, usage)| Feedback {
             evaluator,
-            score,
-            probability,
+            score: scores.0,
+            probability: scores.1,
             verdict,
-            step_scores,
+            step_scores: scores.2,
+            orders: scores.3,
             text,
             abstained,
             usage,
-        })
+        },
+    )
 }
 
 fn problem() -> impl Strategy<Value = Problem> {

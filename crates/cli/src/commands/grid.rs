@@ -12,7 +12,9 @@ use elenchus_evaluate::Needs;
 use elenchus_generate::{CancelToken, Context};
 use elenchus_measure::accuracy;
 use elenchus_recipe::RecipeError;
-use elenchus_recipe::grid::{Combination, Controller, Generator, GridRow, Judging, calibrate, grid_table};
+use elenchus_recipe::grid::{
+    Combination, Controller, EXTERNAL, Generator, GridRow, Judging, calibrate, grid_table, tokens_per_solved,
+};
 use elenchus_remember::Run;
 use elenchus_task::Task;
 use elenchus_trace::{Answer, Problem};
@@ -29,17 +31,25 @@ Examples:
   elenchus grid --task countdown --problems 100 --times 16
   elenchus grid --file gsm8k.jsonl --problems 50 --evaluators self,tool,coin \\
       --controllers vote,select,beam \\
-    --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 2000000"
+    --endpoint http://localhost:8000/v1 --model qwen2.5-7b --max-total-tokens 2000000
+  elenchus grid --file gsm8k.jsonl --problems 50 --evaluators self,model \\
+      --controllers vote,select,loop --endpoint http://localhost:8000/v1 --model qwen2.5-7b \\
+      --role judge=qwen2.5-32b@http://localhost:8001/v1"
 )]
 pub struct Grid {
     /// How responses come about: `direct`, `steps`
     #[arg(long, value_delimiter = ',', default_value = "direct,steps")]
     generators: Vec<String>,
-    /// What judges them: `none`, `coin`, `self`, `tool`
-    #[arg(long, value_delimiter = ',', default_value = "none,coin,self,tool")]
-    evaluators: Vec<String>,
-    /// What decides: `greedy`, `vote`, `select`, `loop`, `beam`
-    #[arg(long, value_delimiter = ',', default_value = "greedy,vote,select,loop,beam")]
+    /// What judges them: `none`, `coin`, `self`, `tool`, `model` [default: all, `model` where
+    /// `--role judge=` names one]
+    #[arg(long, value_delimiter = ',')]
+    evaluators: Option<Vec<String>>,
+    /// What decides: `greedy`, `vote`, `select`, `loop`, `beam`, `until-stable`, `step-search`
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "greedy,vote,select,loop,beam,until-stable,step-search"
+    )]
     controllers: Vec<String>,
     /// Tokens per problem, in greedy chains
     #[arg(long, default_value_t = 8.0, value_name = "X")]
@@ -96,16 +106,22 @@ pub fn run(command: &Grid, global: &Global) -> Result<(), Failure> {
     fn named<T>(words: &[String], read: fn(&str) -> Result<T, RecipeError>) -> Result<Vec<T>, Failure> {
         Ok(words.iter().map(|word| read(word.trim())).collect::<Result<_, _>>()?)
     }
+    let judge = format!("{EXTERNAL}=");
+    let judged = command.model.roles.iter().any(|role| role.trim_start().starts_with(&judge));
+    let evaluators = match &command.evaluators {
+        Some(words) => named(words, Judging::named)?,
+        None => Judging::ALL.iter().copied().filter(|one| *one != Judging::Model || judged).collect(),
+    };
     let triples = Combination::all(
         &named(&command.generators, Generator::named)?,
-        &named(&command.evaluators, Judging::named)?,
+        &evaluators,
         &named(&command.controllers, Controller::named)?,
     );
     if triples.is_empty() {
         return Err(Failure::new(
             Code::Usage,
             "these parts make no triple",
-            "greedy goes with `none`; select, loop and beam need an evaluator",
+            "greedy and until-stable go with `none`; select, loop, beam and step-search need an evaluator",
         ));
     }
     if !(command.times.is_finite() && command.times >= 1.0) || command.pilot == 0 || command.tokens == Some(0)
@@ -120,6 +136,14 @@ pub fn run(command: &Grid, global: &Global) -> Result<(), Failure> {
     let needs = triples.iter().try_fold(Needs::default(), |needs, one| {
         Ok::<_, Failure>(needs.and(one.strategy(1, command.temperature, voice)?.needs()))
     })?;
+    let asking = Asking::new(&command.model, &command.budget, &needs, global)?;
+    if triples.iter().any(|one| one.evaluator == Judging::Model) && !asking.binds(EXTERNAL) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("the evaluator `model` is another model, and the role `{EXTERNAL}` has none"),
+            format!("name it with `--role {EXTERNAL}=MODEL@URL`, or take `self`, the model's own judgement"),
+        ));
+    }
     let config = GridConfig {
         triples,
         times: command.times,
@@ -127,7 +151,7 @@ pub fn run(command: &Grid, global: &Global) -> Result<(), Failure> {
         pilot: command.pilot,
         temperature: command.temperature,
         problems: command.problems.clone(),
-        asking: Asking::new(&command.model, &command.budget, &needs, global)?,
+        asking,
     };
     kept::run(&command.keep, &KeptConfig::Grid(config), global)
 }
@@ -145,7 +169,7 @@ impl GridConfig {
         quiet: bool,
     ) -> Result<Tried, Failure> {
         let (context, cancel, run, task) = place;
-        let strategy = one.strategy(units, self.temperature, context.voice())?;
+        let strategy = one.strategy(units, self.temperature, context.voice_of(one.role()))?;
         if let Some(unmet) = strategy.needs().unmet_by(context) {
             return Ok(Err(format!("it needs {} of the model; {}", unmet.what, unmet.hint)));
         }
@@ -218,16 +242,19 @@ impl GridConfig {
                 let given = answer.abstained.is_none();
                 right += usize::from(given && task.verify(problem, &answer.text)?.is_correct());
             }
-            let strategy = one.strategy(units, self.temperature, context.voice())?;
+            let voice = context.voice_of(one.role());
+            let strategy = one.strategy(units, self.temperature, voice)?;
             let calls: u64 = answers.iter().map(|answer| answer.usage.calls).sum();
+            let (accuracy, tokens) = (accuracy(right, problems.len())?, mean(&answers));
             found.rows.push(GridRow {
                 combination: one,
-                strategy: one.part(units, self.temperature, context.voice()).0,
+                strategy: one.part(units, self.temperature, voice).0,
                 axes: strategy.triple(),
                 units,
-                accuracy: accuracy(right, problems.len())?,
+                tokens_per_solved: tokens_per_solved(tokens, accuracy.value),
+                accuracy,
                 abstained: answers.iter().filter(|answer| answer.abstained.is_some()).count(),
-                tokens: mean(&answers),
+                tokens,
                 calls: calls as f64 / problems.len().max(1) as f64,
             });
         }

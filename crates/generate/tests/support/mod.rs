@@ -256,6 +256,9 @@ pub fn sensible(body: &Value) -> Vec<&'static str> {
     if last_text(body).contains("single letter") {
         return vec!["A"; count];
     }
+    if last_text(body).contains("by each of the criteria") {
+        return vec!["correctness: 7 — fine\ncompleteness: 8 — fine\ninstructions: 9 — fine"; count];
+    }
     (0..count).map(|i| SAMPLES[i % SAMPLES.len()]).collect()
 }
 

@@ -3,7 +3,10 @@
 
 use super::asked::{Asked, MeanCost, mean, unit};
 use super::{Findings, Reproduce, wider};
-use crate::grid::{Combination, Controller, Generator, GridRow, Judging, axes_table, calibrate, grid_table};
+use crate::grid::{
+    Combination, Controller, Generator, GridRow, Judging, axes_table, calibrate, grid_table,
+    tokens_per_solved,
+};
 use crate::{RecipeError, built_in_recipes};
 use elenchus_control::majority;
 use elenchus_generate::{ACTOR, Voice};
@@ -34,6 +37,10 @@ struct Settings {
 
 /// How far from the budget a triple may lie and still count as equal.
 const TOLERANCE: f64 = 0.15;
+/// The experiment has one model, so no other one judges; controllers beyond these are for `elenchus grid`.
+const JUDGING: [Judging; 4] = [Judging::None, Judging::Coin, Judging::SelfAssessment, Judging::Tool];
+const CONTROLLERS: [Controller; 5] =
+    [Controller::Greedy, Controller::Vote, Controller::Select, Controller::Loop, Controller::Beam];
 /// What a control may gain by chance.
 const CHANCE: f64 = 0.05;
 
@@ -127,7 +134,7 @@ fn task_of(name: &str) -> Result<Box<dyn Task>, RecipeError> {
 /// Runs the experiment.
 pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let settings: Settings = input.settings()?;
-    let all = Combination::all(Generator::ALL, Judging::ALL, Controller::ALL);
+    let all = Combination::all(Generator::ALL, &JUDGING, &CONTROLLERS);
     // Answers at once are there for the comparison with chains, not for every evaluator.
     let triples: Vec<Combination> = all
         .into_iter()
@@ -315,6 +322,7 @@ fn rows_of(task: &Done, bootstrap: &Bootstrap) -> Result<Vec<GridRow>, RecipeErr
             abstained: played.kept.iter().flatten().filter(|kept| kept.abstained).count(),
             tokens: cost.tokens,
             calls: cost.calls,
+            tokens_per_solved: tokens_per_solved(cost.tokens, accuracy.value),
         });
     }
     Ok(rows)

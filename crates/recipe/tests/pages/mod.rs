@@ -66,6 +66,7 @@ fn strategy(root: &Path, part: &StrategyPart) -> String {
             (role.distributions, "statistics of the full token distributions"),
             (role.top_logprobs > 0, "the likeliest tokens at each position"),
             (role.prefix, "continuing a begun answer"),
+            (role.words, "the chat voice"),
         ] {
             if needed {
                 wants.push(what);
