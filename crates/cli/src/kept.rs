@@ -76,7 +76,7 @@ impl KeptConfig {
 
 /// Fields that do not decide what is asked: a run may go on with more money, write its traces elsewhere, or believe another
 /// authority that the server is who it says (a command that failed for want of `ca_file` goes on with it).
-const FREE: [&str; 7] = [
+const FREE: [&str; 8] = [
     "/asking/budget",
     "/asking/price",
     "/asking/role_prices",
@@ -84,6 +84,7 @@ const FREE: [&str; 7] = [
     "/problems/at_once",
     "/at_once",
     "/traces",
+    "/judgements",
 ];
 
 /// How long a command that was not done is kept in the cache.

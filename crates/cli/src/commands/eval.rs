@@ -2,9 +2,11 @@
 
 use crate::arguments::{Global, split_parser};
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
+use crate::consistency::ConsistencyFound;
 use crate::correction::Correction;
 use crate::exchanges::Exchanges;
 use crate::failure::{Code, Failure};
+use crate::judgements::Judged;
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use crate::trace_view;
@@ -152,6 +154,9 @@ pub struct Eval {
     /// Write every trace to this file (JSON Lines), with verdicts: `--replay` and `train` read it
     #[arg(long, value_name = "FILE")]
     traces: Option<PathBuf>,
+    /// Write the confidence of each answer, and whether it is right, to this file (JSON Lines): `measure` reads it
+    #[arg(long, value_name = "FILE")]
+    judgements: Option<PathBuf>,
     #[command(flatten)]
     problems: ProblemOptions,
     #[command(flatten)]
@@ -176,6 +181,12 @@ pub(crate) struct Measured {
     /// For strategies that let options change places between attempts: what the attempts kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exchanges: Option<Exchanges>,
+    /// For strategies that record how far the answers agree: what that says about being right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) consistency: Option<ConsistencyFound>,
+    /// What went into the file of judgements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) judgements: Option<Judged>,
     /// What a server did that makes its samples worth less than they cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remark: Option<String>,
@@ -219,6 +230,8 @@ pub struct EvalConfig {
     strategy: String,
     settings: Vec<String>,
     traces: Option<PathBuf>,
+    #[serde(default)]
+    judgements: Option<PathBuf>,
     problems: ProblemOptions,
     pub asking: Asking,
 }
@@ -307,6 +320,8 @@ impl Measured {
             usage: answers.iter().map(|a| a.usage).sum(),
             correction: correction(answers, &correct, task, seed)?,
             exchanges: Exchanges::of(answers.iter().map(|answer| &answer.trace)),
+            consistency: ConsistencyFound::of(answers, &correct, seed)?,
+            judgements: None,
             remark: remark(answers),
             correct,
         })
@@ -368,6 +383,7 @@ pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
         strategy: command.strategy.clone(),
         settings: command.settings.clone(),
         traces: command.traces.clone(),
+        judgements: command.judgements.clone(),
         problems: command.problems.clone(),
         asking: Asking::new(
             &command.model,
@@ -384,7 +400,7 @@ impl EvalConfig {
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
         let (task, problems) = self.problems.load(&self.asking)?;
         let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
-        let (measured, answers) =
+        let (mut measured, answers) =
             measure(&asked, task.as_ref(), &problems, &self.strategy, &self.settings, global)?;
         kept::record_result(run, &measured)?;
         if let Some(file) = &self.traces {
@@ -394,13 +410,29 @@ impl EvalConfig {
                 .collect::<Result<_, _>>()?;
             elenchus_remember::data::write_jsonl(file, &traces)?;
         }
-        if global.json {
-            return output::json(&measured);
+        let mut written = Ok(());
+        if let Some(file) = &self.judgements {
+            let (judged, rows) = Judged::rows(&problems, &answers, &measured.correct);
+            written = judged.write(file, &rows);
+            measured.judgements = Some(judged);
         }
-        let heading = HEADING.map(String::from).to_vec();
-        output::line(output::table(&[heading, row(&measured)]).trim_end())?;
-        measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
-        measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))?;
-        measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))
+        // What was measured is told also when the file cannot be written.
+        if global.json {
+            output::json(&measured)?
+        } else {
+            tell(&measured)?
+        }
+        written
     }
+}
+
+fn tell(measured: &Measured) -> Result<(), Failure> {
+    let heading = HEADING.map(String::from).to_vec();
+    output::line(output::table(&[heading, row(measured)]).trim_end())?;
+    measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
+    measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))?;
+    measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))?;
+    let consistency = measured.consistency.iter().flat_map(ConsistencyFound::lines);
+    let judgements = measured.judgements.iter().filter_map(Judged::line);
+    consistency.chain(judgements).try_for_each(|line| output::line(&line))
 }
