@@ -344,7 +344,7 @@ pub(crate) const HEADING: [&str; 5] =
 
 /// The trace of an answer, with the task's verdict on everything that the actor wrote, by the problem as it was put to it:
 /// `train` reads what is right.
-fn judged(task: &dyn Task, problem: &Problem, answer: &Answer) -> Result<Trace, Failure> {
+pub(crate) fn judged(task: &dyn Task, problem: &Problem, answer: &Answer) -> Result<Trace, Failure> {
     let mut trace = answer.trace.clone();
     let written = trace.nodes.iter().enumerate().filter_map(|(index, node)| match &node.kind {
         NodeKind::Generated { role, completion, .. } if role == ACTOR => {
