@@ -1,5 +1,7 @@
 //! `eval --judgements` and what `eval` says of consistency, end to end against an endpoint.
 
+#![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! `elenchus probe`, end to end against endpoints that obey the temperature and that ignore it.
 
+#![expect(clippy::expect_used, reason = "a test helper that fails should stop the test")]
+
 mod support;
 
 use serde_json::Value;
@@ -12,7 +14,7 @@ fn reply(temperature: f64, index: u64) -> String {
     match temperature {
         t if t < 0.6 => "We add them up. The answer is 4.".into(),
         t if t < 1.1 => {
-            format!("We add {index} times. The answer is {}.", if index % 2 == 0 { 4 } else { 5 })
+            format!("We add {index} times. The answer is {}.", if index.is_multiple_of(2) { 4 } else { 5 })
         }
         _ => format!("{index} odd words here. The answer is 9."),
     }
