@@ -71,6 +71,8 @@ pub enum Command {
     Measure(commands::measure::Measure),
     /// Whether predicted answers mean the same as reference answers
     Verify(commands::verify::Verify),
+    /// Which temperature yields the most distinct right responses; writes them as training rows
+    Probe(commands::probe::Probe),
     /// Make the embedded model again from nothing
     Pretrain(commands::pretrain::Pretrain),
     /// Train a checkpoint on rows in TRL's formats

@@ -9,6 +9,7 @@ use crate::commands::calibrate::CalibrateConfig;
 use crate::commands::compare::CompareConfig;
 use crate::commands::eval::EvalConfig;
 use crate::commands::grid::GridConfig;
+use crate::commands::probe::ProbeConfig;
 use crate::failure::{Code, Failure};
 use clap::Args;
 use elenchus_recipe::models;
@@ -43,11 +44,13 @@ pub enum KeptConfig {
     Audit(Box<AuditConfig>),
     /// A run of `calibrate`.
     Calibrate(Box<CalibrateConfig>),
+    /// A run of `probe`.
+    Probe(Box<ProbeConfig>),
 }
 
 impl KeptConfig {
     /// The names that `command` has in a configuration.
-    pub const COMMANDS: [&str; 6] = ["ask", "eval", "compare", "grid", "audit", "calibrate"];
+    pub const COMMANDS: [&str; 7] = ["ask", "eval", "compare", "grid", "audit", "calibrate", "probe"];
 
     fn asking(&self) -> &Asking {
         match self {
@@ -57,6 +60,7 @@ impl KeptConfig {
             KeptConfig::Grid(config) => &config.asking,
             KeptConfig::Audit(config) => &config.asking,
             KeptConfig::Calibrate(config) => &config.asking,
+            KeptConfig::Probe(config) => &config.asking,
         }
     }
 
@@ -69,6 +73,7 @@ impl KeptConfig {
             KeptConfig::Grid(config) => config.execute(run, global)?,
             KeptConfig::Audit(config) => config.execute(run, global)?,
             KeptConfig::Calibrate(config) => config.execute(run, global)?,
+            KeptConfig::Probe(config) => config.execute(run, global)?,
         }
         Ok(Done::All)
     }
@@ -76,7 +81,7 @@ impl KeptConfig {
 
 /// Fields that do not decide what is asked: a run may go on with more money, write its traces elsewhere, or believe another
 /// authority that the server is who it says (a command that failed for want of `ca_file` goes on with it).
-const FREE: [&str; 7] = [
+const FREE: [&str; 10] = [
     "/asking/budget",
     "/asking/price",
     "/asking/role_prices",
@@ -84,6 +89,9 @@ const FREE: [&str; 7] = [
     "/problems/at_once",
     "/at_once",
     "/traces",
+    "/judgements",
+    "/rows",
+    "/pairs",
 ];
 
 /// How long a command that was not done is kept in the cache.

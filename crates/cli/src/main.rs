@@ -3,12 +3,14 @@
 mod arguments;
 mod asking;
 mod commands;
+mod consistency;
 mod correction;
 #[cfg(test)]
 mod documents;
 mod exchanges;
 mod failure;
 mod files;
+mod judgements;
 mod kept;
 mod output;
 mod paired;

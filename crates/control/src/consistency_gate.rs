@@ -1,6 +1,7 @@
 //! Consistency-gated sampling: evaluate how well the answers agree, stop when they agree enough, else update
 //! (arXiv 2407.14507).
 
+use crate::consistency_record::ConsistencyRecord;
 use crate::drafts::{DraftCall, DraftReply};
 use crate::draw::{ask, check_samples};
 use crate::place::{Place, all_identical};
@@ -354,10 +355,19 @@ impl Strategy for ConsistencyGate {
         let identical = all_identical(&texts);
         let value = history.last().copied().flatten();
         let table = votes.table(&ballots);
-        let data = json!({
-            "drawn": texts.len(), "of": samples, "rounds": history.len(), "measure": measure, "enough": enough,
-            "history": history, "consistency": found, "stopped": stopped, "identical": identical, "votes": table,
-        });
+        let record = ConsistencyRecord {
+            drawn: texts.len(),
+            of: samples,
+            rounds: history.len(),
+            measure,
+            enough,
+            history,
+            consistency: found,
+            stopped: stopped.clone(),
+            identical,
+            votes: table.clone(),
+        };
+        let data = json!(record);
         let Some(chosen) = votes.sample() else {
             let reason =
                 format!("none of the {} responses has an answer that the task can extract", texts.len());

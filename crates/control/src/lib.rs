@@ -16,6 +16,7 @@ mod closed_loop_critique;
 mod compose;
 mod composition;
 mod consistency_gate;
+mod consistency_record;
 mod continuation;
 mod critique_and_refine;
 mod cyberv;
@@ -73,6 +74,7 @@ pub use consistency_gate::{
     ConsistencyGate, ConsistencyGateSettings, ConsistencyMeasure, ConsistencyUpdate, consistency_labels,
     gated_count,
 };
+pub use consistency_record::ConsistencyRecord;
 pub use continuation::{Continuation, Injection, Mark, Purpose, Resumption, Span, Spending, boundary};
 pub use critique_and_refine::{Acceptance, CritiqueAndRefine, CritiqueAndRefineSettings};
 pub use cyberv::{Accept, CyberV, CyberVLog, CyberVSettings, EvidenceBy};

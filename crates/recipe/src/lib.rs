@@ -13,6 +13,7 @@ mod improve_estimate;
 pub mod lab;
 pub mod models;
 mod parse;
+mod probe;
 mod recipe;
 pub mod reproduce;
 mod revising;
@@ -30,6 +31,7 @@ pub use error::RecipeError;
 pub use improve::{ImproveConfig, Improvement, run_improve};
 pub use improve_estimate::{ImproveEstimate, ImproveTokens, estimate_improve};
 pub use parse::parse;
+pub use probe::{Probed, ProbedSample, ProbedTemperature, probe_temperatures, shared_beginning};
 pub use recipe::{Kind, Recipe, State, StrategyPart, Triple};
 pub use service_settings::{LogLevel, ServiceSettings, TelemetrySettings, UpstreamSettings, data_folder};
 pub use serving::{

@@ -89,7 +89,10 @@ struct Fitted {
     /// Whether it is stored: unseen answers are not worse off.
     stored: bool,
     accuracy: f64,
+    /// Before, and after on answers that were not fitted on.
     brier: [f64; 2],
+    /// The same; `null` when all are right or all are wrong.
+    auroc: [Option<f64>; 2],
 }
 
 /// Runs the command.
@@ -186,6 +189,7 @@ fn fitted(recipe: &str, model: &str, task: &str, fit: &CalibrationFit) -> Fitted
         stored: fit.helps(),
         accuracy: fit.raw.accuracy,
         brier: [fit.raw.brier, fit.held_out.brier],
+        auroc: [fit.raw.auroc, fit.held_out.auroc],
     }
 }
 
@@ -203,9 +207,22 @@ fn finish(all: Vec<Fitted>, file: &Path, global: &Global) -> Result<(), Failure>
         output::json(&all)?;
     } else {
         let mut rows = vec![
-            ["recipe", "model", "task", "answers", "right", "method", "ece before", "after", ""]
-                .map(String::from)
-                .to_vec(),
+            [
+                "recipe",
+                "model",
+                "task",
+                "answers",
+                "right",
+                "method",
+                "ECE before",
+                "after",
+                "Brier before",
+                "after",
+                "AUROC",
+                "",
+            ]
+            .map(String::from)
+            .to_vec(),
         ];
         for one in &all {
             let CalibrationEntry {
@@ -227,6 +244,9 @@ fn finish(all: Vec<Fitted>, file: &Path, global: &Global) -> Result<(), Failure>
                 format!("{:?}", calibrator.method()).to_lowercase(),
                 format!("{raw_error:.3}"),
                 format!("{held_out_error:.3}"),
+                format!("{:.3}", one.brier[0]),
+                format!("{:.3}", one.brier[1]),
+                one.auroc[0].map_or("undefined".into(), |auroc| format!("{auroc:.3}")),
                 if one.stored { "stored" } else { "not stored: it does harm" }.into(),
             ]);
         }
@@ -241,8 +261,9 @@ fn finish(all: Vec<Fitted>, file: &Path, global: &Global) -> Result<(), Failure>
     }
     if !global.quiet {
         anstream::eprintln!(
-            "ece is the expected calibration error, `after` on answers that were not fitted on; {} holds {} calibrations; a \
-             running gateway takes it on SIGHUP",
+            "ECE is the expected calibration error, Brier the mean squared distance from the truth, `after` on answers that were \
+             not fitted on; AUROC is the chance that a right answer has more confidence than a wrong one, which a calibration \
+             hardly changes; {} holds {} calibrations; a running gateway takes it on SIGHUP",
             file.display(),
             calibrations.entries().len()
         );

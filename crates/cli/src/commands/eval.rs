@@ -2,9 +2,11 @@
 
 use crate::arguments::{Global, split_parser};
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
+use crate::consistency::ConsistencyFound;
 use crate::correction::Correction;
 use crate::exchanges::Exchanges;
 use crate::failure::{Code, Failure};
+use crate::judgements::Judged;
 use crate::kept::{self, Done, KeepOptions, KeptConfig};
 use crate::output;
 use crate::remarks;
@@ -167,6 +169,9 @@ pub struct Eval {
     /// Write every trace to this file (JSON Lines), with verdicts: `--replay` and `train` read it
     #[arg(long, value_name = "FILE")]
     traces: Option<PathBuf>,
+    /// Write the confidence of each answer, and whether it is right, to this file (JSON Lines): `measure` reads it
+    #[arg(long, value_name = "FILE")]
+    judgements: Option<PathBuf>,
     #[command(flatten)]
     problems: ProblemOptions,
     #[command(flatten)]
@@ -193,6 +198,12 @@ pub(crate) struct Measured {
     /// For strategies that let options change places between attempts: what the attempts kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exchanges: Option<Exchanges>,
+    /// For strategies that record how far the answers agree: what that says about being right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) consistency: Option<ConsistencyFound>,
+    /// What went into the file of judgements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) judgements: Option<Judged>,
     /// What a server did that makes its samples worth less than they cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remark: Option<String>,
@@ -224,6 +235,8 @@ pub struct EvalConfig {
     strategy: String,
     settings: Vec<String>,
     traces: Option<PathBuf>,
+    #[serde(default)]
+    judgements: Option<PathBuf>,
     problems: ProblemOptions,
     pub asking: Asking,
 }
@@ -316,6 +329,8 @@ impl Measured {
             reached_bound: false,
             correction: correction(answers, &correct, task, seed)?,
             exchanges: Exchanges::of(answers.iter().map(|answer| &answer.trace)),
+            consistency: ConsistencyFound::of(answers, &correct, seed)?,
+            judgements: None,
             remark: remarks::of_answers(answers),
             correct,
         })
@@ -354,7 +369,7 @@ pub(crate) const HEADING: [&str; 5] =
 
 /// The trace of an answer, with the task's verdict on everything that the actor wrote, by the problem as it was put to it:
 /// `train` reads what is right.
-fn judged(task: &dyn Task, problem: &Problem, answer: &Answer) -> Result<Trace, Failure> {
+pub(crate) fn judged(task: &dyn Task, problem: &Problem, answer: &Answer) -> Result<Trace, Failure> {
     let mut trace = answer.trace.clone();
     let written = trace.nodes.iter().enumerate().filter_map(|(index, node)| match &node.kind {
         NodeKind::Generated { role, completion, .. } if role == ACTOR => {
@@ -393,6 +408,7 @@ pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
         strategy: command.strategy.clone(),
         settings: command.settings.clone(),
         traces: command.traces.clone(),
+        judgements: command.judgements.clone(),
         problems: command.problems.clone(),
         asking: Asking::new(
             &command.model,
@@ -428,22 +444,37 @@ impl EvalConfig {
                 .collect::<Result<_, _>>()?;
             elenchus_remember::data::write_jsonl(file, &traces)?;
         }
-        let done = if measured.reached_bound { Done::ToTheBound } else { Done::All };
-        if global.json {
-            return output::json(&measured).map(|()| done);
+        let mut written = Ok(());
+        if let Some(file) = &self.judgements {
+            let (judged, rows) = Judged::rows(problems, &answers, &measured.correct);
+            written = judged.write(file, &rows);
+            measured.judgements = Some(judged);
         }
-        let heading = HEADING.map(String::from).to_vec();
-        output::line(output::table(&[heading, row(&measured)]).trim_end())?;
-        output::line(&measured.size(self.problems.problems))?;
-        if measured.reached_bound {
-            let answered = measured.problems;
-            output::line(&format!(
-                "its bound was reached after {answered} of {wanted} problems; more with a larger bound"
-            ))?;
+        // What was measured is told also when the file cannot be written.
+        match global.json {
+            true => output::json(&measured)?,
+            false => tell(&measured, self.problems.problems, wanted)?,
         }
-        measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
-        measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))?;
-        measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))?;
-        Ok(done)
+        written?;
+        Ok(if measured.reached_bound { Done::ToTheBound } else { Done::All })
     }
+}
+
+/// Prints what was measured; `asked` problems were wanted on the command line, and `there` there were.
+fn tell(measured: &Measured, asked: usize, there: usize) -> Result<(), Failure> {
+    let heading = HEADING.map(String::from).to_vec();
+    output::line(output::table(&[heading, row(measured)]).trim_end())?;
+    output::line(&measured.size(asked))?;
+    if measured.reached_bound {
+        output::line(&format!(
+            "its bound was reached after {} of {there} problems; more with a larger bound",
+            measured.problems
+        ))?;
+    }
+    measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
+    measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))?;
+    measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))?;
+    let consistency = measured.consistency.iter().flat_map(ConsistencyFound::lines);
+    let judgements = measured.judgements.iter().filter_map(Judged::line);
+    consistency.chain(judgements).try_for_each(|line| output::line(&line))
 }

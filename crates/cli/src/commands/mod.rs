@@ -14,6 +14,7 @@ pub mod lab;
 pub mod lists;
 pub mod measure;
 pub mod pretrain;
+pub mod probe;
 pub mod reproduce;
 pub mod resume;
 pub mod select;
@@ -39,6 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Select(command) => select::run(command, global),
         Command::Measure(command) => measure::run(command, global),
         Command::Verify(command) => verify::run(command, global),
+        Command::Probe(command) => probe::run(command, global),
         Command::Pretrain(command) => pretrain::run(command, global),
         Command::Train(command) => train::run(command, global),
         Command::Reproduce(command) => reproduce::run(command, global),

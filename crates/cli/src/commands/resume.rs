@@ -13,9 +13,9 @@ use std::path::PathBuf;
 #[command(
     after_help = "Finished units of work come from the journal, the rest is done now; the result is the one that an
 undisturbed run would have had. A finished run is only reported again. Runs of `improve`,
-`reproduce`, `pretrain`, and of `ask`, `eval`, `compare`, `grid`, `audit` and `calibrate` with
-`--out`; without it, the folder that is named when such a command asks an endpoint and does not
-end.
+`reproduce`, `pretrain`, and of `ask`, `eval`, `compare`, `grid`, `audit`, `calibrate` and
+`probe` with `--out`; without it, the folder that is named when such a command asks an endpoint
+and does not end.
 
 Example:
   elenchus resume runs/improve-1"

@@ -1,14 +1,14 @@
 //! I1: the three-layer meter. Latent: the next token when one head of a layer speaks alone, and the next token read off
 //! each layer; decoding: the next token under several ways of decoding; response: the answers of several chains.
 
-use super::{Bench, Findings, auroc_interval, models};
+use super::{Bench, Findings, models};
 use crate::RecipeError;
 use crate::lab::chains::Length;
 use crate::reproduce::asked::Asked;
 use elenchus_control::consistency_labels;
 use elenchus_evaluate::{group_answers, head_tokens, last_states, layer_tokens};
 use elenchus_generate::{ACTOR, Context, GenerateRequest, Sampling};
-use elenchus_measure::{Cell, Interval, Table, consistency, log_spread, population_variance};
+use elenchus_measure::{Cell, Interval, Table, auroc_interval, consistency, log_spread, population_variance};
 use elenchus_task::{Split, Task};
 use elenchus_trace::{Message, Problem};
 use serde::{Deserialize, Serialize};

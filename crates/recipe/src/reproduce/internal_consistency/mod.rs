@@ -12,7 +12,7 @@ use elenchus_control::{consistency_labels, majority};
 use elenchus_learn::policy::Policy;
 use elenchus_learn::rollouts::mix;
 use elenchus_learn::trainer::TrainSettings;
-use elenchus_measure::{Bootstrap, Cell, Interval, Table, auroc, consistency, over_seeds};
+use elenchus_measure::{Bootstrap, Cell, ConsistencyReport, Interval, Table, consistency, over_seeds};
 use elenchus_task::{Skill, Split, Task};
 use elenchus_trace::Problem;
 use serde::Deserialize;
@@ -44,10 +44,10 @@ struct Settings {
     length_questions: usize,
 }
 
+/// From which share of agreeing pairs on answers are called consistent.
+const ENOUGH: f64 = 0.6;
 /// Tokens of one response at most.
 const MOST_TOKENS: usize = 180;
-/// Resamples of statistics that sort all questions anew.
-const RESAMPLES: usize = 2_000;
 
 /// What every part of the experiment looks at.
 struct Bench<'a> {
@@ -120,22 +120,6 @@ fn majority_right(pool: &Pool, count: usize) -> bool {
         .is_some_and(|sample| pool.samples[sample].correct)
 }
 
-/// AUROC of scores over questions with its interval; `None` when all or none are right.
-fn auroc_interval(
-    bootstrap: &Bootstrap,
-    what: &str,
-    scored: &[(f64, bool)],
-) -> Result<Option<Interval>, RecipeError> {
-    let of = |counts: &[u32]| {
-        let repeated =
-            scored.iter().zip(counts).flat_map(|(&one, &count)| std::iter::repeat_n(one, count as usize));
-        let (scores, right): (Vec<f64>, Vec<bool>) = repeated.unzip();
-        auroc(&scores, &right).ok().flatten()
-    };
-    let bootstrap = Bootstrap { resamples: RESAMPLES, ..*bootstrap };
-    Ok(bootstrap.of_counts(what, scored.len(), of)?)
-}
-
 /// Runs the experiment.
 pub(super) fn run(input: &Reproduce<'_>) -> Result<Findings, RecipeError> {
     let settings: Settings = input.settings()?;
@@ -184,9 +168,12 @@ fn correctness(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), RecipeE
     ];
     let mut table = Table::new(
         "Does consistency tell right from wrong?",
-        ["problems", "AUROC", "agreement of pairs", "majority right", "consistent and wrong"],
+        ["problems", "AUROC", "ECE", "agreement of pairs", "majority right", "consistent and wrong"],
     )
-    .note("Consistent: at least 0.6 of the pairs of answers agree. Share of all problems.");
+    .note(
+        "Consistent: at least 0.6 of the pairs of answers agree. Share of all problems. ECE: calibration error of the \
+         agreement, taken for a probability of being right, 10 bins of equal numbers.",
+    );
     let mut found = Vec::new();
     for (place, (name, task_settings)) in sets.iter().enumerate() {
         let task = bench.task(task_settings)?;
@@ -199,23 +186,20 @@ fn correctness(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), RecipeE
             scored
                 .extend(pools.iter().map(|pool| (agreement(&labels(pool)), majority_right(pool, *samples))));
         }
-        let share = |keep: &dyn Fn(&(f64, bool)) -> bool| -> Vec<f64> {
-            scored.iter().map(|one| f64::from(u8::from(keep(one)))).collect()
-        };
-        let interval = auroc_interval(&bench.bootstrap, name, &scored)?;
-        let values: Vec<f64> = scored.iter().map(|one| one.0).collect();
+        let report = ConsistencyReport::of(&scored, ENOUGH, &bench.bootstrap)?;
         table = table.row([
             Cell::Text((*name).into()),
-            interval.map_or(Cell::Missing, Cell::PercentInterval),
-            Cell::PercentInterval(bench.bootstrap.mean(&values)?),
-            Cell::PercentInterval(bench.bootstrap.mean(&share(&|one| one.1))?),
-            Cell::PercentInterval(bench.bootstrap.mean(&share(&|one| one.0 >= 0.6 && !one.1))?),
+            report.auroc.map_or(Cell::Missing, Cell::PercentInterval),
+            Cell::Number(report.ece.equal_mass, 3),
+            Cell::PercentInterval(report.consistency),
+            Cell::PercentInterval(report.right),
+            Cell::PercentInterval(report.consistent_and_wrong),
         ]);
-        found.push((interval, scored));
+        found.push(report.auroc);
     }
-    if let Some(within) = found[0].0 {
+    if let Some(within) = found[0] {
         findings.estimates.insert("auroc".into(), within);
-        if let Some(beyond) = found[1].0 {
+        if let Some(beyond) = found[1] {
             // Two sets of different problems: independent.
             let apart = |a: f64, b: f64| a.hypot(b);
             let value = within.value - beyond.value;
@@ -303,13 +287,5 @@ mod tests {
         assert_eq!(labels(&pool), [0, 1, 4, 5, 1], "no answer agrees with no answer");
         assert!((agreement(&labels(&pool)) - 0.1).abs() < 1e-12);
         assert!(majority_right(&pool, 5) && !majority_right(&pool, 1), "one sample is its own majority");
-    }
-
-    #[test]
-    fn a_score_that_sorts_perfectly_has_an_auroc_of_one() {
-        let scored: Vec<(f64, bool)> = (0..40).map(|i| (f64::from(i), i >= 20)).collect();
-        let found = auroc_interval(&Bootstrap::default(), "t", &scored).unwrap().unwrap();
-        assert_eq!((found.value, found.low), (1.0, 1.0));
-        assert!(auroc_interval(&Bootstrap::default(), "t", &[(0.1, true)]).unwrap().is_none());
     }
 }
