@@ -4,12 +4,16 @@ mod arguments;
 mod asking;
 mod commands;
 mod correction;
+mod course;
+mod critiques;
 #[cfg(test)]
 mod documents;
 mod exchanges;
 mod failure;
 mod files;
+mod friction;
 mod kept;
+mod loops;
 mod output;
 mod paired;
 mod progress;

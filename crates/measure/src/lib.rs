@@ -14,6 +14,8 @@ mod diversity;
 mod error;
 mod escape;
 pub mod format;
+mod friction;
+mod independent_second;
 mod interval;
 mod judging;
 mod persuasion;
@@ -33,6 +35,8 @@ pub use consistency::{Consistency, consistency, covariance_spectrum, log_spread,
 pub use correction::*;
 pub use diversity::*;
 pub use error::MeasureError;
+pub use friction::*;
+pub use independent_second::*;
 pub use interval::*;
 pub use judging::*;
 pub use persuasion::*;

@@ -2,16 +2,16 @@
 
 use crate::arguments::{Global, split_parser};
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
-use crate::correction::Correction;
+use crate::course::Course;
 use crate::exchanges::Exchanges;
 use crate::failure::{Code, Failure};
 use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use crate::trace_view;
 use clap::Args;
-use elenchus_control::{AttemptLog, posed_problem};
+use elenchus_control::posed_problem;
 use elenchus_generate::{ACTOR, CancelToken};
-use elenchus_measure::{Dialogue, Interval, accuracy};
+use elenchus_measure::{Interval, accuracy};
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
 use elenchus_task::disputed::{self, Disputed, DisputedSettings};
@@ -170,9 +170,9 @@ pub(crate) struct Measured {
     pub(crate) accuracy: Interval,
     pub(crate) abstained: usize,
     pub(crate) usage: Usage,
-    /// For strategies that try more than once: what the later attempts made of the first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) correction: Option<Correction>,
+    /// For strategies that try more than once.
+    #[serde(flatten)]
+    pub(crate) course: Course,
     /// For strategies that let options change places between attempts: what the attempts kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exchanges: Option<Exchanges>,
@@ -194,22 +194,6 @@ fn remark(answers: &[Answer]) -> Option<String> {
         counts.iter().map(|(note, count)| format!("{note} (on {count} of {} problems)", answers.len()));
     let told: Vec<String> = told.collect();
     (!told.is_empty()).then(|| told.join("; "))
-}
-
-/// What the later attempts made of the first, from the account in each trace; `None` when a strategy writes none.
-fn correction(
-    answers: &[Answer],
-    correct: &[f64],
-    task: &dyn Task,
-    seed: u64,
-) -> Result<Option<Correction>, Failure> {
-    let mut dialogues = Vec::with_capacity(answers.len());
-    for (answer, correct) in answers.iter().zip(correct) {
-        let Some(log) = AttemptLog::of(&answer.trace) else { return Ok(None) };
-        let Some(Dialogue { first, .. }) = log.dialogue(task, &answer.trace)? else { return Ok(None) };
-        dialogues.push(Dialogue { first, second: *correct > 0.0 });
-    }
-    if dialogues.is_empty() { Ok(None) } else { Ok(Some(Correction::of(&dialogues, seed)?)) }
 }
 
 /// Everything that determines an `eval` run.
@@ -305,7 +289,7 @@ impl Measured {
             accuracy: accuracy(correct.iter().filter(|c| **c > 0.0).count(), answers.len())?,
             abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
             usage: answers.iter().map(|a| a.usage).sum(),
-            correction: correction(answers, &correct, task, seed)?,
+            course: Course::of(answers, &correct, task, seed)?,
             exchanges: Exchanges::of(answers.iter().map(|answer| &answer.trace)),
             remark: remark(answers),
             correct,
@@ -400,7 +384,7 @@ impl EvalConfig {
         let heading = HEADING.map(String::from).to_vec();
         output::line(output::table(&[heading, row(&measured)]).trim_end())?;
         measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
-        measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))?;
-        measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))
+        measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))?;
+        measured.course.print()
     }
 }
