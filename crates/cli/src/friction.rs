@@ -82,7 +82,8 @@ impl Unsolved {
         let (mut questions, mut source) = (Vec::new(), None);
         let mut retries = false;
         for (one, answer) in followed.iter().zip(answers) {
-            let Some(Judged { log, right }) = one.as_loop() else { continue };
+            let Some(judged) = one.as_loop() else { continue };
+            let Judged { log, right } = judged;
             let rounds = RetryRound::all(&answer.trace);
             let end = RetryEnd::of(&answer.trace);
             retries |= end.is_some() || !rounds.is_empty();
@@ -107,9 +108,7 @@ impl Unsolved {
             }
             let same = |left: &str, right: &str| task.equivalent(&answer.trace.problem, left, right);
             let last = log.attempts.len().saturating_sub(1);
-            if let Some(Followed::Loop(judged)) = Some(one) {
-                found.repeated += usize::from(judged.repeats(last, &same));
-            }
+            found.repeated += usize::from(judged.repeats(last, &same));
             found.no_answer +=
                 usize::from(log.attempts.last().is_some_and(|attempt| attempt.answer.is_none()));
             let before = rounds.last().and_then(|round| round.first_wrong);
