@@ -549,7 +549,7 @@ pub fn no_answer() -> Failure {
 
 /// Whether an answer had to do with less than its strategy wanted, because the budget was used up: a call was refused or
 /// cut, or an evaluator abstained for want of it.
-fn was_cut(answer: &Answer) -> bool {
+pub fn was_cut(answer: &Answer) -> bool {
     let said = |text: &str| text.contains(GenerateError::BUDGET_EXHAUSTED);
     answer.trace.nodes.iter().any(|node| match &node.kind {
         NodeKind::Failed { error } => said(error),

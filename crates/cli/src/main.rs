@@ -5,13 +5,17 @@ mod asking;
 mod commands;
 mod consistency;
 mod correction;
+mod course;
+mod critiques;
 #[cfg(test)]
 mod documents;
 mod exchanges;
 mod failure;
 mod files;
+mod friction;
 mod judgements;
 mod kept;
+mod loops;
 mod output;
 mod paired;
 mod progress;

@@ -32,6 +32,12 @@ pub fn percent(interval: &Interval) -> String {
     format!("{:.1} % [{:.1}, {:.1}]", 100.0 * interval.value, 100.0 * interval.low, 100.0 * interval.high)
 }
 
+/// `+3.1 points [-0.4, +6.5]`, of a difference of shares.
+pub fn points(interval: &Interval) -> String {
+    let [value, low, high] = [interval.value, interval.low, interval.high].map(|v| 100.0 * v);
+    format!("{value:+.1} points [{low:+.1}, {high:+.1}]")
+}
+
 /// A table with aligned columns; the first row is the heading, numbers go to the right.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

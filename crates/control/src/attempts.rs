@@ -1,8 +1,8 @@
 //! The account of a loop that tries a problem more than once: attempts, the incumbent, what changed and what it cost.
 //!
-//! Critique-and-refine, closed-loop critique and retry with feedback all write the same account into their trace, as the
-//! data of its last decision. [`AttemptLog::of`] reads it back, so that whoever knows the right answers can count what
-//! went from right to wrong and from wrong to right ([`AttemptLog::judged`]) without asking how a loop works.
+//! Critique-and-refine, closed-loop critique, retry with feedback and asking again all write the same account into their
+//! trace, as the data of a decision at its end. [`AttemptLog::of`] reads it back, so that whoever knows the right answers
+//! can count what went from right to wrong and from wrong to right ([`AttemptLog::judged`]) without asking how a loop works.
 
 use crate::{ControlError, Trail, posed_problem};
 use elenchus_evaluate::{Candidate, EvaluateError};
@@ -11,7 +11,7 @@ use elenchus_measure::Dialogue;
 use elenchus_task::Task;
 use elenchus_trace::{NodeId, NodeKind, Problem, Trace, Usage};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 
 /// What later attempts did, without knowing what is right.
@@ -79,10 +79,35 @@ pub(crate) fn renumber(data: &mut serde_json::Value, number: impl Fn(NodeId) -> 
 }
 
 impl AttemptLog {
-    /// The account in a trace; `None` for a strategy that writes none.
+    /// The account in a trace; `None` for a strategy that writes none. Of a strategy that goes on several times side by side
+    /// the last one, see [`AttemptLog::dialogues`].
     pub fn of(trace: &Trace) -> Option<AttemptLog> {
-        trace.nodes.iter().rev().find_map(|node| match &node.kind {
-            NodeKind::Decided { data, .. } => serde_json::from_value(data.get("loop")?.clone()).ok(),
+        AttemptLog::numbered(trace).next().map(|(log, _)| log)
+    }
+
+    /// The accounts of the dialogues that a strategy held side by side about the problem, in their order; none for a loop
+    /// that goes on once.
+    pub fn dialogues(trace: &Trace) -> Vec<AttemptLog> {
+        let mut found = Vec::new();
+        for (log, dialogue) in AttemptLog::numbered(trace) {
+            // A loop in front of these belongs to a strategy that this one followed.
+            let Some(dialogue) = dialogue else { break };
+            found.push(log);
+            if dialogue == 0 {
+                break;
+            }
+        }
+        found.reverse();
+        found
+    }
+
+    /// The accounts from the last one to the first, with the number of the dialogue where there are several.
+    fn numbered(trace: &Trace) -> impl Iterator<Item = (AttemptLog, Option<u64>)> {
+        trace.nodes.iter().rev().filter_map(|node| match &node.kind {
+            NodeKind::Decided { data, .. } => {
+                let log = serde_json::from_value(data.get("loop")?.clone()).ok()?;
+                Some((log, data.get("dialogue").and_then(Value::as_u64)))
+            }
             _ => None,
         })
     }
@@ -173,6 +198,17 @@ impl Account {
         answer: Option<&str>,
     ) {
         let spent = self.book(trail);
+        self.begin(node, text, answer, spent);
+    }
+
+    /// [`Account::first`] where the cost is known and not what the trail spent last: other attempts were made meanwhile.
+    pub(crate) fn begin(
+        &mut self,
+        node: Option<NodeId>,
+        text: Option<&str>,
+        answer: Option<&str>,
+        spent: Usage,
+    ) {
         self.log.attempts.push(Attempt {
             round: 0,
             node,
@@ -194,6 +230,17 @@ impl Account {
         attempt: Attempt,
     ) {
         let spent = self.book(trail);
+        self.go_on(task, problem, incumbent, Attempt { spent, ..attempt });
+    }
+
+    /// [`Account::later`] where the attempt knows its cost.
+    pub(crate) fn go_on(
+        &mut self,
+        task: &dyn Task,
+        problem: &Problem,
+        incumbent: Option<&str>,
+        attempt: Attempt,
+    ) {
         let transitions = &mut self.log.transitions;
         let counter = match (incumbent, attempt.answer.as_deref()) {
             (Some(left), Some(right)) if task.equivalent(problem, left, right) => {
@@ -210,7 +257,7 @@ impl Account {
         } else {
             transitions.rejected += 1;
         }
-        self.log.attempts.push(Attempt { spent, ..attempt });
+        self.log.attempts.push(attempt);
     }
 
     /// Answers of all attempts so far, in order.
@@ -229,6 +276,18 @@ impl Account {
         self.log.stopped = stopped.into();
         trail.decided(chosen, self.log.stopped.clone(), chosen, json!({ "loop": self.log }));
         self.log
+    }
+
+    /// The same for one of several dialogues that went on side by side, each of whose attempts knows its cost.
+    pub(crate) fn close_dialogue(
+        mut self,
+        trail: &mut Trail,
+        dialogue: usize,
+        stopped: &str,
+        chosen: Option<NodeId>,
+    ) {
+        self.log.stopped = stopped.into();
+        trail.decided(chosen, stopped, chosen, json!({ "loop": self.log, "dialogue": dialogue }));
     }
 }
 

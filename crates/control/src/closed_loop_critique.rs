@@ -79,6 +79,10 @@ impl Default for ClosedLoopCritiqueSettings {
 pub struct CritiqueTurn {
     /// From 1.
     pub turn: usize,
+    /// Which attempt of the account was criticised: the solution itself, or in the compact voice the correction of the turn
+    /// before. Absent in traces of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criticised: Option<usize>,
     /// Whether it calls the solution right; `None` when it cannot be read or says neither.
     pub verdict: Option<bool>,
     /// The first wrong step that it names, 0-based.
@@ -229,6 +233,7 @@ impl ClosedLoopCritique {
         };
         let mut report = CritiqueTurn {
             turn,
+            criticised: None,
             verdict: read.verdict,
             first_error: read.first_error,
             kept_steps: read
@@ -273,6 +278,7 @@ impl ClosedLoopCritique {
         };
         let mut report = CritiqueTurn {
             turn,
+            criticised: None,
             verdict: Some(first_error.is_none()),
             first_error,
             kept_steps: None,
@@ -319,10 +325,11 @@ impl ClosedLoopCritique {
             if compact && student.text.is_empty() {
                 break;
             }
-            let made = match compact {
+            let mut made = match compact {
                 true => self.compact_turn(trail, place, student, turn).await?,
                 false => self.chat_turn(trail, place, &original, &mut dialogue, turn).await?,
             };
+            made.report.criticised = Some(if compact { turn - 1 } else { 0 });
             let mut decision = match (made.report.unreadable, made.report.verdict) {
                 (true, _) => "the critique cannot be used".to_string(),
                 (false, Some(true)) => "the critic finds no error".into(),
@@ -360,6 +367,7 @@ impl CritiqueTurn {
     fn nothing(turn: usize, reason: &str) -> Self {
         CritiqueTurn {
             turn,
+            criticised: None,
             verdict: None,
             first_error: None,
             kept_steps: None,

@@ -148,6 +148,11 @@ impl Draw {
         }
     }
 
+    /// Whether the question is asked without a prompt of ours.
+    pub(crate) fn asks_as_it_stands(&self, problem: &Problem) -> bool {
+        problem.wants_form() || self.skill == ASKED
+    }
+
     /// The request for `samples` responses. `offset` counts the responses of this problem that were drawn before.
     ///
     /// Seeds depend on the run, the problem and the setting `seed`, and not on the strategy: strategies that draw the
@@ -163,7 +168,7 @@ impl Draw {
     ) -> Result<GenerateRequest, ControlError> {
         let label = format!("draw\0{}\0{}\0{}\0{offset}", problem.task, problem.id, self.skill);
         // Who wants JSON or calls of tools has said how the answer shall look; our own prompt would say otherwise.
-        let messages = match problem.wants_form() || self.skill == ASKED {
+        let messages = match self.asks_as_it_stands(problem) {
             true if problem.history.is_empty() => vec![Message::user(&problem.question)],
             true => problem.history.clone(),
             false => context.prompt(ACTOR, self.skill.as_str(), &PromptSlots::new(problem))?,

@@ -6,6 +6,7 @@
 
 mod act;
 mod arrangement;
+mod ask_again;
 mod assembly;
 mod attempts;
 mod ballot;
@@ -59,6 +60,7 @@ mod weibull;
 
 pub use act::{Act, ActSettings};
 pub use arrangement::{Kept, OptionExchange, posed_problem};
+pub use ask_again::{AskAgain, AskAgainSettings, Steering};
 pub use assembly::{Repeated, repeat};
 pub use attempts::{Attempt, AttemptLog, Transitions};
 pub use ballot::{Ballot, Choice, Power, Rule, borda_weights, choose, rule_of_thumb};

@@ -1,7 +1,7 @@
 //! Strategies by name. A new strategy is one file and one line here.
 
 use crate::{
-    Act, Beam, BestOfN, Borda, ClosedLoopCritique, Composition, ConsistencyGate, ControlError,
+    Act, AskAgain, Beam, BestOfN, Borda, ClosedLoopCritique, Composition, ConsistencyGate, ControlError,
     CritiqueAndRefine, CyberV, Fobar, Gsa, Iad, IterativeDeepeningSampling, JudgedDialogue, Rain,
     RetryWithFeedback, Rpc, SelfAgreement, SelfCheck, SelfConsistency, Single, StepSearch, Strategy, Triple,
     UniversalSelfConsistency, UntilStable,
@@ -59,6 +59,7 @@ const ROWS: &[Row] = rows! {
     "critique-and-refine" => CritiqueAndRefine, crate::CritiqueAndRefineSettings;
     "until-stable" => UntilStable, crate::UntilStableSettings;
     "self-check" => SelfCheck, crate::SelfCheckSettings;
+    "ask-again" => AskAgain, crate::AskAgainSettings;
     "closed-loop-critique" => ClosedLoopCritique, crate::ClosedLoopCritiqueSettings;
     "retry-with-feedback" => RetryWithFeedback, crate::RetryWithFeedbackSettings;
     "self-agreement" => SelfAgreement, crate::SelfAgreementSettings;

@@ -94,6 +94,12 @@ pub struct RetryRound {
     pub temperature: f32,
     /// The first wrong step of the attempt before it, 0-based, where the task checks steps.
     pub first_wrong: Option<usize>,
+    /// Who gave the feedback; absent in traces of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<FeedbackSource>,
+    /// Why a model gave none, so that the solver read a bare "wrong".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<String>,
     /// How often the answer was hidden in the feedback.
     pub hidden: usize,
     /// Whether the attempt gives an answer that was tried before.
@@ -424,6 +430,8 @@ impl RetryWithFeedback {
                 round,
                 temperature,
                 first_wrong: verdict.first_wrong_step(),
+                feedback: Some(self.settings.feedback),
+                silent: written.feedback.abstained.clone(),
                 hidden: written.hidden,
                 repeated: candidate.answer.as_ref().is_some_and(again),
                 eligible,

@@ -6,7 +6,7 @@
 #[path = "../../generate/tests/support/mod.rs"]
 mod support;
 
-use elenchus_control::{ControlError, strategies, strategy};
+use elenchus_control::{AttemptLog, ControlError, strategies, strategy};
 use elenchus_generate::{Context, OpenAi, OpenAiConfig, PrefixStyle, ServerAbilities};
 use elenchus_task::{Split, task};
 use elenchus_trace::{Answer, Budget, NodeKind, Problem};
@@ -226,7 +226,9 @@ async fn a_server_that_ignores_stop_changes_no_answer() {
 /// What the asker wants of the answer goes with every call that may write it, not with the first ones alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_write_the_answer_keep_what_the_asker_wants() {
-    for name in ["single", "self-consistency", "gsa", "iad", "consistency-gate", "closed-loop-critique"] {
+    let names =
+        ["single", "self-consistency", "gsa", "iad", "consistency-gate", "closed-loop-critique", "ask-again"];
+    for name in names {
         let server =
             Server::start(|received, _| reply(&sensible(&received.body), &received.body, true)).await;
         let wanted = json!({"stop": ["END"], "top_p": 0.5, "max_tokens": 77, "update": "contrast"});
@@ -251,6 +253,31 @@ async fn calls_that_write_the_answer_keep_what_the_asker_wants() {
             );
         }
     }
+}
+
+/// The second turn stands in the same dialogue, behind the model's own words, and says nothing of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_again_is_a_second_turn_of_every_dialogue() {
+    let server = Server::start(|received, _| reply(&sensible(&received.body), &received.body, false)).await;
+    let settings = json!({"dialogues": 3, "steering": "critique"});
+    let answer = ask_within("ask-again", settings, &server, false, true, Budget::default()).await.unwrap();
+    assert_eq!(answer.answer.as_deref(), Some("18"));
+    let logs = AttemptLog::dialogues(&answer.trace);
+    assert_eq!(logs.iter().map(|log| log.attempts.len()).collect::<Vec<_>>(), [2, 2, 2]);
+    let requests = server.requests();
+    assert_eq!((requests.len(), &requests[0].body["n"]), (4, &json!(3)));
+    let said = ["20 - 2 = 15\nAnswer: 15", "20 - 2 = 18\nAnswer: 18", "so\nAnswer: 18"];
+    let mut heard: Vec<&str> = Vec::new();
+    for request in &requests[1..] {
+        let messages = request.body["messages"].as_array().unwrap();
+        assert_eq!(messages[..4], requests[0].body["messages"].as_array().unwrap()[..]);
+        let [_, _, _, _, first, again] = messages.as_slice() else { panic!("{messages:?}") };
+        assert_eq!((&first["role"], &again["role"]), (&json!("assistant"), &json!("user")));
+        assert!(again["content"].as_str().unwrap().starts_with("Be critical"), "{again}");
+        heard.push(first["content"].as_str().unwrap());
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, said, "each dialogue goes on from its own first answer");
 }
 
 /// What cannot suffice is said before the first call; what is begun ends in an answer or an abstention.

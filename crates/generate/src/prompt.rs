@@ -229,6 +229,9 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "chat/gold_feedback",
     "chat/why_unsolved",
     "chat/again",
+    "chat/ask_again",
+    "chat/ask_again_confidence",
+    "chat/ask_again_critique",
     "chat/backward",
     "chat/aggregate",
     "chat/choose",
@@ -559,7 +562,10 @@ mod tests {
     }
 
     /// What only instruction-tuned models are asked for.
-    const CHAT_ONLY: [&str; 18] = [
+    const CHAT_ONLY: [&str; 21] = [
+        "ask_again",
+        "ask_again_confidence",
+        "ask_again_critique",
         "audit_objection",
         "choose",
         "count",

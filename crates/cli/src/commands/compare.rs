@@ -317,8 +317,8 @@ fn print(compared: &Compared, wanted: usize) -> Result<(), Failure> {
         if let Some(remark) = &measured.remark {
             output::line(&format!("{name}: note: {remark}"))?;
         }
-        if let Some(correction) = &measured.correction {
-            output::line(&format!("{name}: {}", correction.line()))?;
+        for line in measured.course.lines() {
+            output::line(&format!("{name}: {line}"))?;
         }
         if let Some(exchanges) = &measured.exchanges {
             output::line(&format!("{name}: {}", exchanges.line()))?;

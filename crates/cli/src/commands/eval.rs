@@ -3,7 +3,7 @@
 use crate::arguments::{Global, split_parser};
 use crate::asking::{self, Asking, BudgetOptions, ModelOptions};
 use crate::consistency::ConsistencyFound;
-use crate::correction::Correction;
+use crate::course::Course;
 use crate::exchanges::Exchanges;
 use crate::failure::{Code, Failure};
 use crate::judgements::Judged;
@@ -11,9 +11,9 @@ use crate::kept::{self, Done, KeepOptions, KeptConfig};
 use crate::output;
 use crate::remarks;
 use clap::Args;
-use elenchus_control::{AttemptLog, posed_problem};
+use elenchus_control::posed_problem;
 use elenchus_generate::{ACTOR, CancelToken};
-use elenchus_measure::{Dialogue, Interval, accuracy};
+use elenchus_measure::{Interval, accuracy};
 use elenchus_remember::Run;
 use elenchus_task::choice::{self, Choice, ChoiceSettings};
 use elenchus_task::disputed::{self, Disputed, DisputedSettings};
@@ -192,9 +192,9 @@ pub(crate) struct Measured {
     pub(crate) usage: Usage,
     /// Whether a bound ended it before all problems were answered.
     pub(crate) reached_bound: bool,
-    /// For strategies that try more than once: what the later attempts made of the first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) correction: Option<Correction>,
+    /// For strategies that try more than once.
+    #[serde(flatten)]
+    pub(crate) course: Course,
     /// For strategies that let options change places between attempts: what the attempts kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exchanges: Option<Exchanges>,
@@ -210,22 +210,6 @@ pub(crate) struct Measured {
     /// 1 for each problem that was solved, 0 for the others.
     #[serde(skip)]
     pub(crate) correct: Vec<f64>,
-}
-
-/// What the later attempts made of the first, from the account in each trace; `None` when a strategy writes none.
-fn correction(
-    answers: &[Answer],
-    correct: &[f64],
-    task: &dyn Task,
-    seed: u64,
-) -> Result<Option<Correction>, Failure> {
-    let mut dialogues = Vec::with_capacity(answers.len());
-    for (answer, correct) in answers.iter().zip(correct) {
-        let Some(log) = AttemptLog::of(&answer.trace) else { return Ok(None) };
-        let Some(Dialogue { first, .. }) = log.dialogue(task, &answer.trace)? else { return Ok(None) };
-        dialogues.push(Dialogue { first, second: *correct > 0.0 });
-    }
-    if dialogues.is_empty() { Ok(None) } else { Ok(Some(Correction::of(&dialogues, seed)?)) }
 }
 
 /// Everything that determines an `eval` run.
@@ -327,7 +311,7 @@ impl Measured {
             abstained: answers.iter().filter(|a| a.abstained.is_some()).count(),
             usage: answers.iter().map(|a| a.usage).sum(),
             reached_bound: false,
-            correction: correction(answers, &correct, task, seed)?,
+            course: Course::of(answers, &correct, task, seed)?,
             exchanges: Exchanges::of(answers.iter().map(|answer| &answer.trace)),
             consistency: ConsistencyFound::of(answers, &correct, seed)?,
             judgements: None,
@@ -472,7 +456,7 @@ fn tell(measured: &Measured, asked: usize, there: usize) -> Result<(), Failure> 
         ))?;
     }
     measured.remark.iter().try_for_each(|remark| output::line(&format!("note: {remark}")))?;
-    measured.correction.iter().try_for_each(|correction| output::line(&correction.line()))?;
+    measured.course.print()?;
     measured.exchanges.iter().try_for_each(|exchanges| output::line(&exchanges.line()))?;
     let consistency = measured.consistency.iter().flat_map(ConsistencyFound::lines);
     let judgements = measured.judgements.iter().filter_map(Judged::line);

@@ -14,6 +14,7 @@ use elenchus_evaluate::{FeedbackSource, WhyUnsolved, group_answers};
 use elenchus_learn::rollouts::mix;
 use elenchus_measure::{
     Axis, Bootstrap, Cell, Chart, Interval, Plot, Scale, Section, Series, Table, auroc, semantic_entropy,
+    target_accuracy,
 };
 use elenchus_task::{Split, Task};
 use elenchus_trace::{Answer, Problem, Usage};
@@ -39,12 +40,6 @@ struct Settings {
 
 /// Share of the wrong answers whose feedback is right and sufficient: all, since the exact verifier writes it.
 const SUFFICIENT: f64 = 1.0;
-
-/// The share that would be solved if feedback were followed: what is solved at once, and of the rest the share q whose
-/// feedback is right and sufficient (the sheet's reconstruction of the paper's target).
-fn target(at_once: f64, q: f64) -> f64 {
-    at_once + (1.0 - at_once) * q
-}
 
 /// What a loop did with one question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,7 +103,7 @@ impl Arm {
 
     /// What would be solved if its feedback were followed.
     fn target(&self) -> Vec<f64> {
-        self.solved(0).into_iter().map(|at_once| target(at_once, SUFFICIENT)).collect()
+        self.solved(0).into_iter().map(|at_once| target_accuracy(at_once, SUFFICIENT)).collect()
     }
 }
 
@@ -524,7 +519,7 @@ mod tests {
         for (found, wanted) in curve.iter().zip([0.40, 0.60, 0.70, 0.75, 0.75]) {
             assert!((found - wanted).abs() < 1e-12, "{curve:?}");
         }
-        let wanted = target(curve[0], 11.0 / 12.0);
+        let wanted = target_accuracy(curve[0], 11.0 / 12.0);
         assert!((wanted - 0.95).abs() < 1e-12 && (wanted - curve[4] - 0.20).abs() < 1e-12);
         assert_eq!(mean(&arm.target()), 1.0, "with the exact verifier as the writer of feedback");
     }
