@@ -149,11 +149,6 @@ mod tests {
             ),
             ("{\"name\": \"a\"\n \"budget\": 1}", "", "expected `,` or `}` at line 2 column 2"),
             ("{\"name\": \"a\nb\"}", "name", "line 2 column 0, near `name`"),
-            (
-                "{\"other\": [{\"x\": 1}, {\"x\": oh}]}",
-                "other[1].x",
-                "expected value at line 1 column 30, near `other[1].x`",
-            ),
         ] {
             let error = wrong(text);
             assert!(error.message.contains(said) && !error.message.contains('?'), "{text}: {error:?}");
