@@ -46,7 +46,7 @@ pub use model::{
 pub use native::{NativeModel, NativeOptions};
 pub use openai::{
     MaxTokensField, OpenAi, OpenAiConfig, PrefixStyle, REPEATS_ITSELF, SampleStyle, ServerAbilities,
-    SseError, SseEvent, SseParser, certificate_problem, certificates,
+    SseError, SseEvent, SseParser, certificate_problem, certificates, error_status,
 };
 pub use price::PriceLayer;
 pub use prompt::{JudgeLabels, PromptSlots, Prompts, SkillName, Voice, render};

@@ -140,8 +140,15 @@ impl From<&GenerateError> for ApiError {
                 (StatusCode::NOT_FOUND, "model_not_found")
             }
             GenerateError::Capability { .. } => (StatusCode::BAD_REQUEST, "model_cannot"),
-            GenerateError::Request { .. } => (StatusCode::BAD_REQUEST, "model_refused"),
+            GenerateError::Request { .. } => {
+                let said = said.filter(|status| status.is_client_error());
+                (said.unwrap_or(StatusCode::BAD_REQUEST), "model_refused")
+            }
             GenerateError::Budget { .. } => (StatusCode::TOO_MANY_REQUESTS, "budget_exhausted"),
+            // The same as where nobody asked with a recipe.
+            error if crate::upstream::is_resting(error) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "upstream_resting")
+            }
             GenerateError::Unavailable { .. } => (StatusCode::BAD_GATEWAY, "upstream_failed"),
             GenerateError::Cancelled => (StatusCode::SERVICE_UNAVAILABLE, "cancelled"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),

@@ -11,7 +11,7 @@ use crate::state::{Live, State};
 use crate::telemetry::Link;
 use crate::upstream::Upstream;
 use bytes::Bytes;
-use elenchus_generate::{CancelToken, Place, certificate_problem};
+use elenchus_generate::{CancelToken, Place, certificate_problem, error_status};
 use elenchus_remember::service::{TraceEntry, TraceStatus, TraceSummary};
 use elenchus_trace::Usage;
 use futures::StreamExt;
@@ -379,8 +379,9 @@ async fn exchange(passed: &Passed, upstream: &Upstream) -> Result<Got, ApiError>
             }
             Err(_) => return Err(passed.limit.error()),
         };
-        Got::Whole { status, headers, bytes }
+        Got::Whole { status: meant(status, &bytes), headers, bytes }
     };
+    let status = got.status();
     match (status.is_server_error(), is_stream) {
         (true, _) => upstream.failed(&format!("it answers with status {status}")),
         (false, false) => upstream.succeeded(),
@@ -388,6 +389,20 @@ async fn exchange(passed: &Passed, upstream: &Upstream) -> Result<Got, ApiError>
         (false, true) => {}
     }
     Ok(got)
+}
+
+/// The status that an answer means: some servers send an error with status 200.
+fn meant(status: StatusCode, bytes: &[u8]) -> StatusCode {
+    /// No error is longer.
+    const MOST_BYTES: usize = 64 << 10;
+    const ERROR: &[u8] = b"\"error\"";
+    let may_be = status.is_success()
+        && bytes.len() <= MOST_BYTES
+        && bytes.windows(ERROR.len()).any(|word| word == ERROR);
+    let body = may_be.then(|| serde_json::from_slice::<serde_json::Value>(bytes).ok()).flatten();
+    let body = body.filter(|body| body.get("choices").is_none() && body.get("data").is_none());
+    let said = body.as_ref().and_then(error_status);
+    said.and_then(|said| StatusCode::from_u16(said).ok()).unwrap_or(status)
 }
 
 /// Looks for the last line of a stream, `data: [DONE]`, in the pieces that it comes in.
@@ -491,7 +506,7 @@ fn seconds_of(seconds: f64) -> Duration {
 }
 
 /// An error with its causes; the outermost one of reqwest only repeats the address.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {

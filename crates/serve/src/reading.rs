@@ -15,14 +15,40 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ApiEr
         let hint = "the body is an object such as `{\"model\": …, \"messages\": […]}`";
         return Err(ApiError::bad("", format!("the request is JSON, but no object\nhint: {hint}")));
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_slice(bytes).map_err(|error: serde_json::Error| {
         // Which field it is costs time that only a request that is wrong takes.
+        if error.is_syntax() || error.is_eof() {
+            return broken(bytes, &error);
+        }
         let mut again = serde_json::Deserializer::from_slice(bytes);
         match serde_path_to_error::deserialize::<_, T>(&mut again) {
             Err(found) => unfit("", &found),
             Ok(_) => ApiError::bad("", format!("the request is not JSON: {error}")),
         }
     })
+}
+
+/// What is wrong with a text that is no JSON: what and where, and the field that was being read.
+fn broken(bytes: &[u8], error: &serde_json::Error) -> ApiError {
+    let mut again = serde_json::Deserializer::from_slice(bytes);
+    let field = match serde_path_to_error::deserialize::<_, Value>(&mut again) {
+        Err(found) => {
+            let whole = found.path().to_string();
+            let known = whole.trim_end_matches(['?', '.']);
+            known.to_string()
+        }
+        // What stands behind its end is wrong.
+        Ok(_) => String::new(),
+    };
+    let near = if field.is_empty() { String::new() } else { format!(", near `{field}`") };
+    let hint = match bytes.is_empty() {
+        true => "the request has no body; send an object such as `{\"model\": …, \"messages\": […]}`",
+        false => {
+            "texts stand in double quotes, and line ends in them as `\\n`; no comma follows the last field"
+        }
+    };
+    let message = format!("the request is not JSON: {error}{near}\nhint: {hint}");
+    ApiError { code: "invalid_json", ..ApiError::bad(&field, message) }
 }
 
 /// Reads what stands at a place of a request.
@@ -114,6 +140,23 @@ mod tests {
             (r#"{"nam": 1}"#, "unknown field `nam`"),
         ] {
             assert!(wrong(text).message.contains(said), "{text}: {:?}", wrong(text));
+        }
+        for (text, param, said) in [
+            (
+                "{\"name\": \"a\",\n \"budget\": {\"tokens\": 1,}}",
+                "budget",
+                "trailing comma at line 2 column 25, near `budget`",
+            ),
+            ("{\"name\": \"a\"\n \"budget\": 1}", "", "expected `,` or `}` at line 2 column 2"),
+            ("{\"name\": \"a\nb\"}", "name", "line 2 column 0, near `name`"),
+        ] {
+            let error = wrong(text);
+            assert!(error.message.contains(said) && !error.message.contains('?'), "{text}: {error:?}");
+            assert_eq!(
+                (error.param.as_deref().unwrap_or_default(), error.code),
+                (param, "invalid_json"),
+                "{text}"
+            );
         }
         let error = field::<Inner>("elenchus", serde_json::json!({"tokens": "x"})).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("elenchus.tokens"));

@@ -292,10 +292,11 @@ impl Pool {
                 why => format!("{} ({why})", upstream.name),
             })
             .collect();
-        let message = format!("the upstream {} does not work at present", said.join(", "));
+        let message = format!("the upstream {} {RESTS}", said.join(", "));
+        let hint = "try again later; `/readyz` says how many upstreams work";
         ApiError {
             retry_after_seconds: Some(REST.as_secs()),
-            ..ApiError::unavailable("upstream_resting", message)
+            ..ApiError::unavailable("upstream_resting", format!("{message}\nhint: {hint}"))
         }
     }
 
@@ -379,22 +380,32 @@ impl Pooled {
 
     /// Who rests is not asked again and again meanwhile.
     fn resting(&self, error: ApiError) -> GenerateError {
+        let (what, hint) = error.message.split_once("\nhint: ").unwrap_or((error.message.as_str(), ""));
         GenerateError::Unavailable {
             model: self.name.clone(),
-            what: error.message,
-            hint: "try again later; `/readyz` says which upstreams work".into(),
+            what: what.into(),
+            hint: hint.into(),
             retry_after_seconds: error.retry_after_seconds.map(|seconds| seconds as f64),
             retryable: false,
         }
     }
 }
 
-/// What failed on the side of the upstream; that it has too much to do is no fault of its.
+/// What failed on the side of the upstream, whichever model is asked: no connection, an answer that broke off, 5xx. That it
+/// has too much to do (429) is no fault of its, and one answer that cannot be read says nothing of the next.
 fn fault(error: &GenerateError) -> Option<&str> {
     match error {
-        GenerateError::Unavailable { what, .. } if error.http_status() != Some(429) => Some(what),
+        GenerateError::Unavailable { what, .. } if !error.is_of_one_answer() => Some(what),
         _ => None,
     }
+}
+
+/// Words of [`Pool::resting`].
+const RESTS: &str = "does not work at present";
+
+/// Whether nobody was asked, because all that could be are resting.
+pub(crate) fn is_resting(error: &GenerateError) -> bool {
+    matches!(error, GenerateError::Unavailable { what, retryable: false, .. } if what.contains(RESTS))
 }
 
 fn note<T>(upstream: &Upstream, result: &Result<T, GenerateError>) {

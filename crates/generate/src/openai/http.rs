@@ -354,7 +354,7 @@ impl Server {
 }
 
 /// Between the server and the status in the words of an error.
-const ANSWERS: &str = " answers ";
+pub(super) const ANSWERS: &str = " answers ";
 
 impl GenerateError {
     /// The status with which a server refused or failed, where one did.
@@ -366,7 +366,20 @@ impl GenerateError {
         status.get(..3)?.parse().ok().filter(|status| (100..600).contains(status))
     }
 
-    fn from_request(model: &str, what: String, hint: &str) -> Self {
+    /// Whether the server did answer, and only this answer failed: it cannot be read, or is an error that says nothing of the
+    /// server as a whole (400 and others below 500). Not where no connection was, an answer broke off, or the status is 5xx.
+    pub fn is_of_one_answer(&self) -> bool {
+        let (GenerateError::Request { what, .. } | GenerateError::Unavailable { what, .. }) = self else {
+            return false;
+        };
+        // The first word is host and port.
+        let said = what.split_once(' ').map_or("", |(_, said)| said);
+        let answered = said.starts_with("answers ") || said.starts_with("answers:");
+        let is_read = answered || said.starts_with("breaks the stream");
+        is_read && self.http_status().is_none_or(|status| status < 500)
+    }
+
+    pub(super) fn from_request(model: &str, what: String, hint: &str) -> Self {
         GenerateError::Request { model: model.into(), what, hint: hint.into() }
     }
 }

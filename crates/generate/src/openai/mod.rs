@@ -1,6 +1,7 @@
 //! Any server that speaks OpenAI's chat completions: OpenAI, vLLM, SGLang, llama.cpp, Ollama and others.
 
 mod http;
+mod refusal;
 mod retry_after;
 mod sse;
 mod stop;
@@ -8,6 +9,7 @@ mod stream;
 mod trust;
 mod wire;
 
+pub use refusal::error_status;
 pub use sse::{SseError, SseEvent, SseParser};
 pub use trust::{certificate_problem, certificates};
 pub use wire::REPEATS_ITSELF;

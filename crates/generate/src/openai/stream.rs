@@ -273,11 +273,11 @@ impl Assembly {
             let start = crate::scripted::shorten(&event.data);
             WireFault::Shape(format!("an event of the stream is invalid JSON ({error}): `{start}`"))
         })?;
-        if let Some((message, code)) = wire::error_message(&chunk) {
-            return Err(WireFault::Server { message, code });
+        if let Some(fault) = wire::server_fault(&chunk) {
+            return Err(fault);
         }
         if event.event == "error" {
-            return Err(WireFault::Server { message: event.data.clone(), code: None });
+            return Err(WireFault::Server { message: event.data.clone(), code: None, status: None });
         }
         let Value::Object(mut chunk) = chunk else {
             return Err(WireFault::Shape("an event of the stream is not a JSON object".into()));

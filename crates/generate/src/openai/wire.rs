@@ -1,5 +1,7 @@
 //! Requests and responses of `/v1/chat/completions` as JSON, without any network.
 
+use super::http::ANSWERS;
+use super::refusal::error_status;
 use super::stop;
 use crate::model::estimated_tokens;
 use crate::{GenerateError, GenerateRequest, LogprobDetail};
@@ -92,14 +94,20 @@ fn number(value: f32) -> Value {
 /// What is wrong with a response whose status was fine.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum WireFault {
-    /// The error object of the server.
-    Server { message: String, code: Option<String> },
+    /// The error object of the server, with the status that it means.
+    Server { message: String, code: Option<String>, status: Option<u16> },
     /// Not the shape of a chat completion.
     Shape(String),
     /// Nothing in `choices`.
     NoChoices,
     /// Log-probabilities were asked for and are not there.
     NoLogprobs,
+}
+
+/// The fault of a body that is an error.
+pub(crate) fn server_fault(body: &Value) -> Option<WireFault> {
+    let (message, code) = error_message(body)?;
+    Some(WireFault::Server { message, code, status: error_status(body) })
 }
 
 /// The words and the code of an error body, in the shapes that servers use.
@@ -136,8 +144,8 @@ pub(crate) fn error_message(body: &Value) -> Option<(String, Option<String>)> {
 /// The usage of the request is divided: prompt tokens and the call belong to the first completion, completion tokens
 /// to each by its tokens or, where those are unknown, by its length. So the sum over completions is the server's sum.
 pub(crate) fn parse_response(body: Value, request: &GenerateRequest) -> Result<Vec<Completion>, WireFault> {
-    if let Some((message, code)) = error_message(&body) {
-        return Err(WireFault::Server { message, code });
+    if let Some(fault) = server_fault(&body) {
+        return Err(fault);
     }
     let Value::Object(mut body) = body else {
         return Err(WireFault::Shape("the response is not a JSON object".into()));
@@ -335,9 +343,22 @@ pub(crate) fn fault_error(model: &str, place: &str, fault: WireFault) -> Generat
         retryable,
     };
     match fault {
-        WireFault::Server { message, code } => {
+        WireFault::Server { message, code, status } => {
             let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
-            unavailable(format!("{place} answers: {message}{code}"), "these are the words of the server", true)
+            let words = "these are the words of the server";
+            match status {
+                None => unavailable(format!("{place} answers: {message}{code}"), words, true),
+                // As if it had come with that status.
+                Some(status) => {
+                    let named = reqwest::StatusCode::from_u16(status).map(|status| status.to_string());
+                    let named = named.unwrap_or_else(|_| status.to_string());
+                    let what = format!("{place}{ANSWERS}{named}: {message}{code}");
+                    match status {
+                        408 | 409 | 425 | 429 | 500.. => unavailable(what, words, !code.contains("quota")),
+                        _ => GenerateError::from_request(model, what, words),
+                    }
+                }
+            }
         }
         WireFault::Shape(what) => unavailable(
             format!("{place} answers with something else than a chat completion: {what}"),
@@ -360,8 +381,8 @@ pub(crate) fn fault_error(model: &str, place: &str, fault: WireFault) -> Generat
 
 /// The vectors of an embeddings response, in the order of the texts.
 pub(crate) fn parse_embeddings(body: Value, texts: usize) -> Result<Vec<Vec<f32>>, WireFault> {
-    if let Some((message, code)) = error_message(&body).filter(|_| body.get("data").is_none()) {
-        return Err(WireFault::Server { message, code });
+    if let Some(fault) = server_fault(&body).filter(|_| body.get("data").is_none()) {
+        return Err(fault);
     }
     let shape = |what: &str| WireFault::Shape(what.into());
     let items =

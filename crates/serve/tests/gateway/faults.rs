@@ -196,10 +196,61 @@ async fn recipes_ask_the_next_upstream_at_once_and_open_the_breaker_too() {
     let broken = Stub::start(|_| Act::Close).await;
     let gateway = Running::before(&[&broken]).await;
     let (status, error) = gateway.ask(question("elenchus/single/little", "x")).await;
-    assert_eq!((status, broken.asked().len()), (502, 5), "{error}");
-    let (status, error) = gateway.ask(question("elenchus/single/little", "x")).await;
-    assert_eq!((status, broken.asked().len()), (502, 5), "{error}");
+    assert_eq!((status, broken.asked().len()), (503, 5), "{error}");
+    for model in ["elenchus/single/little", "little"] {
+        let (status, error) = gateway.ask(question(model, "x")).await;
+        assert_eq!((status, &error["error"]["code"]), (503, &json!("upstream_resting")), "{model}: {error}");
+    }
+    let (_, error) = gateway.ask(question("elenchus/single/little", "x")).await;
+    assert_eq!(broken.asked().len(), 5, "{error}");
     assert!(error["error"]["message"].as_str().unwrap().contains("does not work at present"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_one_model_that_cannot_be_read_leave_the_others_alone() {
+    let stub = Stub::start(|asked| match asked.body["model"] == "half" {
+        false => Act::Json(200, completion(&["Answer: 4".into()])),
+        true => {
+            let half = "{\"choices\": [{\"index\": 0, \"mess";
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+            Act::Raw(format!("{head}: {}\r\n\r\n{half}", half.len()).into_bytes())
+        }
+    })
+    .await;
+    let gateway = Running::with(&[&stub], |settings| settings.retry.base_seconds = 0.001).await;
+    for _ in 0..2 {
+        let (status, error) = gateway.ask(question("elenchus/self-consistency@3/half", "x")).await;
+        assert_eq!((status, &error["error"]["code"]), (502, &json!("upstream_failed")), "{error}");
+        let (status, answer) = gateway.ask(question("elenchus/single/little", "2+2?")).await;
+        assert_eq!(status, 200, "{answer}");
+        assert!(is_healthy(&gateway).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_with_status_200_is_what_it_says_and_a_wrong_request_is_asked_once() {
+    for (error, wanted, asked) in [
+        (json!({"code": 400, "message": "context length exceeded"}), 400, 1),
+        (json!({"code": "context_length_exceeded", "type": null, "message": "too long"}), 400, 1),
+        (json!({"type": "invalid_request_error", "message": "too long"}), 400, 1),
+        (json!({"code": "404", "message": "no such model"}), 404, 1),
+        (json!({"code": 429, "message": "slower"}), 429, 6),
+    ] {
+        let body = json!({ "error": error });
+        let stub = Stub::start(move |_| Act::Json(200, body.clone())).await;
+        let gateway = Running::with(&[&stub], |settings| settings.retry.base_seconds = 0.001).await;
+        let (status, said) = gateway.ask(question("elenchus/single/little", "x")).await;
+        assert_eq!((status, stub.asked().len()), (wanted, asked), "{error}: {said}");
+        let words = said["error"]["message"].as_str().unwrap();
+        assert!(words.contains(error["message"].as_str().unwrap()), "{words}");
+        let (status, said) = gateway.ask(question("little", "x")).await;
+        assert_eq!((status, &said["error"]), (wanted, &error), "passed on as it is, with its status");
+        for _ in 0..5 {
+            gateway.ask(question("little", "x")).await;
+        }
+        assert!(is_healthy(&gateway).await, "{error}");
+        assert_eq!(gateway.traces(7).await[0]["status"], "failed");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
