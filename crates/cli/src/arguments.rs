@@ -13,8 +13,8 @@ use elenchus_task::Split;
     propagate_version = true,
     after_help = "Examples:
   elenchus improve                          the embedded model improves itself; about 3 minutes
-  elenchus ask 'What is 12 * 7?' --recipe self-certainty --endpoint http://localhost:11434/v1 \\
-      --model qwen3:4b
+  elenchus ask 'What is 12 * 7?' --strategy self-consistency --model qwen3:4b \\
+      --endpoint http://localhost:11434/v1
   elenchus compare --strategy single --strategy self-consistency --problems 200
   elenchus serve --upstream http://localhost:11434/v1
   elenchus reproduce self-certainty --quick

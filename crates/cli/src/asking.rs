@@ -331,6 +331,11 @@ impl Asking {
         self.model.is_remote() || self.roles.values().any(ModelChoice::is_remote)
     }
 
+    /// Whether the embedded model answers.
+    pub fn is_embedded(&self) -> bool {
+        self.model.endpoint.is_none() && self.model.replay.is_none() && self.model.model == models::EMBEDDED
+    }
+
     /// Whether a role has a model of its own.
     pub fn binds(&self, role: &str) -> bool {
         self.roles.contains_key(role)

@@ -16,6 +16,10 @@ pub fn set(whole: &mut Value, assignment: &str) -> Result<(), Failure> {
     let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
     let mut place = whole;
     for part in path.split('.') {
+        // What a part leaves to its default is null; a field of it makes it an object, which the part checks.
+        if place.is_null() {
+            *place = Value::Object(Default::default());
+        }
         if !place.is_object() {
             return Err(Failure::new(
                 Code::Usage,
@@ -46,6 +50,8 @@ mod tests {
         set(&mut whole, "train.steps=20").unwrap();
         set(&mut whole, "name=plain text").unwrap();
         assert_eq!(whole, serde_json::json!({"train": {"steps": 20}, "name": "plain text"}));
+        set(&mut whole, "evaluator_settings.top_k.k=20").unwrap();
+        assert_eq!(whole["evaluator_settings"], serde_json::json!({"top_k": {"k": 20}}), "nothing was there");
         assert!(set(&mut whole, "train.steps").is_err(), "no value");
         assert!(set(&mut whole, "train.steps.more=1").is_err(), "a number has no fields");
     }

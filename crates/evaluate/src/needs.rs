@@ -48,8 +48,9 @@ impl RoleNeeds {
         if self.distributions && !has.distributions {
             return Some((
                 "statistics of full token distributions".into(),
-                "only models with weights give them; with an endpoint set `top_k` of the evaluator: `k`, how many of the \
-                 likeliest tokens it reports, and `vocabulary`, how many tokens its model has",
+                "only models with weights give them; for an endpoint that gives log-probabilities say how many of the likeliest \
+                 tokens it reports and how many its model has: `--set evaluator_settings.top_k.k=20 --set \
+                 evaluator_settings.top_k.vocabulary=151936`; or take another evaluator, `--set evaluator=judge`",
             ));
         }
         if self.top_logprobs > has.top_logprobs {

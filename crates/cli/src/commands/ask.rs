@@ -88,7 +88,14 @@ impl AskConfig {
         if global.json {
             return output::json(&answer);
         }
-        print(&answer, global.quiet)
+        print(&answer, global.quiet)?;
+        if self.asking.is_embedded() && !global.quiet {
+            anstream::eprintln!(
+                "note: the embedded model knows small arithmetic in its own notation and reads no other text; another model \
+                 answers with `--endpoint URL --model NAME`"
+            );
+        }
+        Ok(())
     }
 }
 

@@ -223,7 +223,11 @@ pub fn report(command: &Report, global: &Global) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::Input,
             format!("{} has no report yet", command.run.display()),
-            format!("finish it with `elenchus resume {}`", command.run.display()),
+            format!(
+                "`elenchus resume {}` finishes a run of improve or reproduce; those of ask, eval, compare and their kin have \
+                 no page: `resume` prints their result again",
+                command.run.display()
+            ),
         ));
     }
     let rows = run.metrics().rows()?;

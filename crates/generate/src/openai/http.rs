@@ -323,7 +323,7 @@ impl Server {
         };
         let error = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refuse(
-                "check the API key: give it as `api_key` or in the variable that `api_key_variable` names",
+                "check the API key: it stands in the variable OPENAI_API_KEY, or in the one that `api_key_variable` names",
             ),
             StatusCode::NOT_FOUND => {
                 refuse("check the name of the model and the base URL, which usually ends in `/v1`")

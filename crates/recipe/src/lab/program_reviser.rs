@@ -23,7 +23,7 @@ pub const PROGRAM_REVISER: &str = "program-reviser";
 /// samples, or the task's solution where none solves the problem.
 ///
 /// Tried on validation problems: 400 steps of 20 rows do not teach the model to use what it sees, with or without the failing
-/// test; after 1,500 such steps a best program with its failing test helps.
+/// test; after 1,500 such steps a best program with its failing test stood above best-of-n.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProgramReviser {
     /// Settings of the task.
