@@ -546,10 +546,10 @@ pub async fn answer_within_budget(
     }
 }
 
-/// What a bound says that did not reach over one problem.
-pub fn no_answer() -> Failure {
+/// What a bound says that did not reach over all problems.
+pub fn bound_reached(answered: usize, wanted: usize) -> Failure {
     let hint = "raise `--max-total-tokens`, or take a strategy that needs less";
-    Failure::new(Code::Budget, "the bound is used up by the first problem", hint)
+    Failure::new(Code::Budget, format!("the bound was reached after {answered} of {wanted} problems"), hint)
 }
 
 /// Whether an answer had to do with less than its strategy wanted, because the budget was used up: a call was refused or

@@ -68,7 +68,7 @@ impl KeptConfig {
     pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<Done, Failure> {
         match self {
             KeptConfig::Ask(config) => config.execute(run, global)?,
-            KeptConfig::Eval(config) => return config.execute(run, global),
+            KeptConfig::Eval(config) => config.execute(run, global)?,
             KeptConfig::Compare(config) => return config.execute(run, global),
             KeptConfig::Grid(config) => config.execute(run, global)?,
             KeptConfig::Audit(config) => config.execute(run, global)?,

@@ -194,7 +194,7 @@ impl CompareConfig {
         answers.extend(more);
         let answered = self.asking.answered(&answers);
         if answered == 0 {
-            let failure = ended.unwrap_or_else(asking::no_answer);
+            let failure = ended.unwrap_or_else(|| asking::bound_reached(0, problems.len()));
             return Err(asking::explained(
                 Failure {
                     message: format!("`{spelled}` answered no problem: {}", failure.message),

@@ -7,7 +7,7 @@ use crate::course::Course;
 use crate::exchanges::Exchanges;
 use crate::failure::{Code, Failure};
 use crate::judgements::Judged;
-use crate::kept::{self, Done, KeepOptions, KeptConfig};
+use crate::kept::{self, KeepOptions, KeptConfig};
 use crate::output;
 use crate::remarks;
 use clap::Args;
@@ -406,14 +406,17 @@ pub fn run(command: &Eval, global: &Global) -> Result<(), Failure> {
 
 impl EvalConfig {
     /// Measures, or goes on with a run.
-    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<Done, Failure> {
+    pub fn execute(&self, run: Option<&Run>, global: &Global) -> Result<(), Failure> {
         let (task, problems) = self.problems.load(&self.asking)?;
         let asked = Asked { at_once: self.problems.at_once, asking: &self.asking, run };
         let (mut answers, ended) =
             answer(&asked, task.as_ref(), &problems, &self.strategy, &self.settings, global)?;
         answers.truncate(self.asking.answered(&answers));
         if answers.is_empty() {
-            return Err(asking::explained(ended.unwrap_or_else(asking::no_answer), run));
+            return Err(asking::explained(
+                ended.unwrap_or_else(|| asking::bound_reached(0, problems.len())),
+                run,
+            ));
         }
         let wanted = problems.len();
         let problems = &problems[..answers.len()];
@@ -440,7 +443,15 @@ impl EvalConfig {
             false => tell(&measured, self.problems.problems, wanted)?,
         }
         written?;
-        Ok(if measured.reached_bound { Done::ToTheBound } else { Done::All })
+        // What was answered is told, and a script learns from the exit code that it is not all.
+        match measured.reached_bound {
+            false => Ok(()),
+            true => {
+                let answered = measured.problems;
+                let ended = ended.unwrap_or_else(|| asking::bound_reached(answered, wanted));
+                Err(asking::explained(ended, run))
+            }
+        }
     }
 }
 
