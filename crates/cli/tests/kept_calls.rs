@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Output, Stdio};
-use support::{Server, code, command, json_of, run, scratch, stderr, write};
+use support::{Server, code, command, completion, json_of, run, scratch, stderr, write};
 
 /// `eval` over six problems, one at a time.
 fn eval<'a>(server: &'a Server, out: &'a str) -> Vec<&'a str> {
@@ -101,6 +101,49 @@ fn a_run_that_ran_out_of_budget_goes_on_with_a_larger_one() {
         "the account is that of the whole run"
     );
     answered_once(&server);
+}
+
+/// A bound ends `eval` with what was answered; what was paid for under it serves a larger one, at any number of problems at
+/// once. Cut responses have no answer and are told.
+#[test]
+fn a_bound_leaves_a_result_and_nothing_is_paid_for_twice() {
+    let folder = scratch();
+    let server = Server::start();
+    let asked =
+        ["--endpoint", &server.url, "--model", "m", "--problems", "30", "--at-once", "16", "--json", "-q"];
+    let eval = |tokens: &str| {
+        let bound = ["eval", "--strategy", "single", "--out", "run", "--max-total-tokens", tokens];
+        run(folder.path(), &[&bound[..], &asked[..]].concat())
+    };
+    // Each call costs 11 tokens and may write 1,024: every one goes with less.
+    let stopped = eval("200");
+    assert_eq!(code(&stopped), 5, "{}", stderr(&stopped));
+    assert!(stderr(&stopped).contains("hint: "), "{}", stderr(&stopped));
+    let part: Value = serde_json::from_slice(&stopped.stdout).expect("a result");
+    let answered = part["problems"].as_u64().expect("a number");
+    assert!((1..30).contains(&answered) && part["reached_bound"] == true, "{part}");
+    let done = json_of(&eval("1000000"));
+    assert_eq!(
+        (done["problems"].as_u64(), &done["reached_bound"]),
+        (Some(30), &Value::Bool(false)),
+        "{done}"
+    );
+    assert_eq!(server.count(), 30, "one call for each problem");
+}
+
+#[test]
+fn what_was_cut_is_told_and_has_no_answer() {
+    let folder = scratch();
+    let server = Server::answering(|body| {
+        let mut reply = completion(body, &["Line 31: we look at 31".to_string()], false);
+        reply["choices"][0]["finish_reason"] = "length".into();
+        reply
+    });
+    let eval = ["eval", "--endpoint", &server.url, "--model", "m", "--problems", "3", "--json", "-q"];
+    let found = json_of(&run(folder.path(), &eval));
+    assert_eq!(found["abstained"], 3, "{found}");
+    let remark = found["remark"].as_str().unwrap_or_default();
+    assert!(remark.contains("3 of 3 responses were cut") && remark.contains("max_tokens"), "{remark}");
 }
 
 #[test]

@@ -75,6 +75,22 @@ fn eval_and_compare_take_roles_too_and_the_same_endpoint_serves_several_models()
     assert!(models(&server).contains(&"sharp".into()), "{:?}", models(&server));
 }
 
+/// A critic that there is none of would leave every answer as it is, and look like one that finds no error.
+#[test]
+fn a_role_whose_model_never_answers_ends_the_measurement() {
+    let folder = scratch();
+    let actor = speaking("2 + 2 = 4\nAnswer: 4", FINDS);
+    let nobody =
+        Server::answering(|_| serde_json::json!({"error": {"message": "no such model", "code": 404}}));
+    let role = format!("critic=big@{}", nobody.url);
+    let eval = ["eval", "--strategy", "critique-and-refine", "--problems", "2", "--role", &role, "-q"];
+    let output = run(folder.path(), &[&eval[..], &["--endpoint", &actor.url, "--model", "m"][..]].concat());
+    assert_eq!(code(&output), 4, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("`critic` gave nothing in all") && said.contains("no such model"), "{said}");
+    assert!(said.contains("hint: "), "{said}");
+}
+
 #[test]
 fn a_role_that_the_strategy_has_not_is_refused_with_those_it_has() {
     let folder = scratch();

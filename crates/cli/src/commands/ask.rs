@@ -11,7 +11,9 @@ use clap::Args;
 use elenchus_generate::CancelToken;
 use elenchus_remember::Run;
 use elenchus_trace::{Answer, Problem};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Ask one question
 #[derive(Debug, Args)]
@@ -78,9 +80,12 @@ impl AskConfig {
         let cancel = CancelToken::new();
         let context = self.asking.context(cancel.clone(), run)?;
         let problem = Problem::new("question", task.name(), &self.question);
+        let waiting = spinner(&self.strategy, global.quiet);
         let answer = asking::block_on(&cancel, run, async {
             Ok(strategy.run(&context, task.as_ref(), &problem).await?)
-        })?;
+        });
+        waiting.finish_and_clear();
+        let answer = answer?;
         let result = serde_json::json!({
             "answer": answer.answer, "confidence": answer.confidence, "abstained": answer.abstained, "usage": answer.usage,
         });
@@ -97,6 +102,19 @@ impl AskConfig {
         }
         Ok(())
     }
+}
+
+/// Says on a terminal that somebody is being waited for, and how long.
+fn spinner(name: &str, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_prefix(name.to_string());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: asking, {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
 }
 
 fn print(answer: &Answer, quiet: bool) -> Result<(), Failure> {
