@@ -69,7 +69,7 @@ pub struct AttemptLog {
 }
 
 /// Gives the attempts of an account in the data of a decision the numbers that their nodes have in a whole.
-pub(crate) fn renumber(data: &mut serde_json::Value, number: impl Fn(NodeId) -> NodeId) {
+pub(crate) fn renumber(data: &mut Value, number: impl Fn(NodeId) -> NodeId) {
     let attempts = data.pointer_mut("/loop/attempts").and_then(|attempts| attempts.as_array_mut());
     for node in attempts.into_iter().flatten().filter_map(|attempt| attempt.get_mut("node")) {
         if let Ok(own) = NodeId::deserialize(&*node) {

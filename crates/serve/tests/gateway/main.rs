@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod at_once;
 mod browser;
 mod budgets;
 mod calibration;
